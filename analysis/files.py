@@ -1,0 +1,155 @@
+"""Anybody's table: CSV, JSON lines or Parquet -> RunTable, with columns named by the user."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.load import is_store, load_runs
+from analysis.table import RunTable, TableError, as_table
+
+# A stated rule for a missing column; the factor is Kaplan et al. 2020's C = 6 N D.
+DERIVATIONS = {"6nd": 6.0}
+RESERVED = ("N", "D", "C", "U", "S", "x", "metric")
+
+
+def read_table(path: str | Path) -> RunTable:
+    """A run-store folder, .csv, .tsv, .jsonl or .parquet file as a table."""
+    path = Path(path)
+    if is_store(path) or (path.is_dir() and any(is_store(c) for c in path.iterdir())):
+        return load_runs(path)
+    if path.is_dir():
+        raise TableError(f"{path}: a folder without runs; expected run folders or a table file")
+    if not path.is_file():
+        raise TableError(f"{path}: no such file")
+    kind = path.suffix.lower()
+    warnings: tuple[str, ...] = ()
+    if kind in (".csv", ".tsv", ".txt"):
+        frame = _read_csv(path, "\t" if kind == ".tsv" else ",")
+    elif kind in (".jsonl", ".ndjson"):
+        frame, warnings = _read_jsonl(path)
+    elif kind in (".parquet", ".pq"):
+        try:
+            frame = pd.read_parquet(path)
+        except ImportError as error:
+            raise TableError(f"{path}: Parquet needs pyarrow: pip install fmscale[report]") from error
+        except (OSError, ValueError) as error:
+            raise TableError(f"{path}: not a readable Parquet file ({error})") from error
+    else:
+        raise TableError(f"{path}: unknown ending {kind!r}; use .csv, .tsv, .jsonl or .parquet")
+    if frame.empty:
+        raise TableError(f"{path}: the table has no rows")
+    return RunTable(frame.reset_index(drop=True), warnings=warnings, source=path.name)
+
+
+def _read_csv(path: Path, separator: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, sep=separator, float_precision="round_trip")
+    except pd.errors.EmptyDataError as error:
+        raise TableError(f"{path}: the file is empty") from error
+    except pd.errors.ParserError as error:
+        raise TableError(f"{path}: not a regular table ({error})") from error
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path}: not UTF-8 text ({error})") from error
+
+
+def _read_jsonl(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    rows, warnings = [], []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path}: not UTF-8 text ({error})") from error
+    last = max((i for i, line in enumerate(lines) if line.strip()), default=-1)
+    for i, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            # Only the last line can be torn by a writer that was killed.
+            if i == last:
+                warnings.append(f"{path.name}: 1 line left out: the last line is torn ({error})")
+                continue
+            raise TableError(f"{path}, line {i + 1}: not valid JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise TableError(f"{path}, line {i + 1}: expected a JSON object")
+        rows.append(row)
+    return pd.DataFrame(rows), tuple(warnings)
+
+
+def map_columns(
+    data: RunTable | pd.DataFrame,
+    columns: Mapping[str, str | None],
+    derive: Mapping[str, str] | None = None,
+    run_id: str | None = None,
+) -> RunTable:
+    """Add canonical columns (N, D, C, U, S, x, metric) beside the user's own.
+
+    Args:
+        columns: letter -> source column; None entries are ignored.
+        derive: letter -> rule, for example {"D": "6nd"}: D = C / (6 N).
+        run_id: column that identifies a row; duplicates must then be identical.
+    """
+    table = as_table(data)
+    frame = table.frame.copy()
+    conventions: dict[str, str] = dict(table.conventions)
+    for letter, name in columns.items():
+        if name is None:
+            continue
+        frame[letter] = table.numbers(name)
+        conventions[letter] = name
+    for letter, rule in (derive or {}).items():
+        if rule not in DERIVATIONS:
+            raise TableError(f"--{letter.lower()}-from {rule}: choose {', '.join(DERIVATIONS)}")
+        if letter in conventions:
+            raise TableError(f"{letter} is both a column ({conventions[letter]}) and derived ({rule})")
+        needed = {"D": ("C", "N"), "N": ("C", "D"), "C": ("N", "D")}[letter]
+        for other in needed:
+            if other not in conventions:
+                raise TableError(f"{letter} from {rule} needs {' and '.join(needed)}: name them")
+        a, b = frame[needed[0]].to_numpy(float), frame[needed[1]].to_numpy(float)
+        k = DERIVATIONS[rule]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            frame[letter] = k * a * b if letter == "C" else a / (k * b)
+        text = f"{k:g} {needed[0]} {needed[1]}" if letter == "C" else f"{needed[0]} / ({k:g} {needed[1]})"
+        conventions[letter] = text
+    if run_id is not None:
+        if run_id not in frame:
+            raise TableError(f"column {run_id!r} (run id) is not in {table.source}")
+        frame["run_id"] = frame[run_id].astype(str)
+    out = RunTable(frame, table.dropped, table.warnings, conventions, table.source)
+    return _identical_ids(out) if run_id is not None else out
+
+
+def _identical_ids(table: RunTable) -> RunTable:
+    frame = table.frame
+    repeated = frame["run_id"].duplicated(keep="first").to_numpy()
+    if not repeated.any():
+        return table
+    whole = frame.astype(str).duplicated(keep="first").to_numpy()
+    if (repeated & ~whole).any():
+        at = int(np.flatnonzero(repeated & ~whole)[0])
+        raise TableError(
+            f"run id {frame['run_id'].iloc[at]!r} stands for different rows; ids must be unique "
+            "(checkpoints of one run are told apart with --cluster instead)"
+        )
+    return table.keep(~repeated, "the same row twice")
+
+
+def parse_unit(text: Any) -> float:
+    """"1e21", "2.5e9", "70B", "3T", "1 PF-day" -> a number."""
+    words = str(text).strip().replace("_", "").replace(",", "")
+    suffix = {"k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15}
+    try:
+        if words.lower().endswith("pf-day") or words.lower().endswith("pf-days"):
+            return float(words.lower().split("pf-day")[0]) * 8.64e19
+        if words and words[-1] in suffix:
+            return float(words[:-1]) * suffix[words[-1]]
+        return float(words)
+    except ValueError as error:
+        raise TableError(f"{text!r} is not a number (examples: 1e21, 70B, 3.6 PF-days)") from error

@@ -1,0 +1,331 @@
+"""`fit(law, data)`: from a table of runs to a law with evidence, intervals and a verdict."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy
+from numpy.typing import NDArray
+
+from analysis import identifiability, scores
+from analysis.certificate import FitError, Optimum, certify, optimize
+from analysis.kernel import Problem, make_problem
+from analysis.laws import Law, get_law
+from analysis.laws.law import Array
+from analysis.objectives import Objective, get_objective
+from analysis.points import Noise, Points, make_points, measure_noise
+from analysis.profiles import delta_intervals, profile_intervals
+from analysis.result import FitResult
+from analysis.select import check_agreement, check_units, evaluate_query, positive_values
+from analysis.table import RunTable, TableError, as_table
+from analysis.uncertainty import METHODS, Draws, choose_method, draw, percentiles, widened_level
+
+INTERVALS = ("auto", *METHODS, "profile", "delta", "none")
+
+
+def fit(
+    law: str | Law,
+    data: RunTable | pd.DataFrame,
+    metric: str = "metric",
+    columns: Mapping[str, str] | None = None,
+    objective: str | Objective | None = None,
+    delta: float = 1e-3,
+    error: str | None = None,
+    hold_out: str | NDArray[np.bool_] | None = None,
+    fix: Mapping[str, float] | None = None,
+    start: Sequence[Mapping[str, float]] = (),
+    interval: str = "auto",
+    bootstrap: int = 2000,
+    cluster: str | None = None,
+    noise: Noise | None = None,
+    level: float = 0.95,
+    bounds: tuple[float, float] | None = None,
+    seed: int = 0,
+    strict: bool = True,
+) -> FitResult:
+    """Fit a law.
+
+    Args:
+        law: a name (see `analysis.laws.LAWS`) or a Law.
+        data: a table whose columns are named by `columns`, letter -> name; letters that are
+            column names themselves need no entry.
+        metric: column to predict.
+        objective: name or Objective; default: the law's own.
+        delta: Huber width, in nats (log residuals) or units of the metric.
+        error: column with standard errors of the metric; points are weighted by them.
+        hold_out: a query ("C > 1e21") or a mask: rows predicted but not fitted.
+        fix: parameters kept at a value.
+        start: user's starts, tried besides our own.
+        interval: "auto", "rows", "clusters", "residual", "parametric", "profile", "delta", "none".
+        cluster: column; rows that share its value are resampled together.
+        noise: seed noise known from elsewhere; default: measured from repeats in `data`.
+        bounds: range of the metric (chance, ceiling); predictions are clipped to it and say so.
+        strict: raise when the optimum is not certain; otherwise warn.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level={level}: between 0 and 1")
+    law = get_law(law)
+    goal = objective if isinstance(objective, Objective) else get_objective(
+        objective or law.default_objective, delta
+    )
+    table = as_table(data)
+    names = {letter: (columns or {}).get(letter, letter) for letter in law.columns}
+    table = _clean(table, law, names, metric, goal, error)
+    check_agreement(table)
+    held = _held_out(table, hold_out)
+    noise = noise or measure_noise(table, metric, goal.log)
+    everything = make_points(table, law, names, metric, error, cluster)
+    points = everything.take(~held)
+    fixed, fixed_theta = _fixed(law, fix or {})
+    free = len(law.parameters) - int(fixed.sum())
+    warnings = list(table.warnings) + identifiability.before(law, points, fixed)
+    if len(points) < free:
+        raise FitError(
+            f"law {law.name} has {free} free parameters and there are {len(points)} points; "
+            f"add runs, fix a parameter (--fix), or use a simpler law"
+        )
+    problem = _problem(law, points, goal)
+    fixed_working = problem.to_working(fixed_theta[None])[0]
+    given = (
+        problem.to_working(np.array([law.encode({**_middle(law), **s}) for s in start]))
+        if start
+        else None
+    )
+    optimum = optimize(problem, seed, given, fixed, fixed_working)
+    try:
+        warnings += certify(optimum.certificate, law.name)
+    except FitError as problem_found:
+        if strict:
+            raise
+        warnings.append(str(problem_found))
+    theta = problem.from_working(optimum.working[None])
+    parameters = _natural(law, problem, optimum.working[None], theta, fixed)
+    estimate = {k: float(v[0]) for k, v in parameters.items()}
+    intervals, errors, draws, method = _intervals(
+        interval, problem, optimum, points, fixed, noise, level, bootstrap, seed, warnings
+    )
+    samples = (
+        _natural(law, problem, draws.working, problem.from_working(draws.working), fixed)
+        if draws is not None
+        else {}
+    )
+    if draws is not None:
+        effective = widened_level(level, draws.units, free) if draws.widen else level
+        intervals, errors = _from_samples(law, samples, effective, fixed)
+        if draws.failed:
+            warnings.append(f"{draws.failed} bootstrap refits did not converge and are left out")
+        if draws.agreement is not None and draws.agreement < 0.95:
+            warnings.append(
+                f"{1 - draws.agreement:.0%} of the checked refits have a better optimum elsewhere: "
+                "intervals are approximate"
+            )
+    residual = problem.residuals(optimum.working[None])[0]
+    weights_count = len(points)
+    divide = weights_count if goal.reduction == "mean" else 1
+    result = FitResult(
+        law=law.name,
+        breaks=getattr(law, "breaks", 0),
+        parameters=estimate,
+        fixed=tuple(n for n, f in zip(law.names, fixed, strict=True) if f),
+        intervals=intervals,
+        standard_errors=errors,
+        level=level,
+        interval_method=method if draws is None else draws.description,
+        objective=optimum.objective / divide,
+        objective_name=goal.name,
+        objective_delta=goal.delta if np.isfinite(goal.delta) and not goal.is_absolute else None,
+        objective_text=goal.describe(),
+        n_points=len(points),
+        n_clusters=points.clusters,
+        metric=metric,
+        columns={k: table.conventions.get(v, v) for k, v in names.items()},
+        conventions=dict(table.conventions),
+        source=table.source,
+        dropped=table.dropped,
+        certificate=optimum.certificate,
+        warnings=(),
+        noise=noise,
+        residual_sd=scores.residual_sd(residual, free),
+        residual_log=goal.log,
+        bounds=bounds,
+        samples=samples,
+        widened=widened_level(level, draws.units, free) if draws is not None and draws.widen else None,
+        data=_data(everything, held),
+        seed=seed,
+        held_out=None,
+        versions=versions(),
+    )
+    warnings += identifiability.after(law, result, points)
+    result = result.replace(warnings=tuple(dict.fromkeys(warnings)))
+    if held.any():
+        result = result.replace(held_out=scores.score_held_out(result, everything.take(held)))
+    return result
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    from analysis import __version__
+
+    return {
+        "analysis": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "pandas": pd.__version__,
+    }
+
+
+def _clean(
+    table: RunTable,
+    law: Law,
+    names: Mapping[str, str],
+    metric: str,
+    objective: Objective,
+    error: str | None,
+) -> RunTable:
+    if len(table) == 0:
+        raise TableError(
+            f"{table.source}: no rows are left to fit. {table.account()}"
+            if table.dropped
+            else f"{table.source}: the table has no rows"
+        )
+    logarithmic = [] if law.columns == ("L",) else [names[c] for c in law.columns]
+    finite = [names[c] for c in law.columns if names[c] not in logarithmic]
+    for column in finite:
+        table = positive_values(table, [], column)
+    must = [*logarithmic, *([metric] if objective.log or law.positive else [])]
+    table = positive_values(table, [*must, *([error] if error else [])], metric)
+    if len(table) == 0:
+        raise TableError(f"{table.source}: no usable row is left. {table.account()}")
+    return check_units(table, table.conventions.get(metric, metric))
+
+
+def _held_out(table: RunTable, hold_out: str | NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    if hold_out is None:
+        return np.zeros(len(table), dtype=bool)
+    mask = (
+        evaluate_query(table.frame, hold_out)
+        if isinstance(hold_out, str)
+        else np.asarray(hold_out, dtype=bool)
+    )
+    if mask.shape != (len(table),):
+        raise ValueError(
+            f"hold_out has {mask.size} entries for {len(table)} usable rows; use a query instead"
+        )
+    if mask.all():
+        raise TableError(f"--hold-out {hold_out!r} holds out every row")
+    return mask
+
+
+def _fixed(law: Law, fix: Mapping[str, float]) -> tuple[NDArray[np.bool_], Array]:
+    unknown = set(fix) - set(law.names)
+    if unknown:
+        raise ValueError(
+            f"--fix {', '.join(sorted(unknown))}: law {law.name} has {', '.join(law.names)}"
+        )
+    natural = {**_middle(law), **fix}
+    return np.array([n in fix for n in law.names], dtype=bool), law.encode(natural)
+
+
+def _middle(law: Law) -> dict[str, float]:
+    return {
+        p.name: float(np.sqrt(p.guess[0] * p.guess[1])) if p.positive else float(np.mean(p.guess))
+        for p in law.parameters
+    }
+
+
+def _problem(law: Law, points: Points, objective: Objective) -> Problem:
+    ones = np.ones(len(points))
+    scale = ones
+    if points.error is not None:
+        scale = points.error / points.y if objective.log else points.error
+    return make_problem(law, points.x, points.y, objective, scale, ones)
+
+
+def _natural(
+    law: Law, problem: Problem, working: Array, theta: Array, fixed: NDArray[np.bool_]
+) -> dict[str, Array]:
+    """Natural parameters; a term held at its lower bound is exactly zero."""
+    low, _ = problem.bounds()
+    out = law.decode(theta)
+    for j, p in enumerate(law.parameters):
+        if p.positive and p.bounds[0] <= 0 and not fixed[j]:
+            out[p.name] = np.where(working[:, j] <= low[j] + 1e-9, 0.0, out[p.name])
+    return out
+
+
+def _intervals(
+    interval: str,
+    problem: Problem,
+    optimum: Optimum,
+    points: Points,
+    fixed: NDArray[np.bool_],
+    noise: Noise | None,
+    level: float,
+    bootstrap: int,
+    seed: int,
+    warnings: list[str],
+) -> tuple[dict[str, tuple[float | None, float | None]], dict[str, float | None], Draws | None, str]:
+    """Intervals by the asked method; refused (and said so) when noise cannot be known."""
+    if interval not in INTERVALS:
+        raise ValueError(f"interval={interval!r}: choose one of {', '.join(INTERVALS)}")
+    names = problem.law.names
+    empty: dict[str, tuple[float | None, float | None]] = {n: (None, None) for n in names}
+    unknown: dict[str, float | None] = dict.fromkeys(names)
+    if interval == "none" or (interval in ("auto", *METHODS) and bootstrap == 0):
+        return empty, unknown, None, "none asked for"
+    free = int((~fixed).sum())
+    method = choose_method(points, free) if interval == "auto" else interval
+    try:
+        if method == "profile":
+            return (*profile_intervals(problem, optimum, fixed, level), None, "profile")
+        if method == "delta":
+            return (*delta_intervals(problem, optimum, points, fixed, level), None, "delta method")
+        if method == "parametric" and points.clusters < len(points):
+            warnings.append(
+                f"{len(points)} points come from {points.clusters} clusters (runs or trunks); the "
+                "interval treats them as independent and is then too narrow"
+            )
+        found = draw(problem, optimum, points, method, bootstrap, seed, fixed, noise)
+        return empty, unknown, found, method
+    except FitError as refusal:
+        warnings.append(f"no interval: {refusal}")
+        return empty, unknown, None, "refused"
+
+
+def _from_samples(
+    law: Law, samples: Mapping[str, Array], level: float, fixed: NDArray[np.bool_]
+) -> tuple[dict[str, tuple[float | None, float | None]], dict[str, float | None]]:
+    intervals: dict[str, tuple[float | None, float | None]] = {}
+    errors: dict[str, float | None] = {}
+    for p, is_fixed in zip(law.parameters, fixed, strict=True):
+        values = samples[p.name]
+        if is_fixed:
+            intervals[p.name], errors[p.name] = (None, None), None
+            continue
+        low, high = percentiles(values, level)
+        errors[p.name] = float(np.std(values))
+        # An end that lies on a search bound is not an end: the data leave it open.
+        natural_low = 0.0 if p.positive or p.bounds[0] == 0 else -np.inf
+        open_low = low <= p.bounds[0] and p.bounds[0] > natural_low
+        open_high = high >= p.bounds[1] * (1 - 1e-9) if np.isfinite(p.bounds[1]) else False
+        intervals[p.name] = (
+            None if open_low else float(low),
+            None if open_high else float(high),
+        )
+    return intervals, errors
+
+
+def _data(points: Points, held: NDArray[np.bool_]) -> dict[str, list[Any]]:
+    out: dict[str, list[Any]] = {"id": list(points.ids)}
+    out.update({k: v.tolist() for k, v in points.x.items()})
+    out["y"] = points.y.tolist()
+    if points.error is not None:
+        out["error"] = points.error.tolist()
+    out["cluster"] = points.cluster.tolist()
+    out["held_out"] = held.tolist()
+    return out

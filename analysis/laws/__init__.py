@@ -1,0 +1,77 @@
+"""Scaling laws by name. `LAWS[name]()` makes one; `register` adds yours for this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from analysis.laws.coupled import DataConstrained, Kaplan
+from analysis.laws.curves import BrokenPower, LogLinear, ShiftedPower
+from analysis.laws.law import Array, Columns, Law, Parameter
+from analysis.laws.links import ExpLink, SigmoidLink
+from analysis.laws.sums import (
+    Joint,
+    JointTied,
+    LearningCurve,
+    Overtrain,
+    Power,
+    PowerFloor,
+    SumLaw,
+    Term,
+)
+
+LAWS: dict[str, Callable[[], Law]] = {
+    "log_linear": LogLinear,
+    "power": Power,
+    "power_floor": PowerFloor,
+    "shifted_power": ShiftedPower,
+    "broken_power": BrokenPower,
+    "joint": Joint,
+    "joint_tied": JointTied,
+    "kaplan": Kaplan,
+    "overtrain": Overtrain,
+    "data_constrained": DataConstrained,
+    "learning_curve": LearningCurve,
+    "sigmoid_link": SigmoidLink,
+    "exp_link": ExpLink,
+}
+
+
+def get_law(law: str | Law, breaks: int = 1) -> Law:
+    """A law by name (or the law itself)."""
+    if isinstance(law, Law):
+        return law
+    if law not in LAWS:
+        raise ValueError(f"law={law!r}: choose one of {', '.join(LAWS)}")
+    return BrokenPower(breaks) if law == "broken_power" else LAWS[law]()
+
+
+def register(law: Callable[[], Law]) -> Callable[[], Law]:
+    """Class decorator: make a law of your own available by its name."""
+    LAWS[law().name] = law
+    return law
+
+
+__all__ = [
+    "LAWS",
+    "Array",
+    "BrokenPower",
+    "Columns",
+    "DataConstrained",
+    "ExpLink",
+    "Joint",
+    "JointTied",
+    "Kaplan",
+    "Law",
+    "LearningCurve",
+    "LogLinear",
+    "Overtrain",
+    "Parameter",
+    "Power",
+    "PowerFloor",
+    "ShiftedPower",
+    "SigmoidLink",
+    "SumLaw",
+    "Term",
+    "get_law",
+    "register",
+]

@@ -1,0 +1,115 @@
+"""Joint laws of N and D that do not separate into a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from analysis.laws.law import Array, Columns, Law, Parameter
+
+
+class Kaplan(Law):
+    """L = [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D (Kaplan et al. 2020, Eq. 1.5).
+
+    Fitted as its logarithm, a soft maximum of two straight lines. No floor: it goes to zero.
+    """
+
+    name = "kaplan"
+    columns = ("N", "D")
+    formula = "[(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D"
+    source = "Kaplan et al. 2020, Eq. 1.5"
+    default_objective = "huber"
+    parameters = (
+        Parameter("N_c"),
+        Parameter("D_c"),
+        Parameter("alpha_N", bounds=(1e-3, 5.0), guess=(0.02, 1.0)),
+        Parameter("alpha_D", bounds=(1e-3, 5.0), guess=(0.02, 1.0)),
+    )
+
+    def _parts(self, p: Mapping[str, Any], x: Columns) -> tuple[Any, Any, Any]:
+        u = (p["alpha_N"] / p["alpha_D"]) * (np.log(p["N_c"]) - np.log(x["N"]))
+        v = np.log(p["D_c"]) - np.log(x["D"])
+        return u, v, np.logaddexp(u, v)
+
+    def value(self, p: Mapping[str, Any], x: Columns) -> Any:
+        return np.exp(p["alpha_D"] * self._parts(p, x)[2])
+
+    def gradient(self, p: Mapping[str, Any], x: Columns) -> dict[str, Any]:
+        u, v, total = self._parts(p, x)
+        value = np.exp(p["alpha_D"] * total)
+        share = np.exp(u - total)  # of the N term
+        return {
+            "N_c": value * p["alpha_N"] * share / p["N_c"],
+            "D_c": value * p["alpha_D"] * np.exp(v - total) / p["D_c"],
+            "alpha_N": value * p["alpha_D"] * share * u / p["alpha_N"],
+            "alpha_D": value * (total - share * u),
+        }
+
+    def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
+        # N_c and D_c of a start follow from its exponents: each term explains a share of the
+        # typical loss at the centre of the data.
+        theta = super().starts(x, y, count, seed)
+        p = self.decode(theta)
+        log_n, log_d = float(np.mean(np.log(x["N"]))), float(np.mean(np.log(x["D"])))
+        level = float(np.mean(np.log(y)))
+        share = np.random.default_rng(seed).uniform(0.1, 0.9, size=count)
+        inside = level / p["alpha_D"]
+        theta[:, 0] = log_n + (inside + np.log(share)) * p["alpha_D"] / p["alpha_N"]
+        theta[:, 1] = log_d + inside + np.log1p(-share)
+        return theta
+
+
+class DataConstrained(Law):
+    """L = E + A/N'^alpha + B/D'^beta with repeated data (Muennighoff et al. 2023, Eq. 5-7).
+
+    D' = U_D + U_D R*_D (1 - exp(-R_D/R*_D)), R_D = D/U_D - 1 repetitions of U_D unique tokens;
+    N' likewise with U_N = min(N, N_opt(U_D)), the size that U_D unique tokens can feed.
+    """
+
+    name = "data_constrained"
+    columns = ("N", "D", "U")
+    formula = "E + A/N'^alpha + B/D'^beta, N'(N, U; R_N), D'(D, U; R_D)"
+    source = "Muennighoff et al. 2023, Eq. 5-7"
+    default_objective = "huber"
+    parameters = (
+        Parameter("E"),
+        Parameter("A"),
+        Parameter("B"),
+        Parameter("alpha", bounds=(1e-3, 5.0), guess=(0.1, 1.0)),
+        Parameter("beta", bounds=(1e-3, 5.0), guess=(0.1, 1.0)),
+        Parameter("R_D", bounds=(1e-2, 1e6), guess=(1.0, 100.0), meaning="half-life of repeats"),
+        Parameter("R_N", bounds=(1e-2, 1e6), guess=(1.0, 100.0), meaning="half-life of excess N"),
+    )
+
+    @staticmethod
+    def _effective(unique: Any, amount: Any, rate: Any) -> Any:
+        excess = amount / unique - 1.0
+        excess = np.where(np.real(excess) > 0, excess, 0.0)
+        return unique * (1.0 + rate * (1.0 - np.exp(-excess / rate)))
+
+    def value(self, p: Mapping[str, Any], x: Columns) -> Any:
+        alpha, beta = p["alpha"], p["beta"]
+        unique_d = np.minimum(x["U"], x["D"])
+        d = self._effective(unique_d, x["D"], p["R_D"])
+        log_g = (np.log(alpha) + np.log(p["A"]) - np.log(beta) - np.log(p["B"])) / (alpha + beta)
+        # The size at which U_D is the compute-optimal number of tokens: G (G U_D)^(beta/alpha).
+        log_optimal = log_g + (beta / alpha) * (log_g + np.log(unique_d))
+        log_n = np.log(x["N"])
+        unique_n = np.exp(np.where(np.real(log_optimal) < log_n, log_optimal, log_n + 0 * log_g))
+        n = self._effective(unique_n, x["N"], p["R_N"])
+        return p["E"] + p["A"] * n ** (-alpha) + p["B"] * d ** (-beta)
+
+    def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
+        theta = super().starts(x, y, count, seed)
+        p = self.decode(theta)
+        lowest, middle = float(np.min(y)), float(np.median(y))
+        rng = np.random.default_rng(seed)
+        floor = lowest * rng.uniform(0.1, 0.98, size=count)
+        share = rng.uniform(0.1, 0.9, size=count)
+        rest = np.maximum(middle - floor, 0.02 * middle)
+        theta[:, 0] = np.log(floor)
+        theta[:, 1] = np.log(share * rest) + p["alpha"] * float(np.mean(np.log(x["N"])))
+        theta[:, 2] = np.log((1 - share) * rest) + p["beta"] * float(np.mean(np.log(x["D"])))
+        return theta

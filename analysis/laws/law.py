@@ -1,0 +1,146 @@
+"""What a law is: named parameters, a value, a gradient and data-driven starts.
+
+The fitter works in coordinates in which positive parameters are logarithms, so a law never sees a
+negative amplitude. A law of your own needs `name`, `columns`, `formula`, `parameters` and `value`;
+its gradient is then taken by complex step, exact to rounding (Squire & Trapp 1998), so `value`
+must be made of analytic functions. `gradient` may be overridden by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+Array = NDArray[np.float64]
+Columns = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a law."""
+
+    name: str
+    positive: bool = True  # fitted as its logarithm; 0 is the natural bound
+    guess: tuple[float, float] = (1e-2, 1e2)  # range of starts (log-spaced when positive)
+    bounds: tuple[float, float] = (-np.inf, np.inf)  # in natural units; search never leaves it
+    meaning: str = ""
+
+
+class Law:
+    """A named function of columns and parameters."""
+
+    name: ClassVar[str] = ""
+    columns: ClassVar[tuple[str, ...]] = ("x",)
+    formula: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    positive: ClassVar[bool] = True  # predictions are positive, so log residuals make sense
+    default_objective: ClassVar[str] = "log_least_squares"
+    target: ClassVar[str] = "L"  # symbol of what is predicted, for formulas
+    parameters: tuple[Parameter, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(p.name for p in self.parameters)
+
+    def value(self, p: Mapping[str, Any], x: Columns) -> Any:
+        """Predictions; `p` holds arrays (S, 1) in natural units, `x` arrays (n,) -> (S, n)."""
+        raise NotImplementedError
+
+    def gradient(self, p: Mapping[str, Any], x: Columns) -> dict[str, Any]:
+        """Derivative of `value` by each natural parameter, each (S, n). Default: complex step."""
+        step = 1e-30
+        out = {}
+        for name in self.names:
+            shifted = dict(p)
+            shifted[name] = p[name] + 1j * step
+            out[name] = np.imag(self.value(shifted, x)) / step
+        return out
+
+    def guesses(self, x: Columns, y: Array) -> dict[str, tuple[float, float]]:
+        """Ranges of starting values by name (natural units); override to use the data."""
+        return {p.name: p.guess for p in self.parameters}
+
+    # -- coordinates ------------------------------------------------------------------------
+
+    def encode(self, natural: Mapping[str, float]) -> Array:
+        """Natural parameters -> internal coordinates (P,)."""
+        tiny = np.finfo(float).tiny
+        return np.array(
+            [
+                np.log(max(natural[p.name], tiny)) if p.positive else natural[p.name]
+                for p in self.parameters
+            ],
+            dtype=float,
+        )
+
+    def decode(self, theta: Array) -> dict[str, Array]:
+        """Internal coordinates (..., P) -> natural parameters, each (...)."""
+        return {
+            p.name: np.exp(theta[..., j]) if p.positive else theta[..., j]
+            for j, p in enumerate(self.parameters)
+        }
+
+    def bounds(self, x: Columns, y: Array) -> tuple[Array, Array]:
+        """Search box in internal coordinates, each (P,)."""
+        low, high = np.empty(len(self.parameters)), np.empty(len(self.parameters))
+        for j, p in enumerate(self.parameters):
+            a, b = p.bounds
+            if p.positive:
+                low[j] = np.log(a) if a > 0 else -200.0
+                high[j] = np.log(b) if np.isfinite(b) else 300.0
+            else:
+                low[j], high[j] = a, b
+        return low, high
+
+    def evaluate(self, theta: Array, x: Columns) -> Array:
+        """Predictions at internal coordinates (S, P) -> (S, n)."""
+        p = {name: v[:, None] for name, v in self.decode(theta).items()}
+        n = len(next(iter(x.values())))
+        return np.broadcast_to(np.asarray(self.value(p, x), dtype=float), (len(theta), n))
+
+    def jacobian(self, theta: Array, x: Columns) -> tuple[Array, Array]:
+        """Predictions (S, n) and their derivatives by internal coordinates (S, n, P)."""
+        p = {name: v[:, None] for name, v in self.decode(theta).items()}
+        n = len(next(iter(x.values())))
+        shape = (len(theta), n)
+        value = np.broadcast_to(np.asarray(self.value(p, x), dtype=float), shape)
+        jac = np.empty((*shape, len(self.parameters)))
+        for j, (parameter, d) in enumerate(
+            zip(self.parameters, self._ordered_gradient(p, x), strict=True)
+        ):
+            jac[..., j] = d * p[parameter.name] if parameter.positive else d
+        return value, jac
+
+    def _ordered_gradient(self, p: Mapping[str, Any], x: Columns) -> list[Any]:
+        gradient = self.gradient(p, x)
+        return [gradient[name] for name in self.names]
+
+    def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
+        """Low-discrepancy starts inside the guessed ranges, internal coordinates (count, P)."""
+        ranges = self.guesses(x, y)
+        low, high = np.empty(len(self.names)), np.empty(len(self.names))
+        for j, p in enumerate(self.parameters):
+            a, b = ranges[p.name]
+            low[j], high[j] = (np.log(a), np.log(b)) if p.positive else (a, b)
+        unit = qmc.Sobol(len(self.names), seed=seed).random(1 << max(count - 1, 1).bit_length())
+        return np.asarray(low + unit[:count] * (high - low))
+
+    # -- for people -------------------------------------------------------------------------
+
+    def predict(self, x: Columns, parameters: Mapping[str, float]) -> Array:
+        """Predictions at natural parameters, (n,); zero amplitudes are allowed."""
+        columns = {c: np.asarray(x[c], dtype=float) for c in self.columns}
+        p = {name: np.array([[float(parameters[name])]]) for name in self.names}
+        n = len(next(iter(columns.values())))
+        value = np.asarray(self.value(p, columns), dtype=float)
+        return np.broadcast_to(value, (1, n))[0].copy()
+
+    def format(self, parameters: Mapping[str, float]) -> str:
+        """The formula with numbers in it."""
+        inside = ", ".join(f"{k} = {v:.4g}" for k, v in parameters.items())
+        return f"{self.target} = {self.formula},  {inside}"

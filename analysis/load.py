@@ -1,0 +1,150 @@
+"""Run-store folders -> one table.
+
+The two packages meet on disk only, so the column names of a run record are written here a second
+time. A record is one JSON object; a run without one is listed with its status, never skipped
+silently: sweeps that lose their diverged runs report survivors (Li et al. 2025).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.table import Dropped, RunTable, TableError
+
+SCHEMA_VERSION = 1
+# Nested parts of a record that are kept whole (provenance), not spread into columns.
+NESTED = ("hyperparameters", "data", "environment", "git", "n_params_by_group", "units")
+REQUIRED = ("run_id", "study", "family", "status")
+THREADS = 8
+
+
+def is_store(path: Path) -> bool:
+    """True for a folder that holds run folders."""
+    return path.is_dir() and any(
+        (child / name).is_file()
+        for child in path.iterdir()
+        if child.is_dir()
+        for name in ("record.json", "status.json")
+    )
+
+
+def load_runs(studies: str | Path | Sequence[str | Path]) -> RunTable:
+    """All runs of one or more study folders, one row each.
+
+    Args:
+        studies: folders runs/<study> (each child with a record.json is a run), or their parent.
+
+    Returns:
+        Columns of the records plus the metrics by name. Runs that left no record are accounted
+        for with the state and reason of their status.json.
+    """
+    folders = [Path(p) for p in ([studies] if isinstance(studies, (str, Path)) else studies)]
+    runs: list[str] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise TableError(f"{folder}: no such folder; a study is a folder of run folders")
+        found = _run_folders(folder)
+        if not found:  # perhaps the parent of several studies
+            found = [run for child in _children(folder) for run in _run_folders(Path(child))]
+        if not found:
+            raise TableError(f"{folder}: no run folder (with record.json or status.json) inside")
+        runs.extend(found)
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = list(pool.map(_read_run, runs, chunksize=64))
+    rows = [record for record, _ in answers if record is not None]
+    missing: dict[str, list[str]] = {}
+    for path, (record, problem) in zip(runs, answers, strict=True):
+        if record is None:
+            missing.setdefault(problem, []).append(os.path.basename(path))
+    dropped = tuple(Dropped(reason, tuple(names)) for reason, names in missing.items())
+    source = ", ".join(str(f) for f in folders)
+    frame = pd.DataFrame(rows)
+    table = RunTable(frame, dropped, source=source)
+    return _drop_duplicates(table) if rows else table
+
+
+def _children(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(e.path for e in entries if e.is_dir() and e.name != "trunks")
+
+
+def _run_folders(folder: Path) -> list[str]:
+    out = []
+    for path in _children(folder):
+        if os.path.exists(f"{path}/record.json") or os.path.exists(f"{path}/status.json"):
+            out.append(path)
+    return out
+
+
+def _read_run(path: str) -> tuple[dict[str, Any] | None, str]:
+    """One run folder -> (flat record, "") or (None, why there is none)."""
+    try:
+        with open(f"{path}/record.json", "rb") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return None, _status_reason(path)
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        return None, f"record.json is not valid JSON ({error})"
+    if not isinstance(record, dict):
+        return None, "record.json is not a JSON object"
+    version = record.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise TableError(
+            f"{path}/record.json: schema version {version!r}; this version of analysis reads "
+            f"{SCHEMA_VERSION}. Upgrade fmscale, or re-export the runs"
+        )
+    absent = [name for name in REQUIRED if name not in record]
+    if absent:
+        return None, f"record.json lacks {', '.join(absent)}"
+    return flatten(record), ""
+
+
+def flatten(record: dict[str, Any]) -> dict[str, Any]:
+    """Metrics become columns; provenance stays nested; the tokenizer's name is pulled up."""
+    row = {k: v for k, v in record.items() if k != "metrics"}
+    for name, value in (record.get("metrics") or {}).items():
+        row.setdefault(name, value)
+    data = record.get("data")
+    if isinstance(data, dict) and "tokenizer" in data:
+        tokenizer = data["tokenizer"]
+        row.setdefault(
+            "tokenizer",
+            tokenizer if isinstance(tokenizer, str) else json.dumps(tokenizer, sort_keys=True),
+        )
+    return row
+
+
+def _status_reason(path: str) -> str:
+    try:
+        with open(f"{path}/status.json", "rb") as file:
+            status = json.load(file)
+    except FileNotFoundError:
+        return "no record.json and no status.json"
+    except ValueError:
+        return "no record.json, and status.json is not valid JSON"
+    state = status.get("state", "unknown")
+    reason = status.get("reason")
+    return f"no record yet: {state}" + (f" ({reason})" if reason else "")
+
+
+def _drop_duplicates(table: RunTable) -> RunTable:
+    repeated = table.frame["run_id"].duplicated(keep="first")
+    if not repeated.any():
+        return table
+    for run_id, group in table.frame.groupby("run_id"):
+        texts = {json.dumps(row, sort_keys=True, default=str) for row in group.to_dict("records")}
+        if len(texts) > 1:
+            raise TableError(
+                f"run id {run_id!r} stands for {len(texts)} different records; ids must be unique. "
+                "Pass only one of the folders, or remove the stale copy"
+            )
+    return table.keep(~repeated, "the same run twice (identical records)")

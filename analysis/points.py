@@ -1,0 +1,109 @@
+"""The numbers a fit sees: columns, values, their errors, and which of them travel together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.laws.law import Array, Law
+from analysis.table import RunTable, TableError
+
+# Rows that agree in these and differ in seed are repeats of one experiment.
+REPEAT_KEYS = ("study", "model", "N", "D", "C", "U", "S", "x", "schedule", "lr_peak")
+
+
+@dataclass(frozen=True)
+class Points:
+    """n observations of a metric."""
+
+    x: Mapping[str, Array]  # column -> (n,)
+    y: Array  # (n,)
+    error: Array | None  # (n,) standard errors in the unit of y
+    cluster: NDArray[np.intp]  # (n,) 0..m-1: rows of one cluster are resampled together
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def clusters(self) -> int:
+        return int(self.cluster.max()) + 1 if len(self.cluster) else 0
+
+    def take(self, mask: NDArray[np.bool_]) -> Points:
+        _, cluster = np.unique(self.cluster[mask], return_inverse=True)
+        return Points(
+            {k: v[mask] for k, v in self.x.items()},
+            self.y[mask],
+            None if self.error is None else self.error[mask],
+            cluster,
+            tuple(i for i, m in zip(self.ids, mask, strict=True) if m),
+        )
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviation of a repeated run, in log units (or raw ones), and its freedom."""
+
+    sigma: float
+    freedom: int
+    log: bool
+    origin: str = "repeats"
+
+
+def make_points(
+    table: RunTable,
+    law: Law,
+    columns: Mapping[str, str],
+    metric: str,
+    error: str | None = None,
+    cluster: str | None = None,
+) -> Points:
+    """Points of a cleaned table; `columns` maps the law's letters to table columns."""
+    x = {}
+    for letter in law.columns:
+        name = columns.get(letter, letter)
+        if name not in table.frame:
+            raise TableError(
+                f"law {law.name} needs {letter}; name its column (have: "
+                f"{', '.join(map(str, table.frame.columns[:30]))})"
+            )
+        x[letter] = table.numbers(name)
+    if cluster is not None and cluster not in table.frame:
+        raise TableError(f"cluster column {cluster!r} is not in {table.source}")
+    codes = (
+        np.arange(len(table)) if cluster is None else pd.factorize(table.frame[cluster])[0]
+    ).astype(np.intp)
+    if (codes < 0).any():
+        raise TableError(f"cluster column {cluster!r} has missing values")
+    return Points(
+        x,
+        table.numbers(metric),
+        None if error is None else table.numbers(error),
+        codes,
+        tuple(table.ids),
+    )
+
+
+def measure_noise(table: RunTable, metric: str, log: bool) -> Noise | None:
+    """Pooled scatter of repeats that differ in nothing but their seed; None without repeats."""
+    frame = table.frame
+    if "seed" not in frame or len(frame) == 0:
+        return None
+    keys = [k for k in REPEAT_KEYS if k in frame]
+    if not keys:
+        return None
+    values = pd.Series(table.numbers(metric), index=frame.index)
+    if log:
+        values = np.log(values.where(values > 0))
+    groups = values.groupby([frame[k].fillna("missing").astype(str) for k in keys])
+    counts, variances = groups.count(), groups.var(ddof=1)
+    repeated = counts > 1
+    freedom = int((counts[repeated] - 1).sum())
+    if freedom == 0:
+        return None
+    pooled = float((variances[repeated] * (counts[repeated] - 1)).sum() / freedom)
+    return Noise(float(np.sqrt(pooled)), freedom, log)

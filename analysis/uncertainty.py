@@ -1,0 +1,191 @@
+"""Intervals from refits: which points are redrawn, and how wide 95 % really is.
+
+Thousands of refits run side by side from the optimum (kernel.py). Resampled percentiles are too
+narrow by the factor an ML variance is, so their level is widened (Hesterberg 2015, Sec. 5.2);
+with few points the parametric bootstrap draws its scale as well, which gives Student's t exactly
+on linear laws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, t
+
+from analysis.certificate import FitError, Optimum, continuation, descend, optimize
+from analysis.kernel import Problem
+from analysis.laws.law import Array
+from analysis.points import Noise, Points
+
+METHODS = ("rows", "clusters", "residual", "parametric")
+FEW = 25  # below this many independent units, redrawing points says little about the tails
+CHECKED = 24  # refits repeated from all starts, to see whether warm starts find the optimum
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Refitted parameters, in working coordinates, and how they were drawn."""
+
+    working: Array  # (S, P)
+    method: str
+    description: str
+    units: int  # independent units redrawn
+    widen: bool  # percentiles need Hesterberg's wider level
+    failed: int  # refits that did not converge, left out
+    agreement: float | None  # share of checked refits that all starts reproduce
+
+
+def choose_method(points: Points, parameters: int) -> str:
+    """Redraw clusters or rows when there are enough of them; else draw noise from a model."""
+    units = points.clusters
+    if units >= max(FEW, 4 * parameters):
+        return "clusters" if units < len(points) else "rows"
+    return "parametric"
+
+
+def resample_weights(points: Points, method: str, count: int, seed: int) -> Array:
+    """How often each point occurs in each resample, (S, n).
+
+    The generator is numpy's legacy one because its stream is frozen for all time: published
+    bootstraps that used it are then reproduced draw by draw.
+    """
+    units = len(points) if method == "rows" else points.clusters
+    drawn = np.random.RandomState(seed).choice(units, size=(count, units), replace=True)  # noqa: NPY002
+    weights = np.zeros((count, units))
+    np.add.at(weights, (np.arange(count)[:, None], drawn), 1.0)
+    return weights if method == "rows" else weights[:, points.cluster]
+
+
+def draw(
+    problem: Problem,
+    optimum: Optimum,
+    points: Points,
+    method: str,
+    count: int,
+    seed: int,
+    fixed: NDArray[np.bool_] | None = None,
+    noise: Noise | None = None,
+) -> Draws:
+    """Refit `count` redrawn data sets.
+
+    Args:
+        method: "rows", "clusters" (rows that travel together), "residual" (residuals redrawn,
+            inflated for the parameters spent) or "parametric" (Gaussian noise whose scale is
+            drawn from its own sampling distribution).
+        noise: seed noise; with "parametric" it is used when the residuals do not exceed it.
+    """
+    n = len(points)
+    free = len(optimum.working) - (int(fixed.sum()) if fixed is not None else 0)
+    freedom = n - free
+    if freedom <= 0:
+        raise FitError(
+            f"{n} points and {free} free parameters leave nothing to estimate noise from: no "
+            "interval (no noise estimate). Add runs, or fix a parameter"
+        )
+    if method in ("rows", "clusters"):
+        units = n if method == "rows" else points.clusters
+        if units <= free:
+            raise FitError(
+                f"{units} {'clusters' if method == 'clusters' else 'rows'} for {free} free "
+                "parameters: too few to redraw; use --interval parametric or profile"
+            )
+        redrawn = problem.with_data(weights=resample_weights(points, method, count, seed))
+        text = f"bootstrap over {units} {'rows' if method == 'rows' else 'clusters'}"
+        widen = True
+    elif method in ("residual", "parametric"):
+        units, widen = n, False
+        residual = problem.residuals(optimum.working[None])[0] * problem.scale
+        relative = residual / problem.scale
+        rng = np.random.default_rng(seed)
+        if method == "residual":
+            centred = (relative - relative.mean()) * np.sqrt(n / freedom)
+            moved = rng.choice(centred, size=(count, n))
+            text = f"bootstrap over residuals (inflated by sqrt(n/(n-p)), n-p = {freedom})"
+            widen = True
+        else:
+            sigma, nu, text = noise_scale(problem, relative, freedom, noise)
+            scale = sigma * np.sqrt(nu / rng.chisquare(nu, size=(count, 1)))
+            moved = scale * rng.standard_normal((count, n))
+        fitted = problem.log_y + residual
+        values = fitted + moved * problem.scale
+        redrawn = problem.with_data(y=np.exp(values) if problem.objective.log else values)
+    else:
+        raise ValueError(f"interval method {method!r}: choose one of {', '.join(METHODS)}")
+    rows = np.arange(count)
+    starts = np.repeat(optimum.working[None], count, axis=0)
+    widths = [] if widen and method != "residual" else continuation(problem, starts[:1])
+    found = descend(redrawn, starts, rows, fixed, tolerance=1e-8, widths=widths)
+    agreement = _check(redrawn, found.objective, seed, fixed, optimum)
+    good = found.converged
+    if good.mean() < 0.9:
+        raise FitError(
+            f"only {good.mean():.0%} of the refits converged: the law is not determined by these "
+            "points; use a law with fewer parameters"
+        )
+    return Draws(
+        found.working[good],
+        method,
+        f"{text}, {int(good.sum())} refits",
+        units,
+        widen,
+        int((~good).sum()),
+        agreement,
+    )
+
+
+def noise_scale(
+    problem: Problem, relative: Array, freedom: int, noise: Noise | None
+) -> tuple[float, int, str]:
+    """Standard deviation of a residual, its degrees of freedom, and where it comes from."""
+    if problem.objective.is_least_squares:
+        sigma = float(np.sqrt(np.sum(relative**2) / freedom))
+    else:  # a robust fit has a robust scale: median |r| / 0.6745, adjusted for parameters spent
+        n = relative.size
+        sigma = float(np.median(np.abs(relative)) / 0.6745 * np.sqrt(n / freedom))
+    text = f"parametric bootstrap, noise from residuals ({freedom} degrees of freedom)"
+    if noise is not None and noise.log == problem.objective.log and np.all(problem.scale == 1):
+        if sigma <= noise.sigma * 1.5:
+            # Consistent: pool both estimates, which buys degrees of freedom.
+            total = freedom + noise.freedom
+            pooled = np.sqrt((freedom * sigma**2 + noise.freedom * noise.sigma**2) / total)
+            text = f"parametric bootstrap, noise from residuals and repeats ({total} degrees)"
+            return float(pooled), total, text
+        text += ", which exceed the seed noise"
+    return sigma, freedom, text
+
+
+def _check(
+    redrawn: Problem,
+    reached: Array,
+    seed: int,
+    fixed: NDArray[np.bool_] | None,
+    optimum: Optimum,
+) -> float | None:
+    """Share of a few refits for which all starts find nothing better than the warm start did."""
+    rng = np.random.default_rng(seed + 1)
+    picked = rng.choice(len(reached), size=min(CHECKED, len(reached)), replace=False)
+    agree = 0
+    for s in picked:
+        single = redrawn.with_data(
+            y=redrawn.y if redrawn.y.ndim == 1 else redrawn.y[s],
+            weights=redrawn.weights if redrawn.weights.ndim == 1 else redrawn.weights[s],
+        )
+        again = optimize(single, seed, optimum.working[None], fixed, optimum.working, starts=8)
+        agree += reached[s] <= again.objective * (1 + 1e-3) + 1e-15
+    return agree / len(picked)
+
+
+def widened_level(level: float, units: int, parameters: int) -> float:
+    """Two-sided level whose percentile interval has coverage `level` (Hesterberg 2015)."""
+    freedom = units - parameters
+    z = np.sqrt(units / freedom) * t.ppf(0.5 + level / 2, freedom)
+    return float(2 * norm.cdf(z) - 1)
+
+
+def percentiles(values: Array, level: float) -> tuple[Array, Array]:
+    """Lower and upper ends along axis 0."""
+    tail = 0.5 * (1 - level)
+    low, high = np.quantile(values, [tail, 1 - tail], axis=0)
+    return low, high

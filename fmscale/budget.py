@@ -1,0 +1,138 @@
+"""How long to train: exactly one horizon, turned into optimiser steps.
+
+A budget may be stated in four ways; each becomes D, the number of tokens (GPT) or samples
+(CLIP) processed, and D becomes whole optimiser steps. Standard library only, so that a sweep
+can be planned and priced without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+HORIZONS = ("tokens", "samples", "tokens_per_param", "flops")
+
+
+class Shape(Protocol):
+    """What a budget must know of a model (see `fmscale.sizing`)."""
+
+    @property
+    def unit(self) -> str: ...
+    @property
+    def n_params_total(self) -> int: ...
+    def train_flops_per_unit(self, batch_size: int) -> dict[str, int]: ...
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """One training length in whole steps."""
+
+    n_units: int  # D: tokens or samples processed, a whole number of batches
+    n_steps: int  # optimiser steps
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One or several horizons of the same kind; the others stay None.
+
+    Raises:
+        ValueError: if none or more than one kind is set, or a value is not positive.
+    """
+
+    tokens: float | Sequence[float] | None = None  # tokens processed
+    samples: float | Sequence[float] | None = None  # image-text pairs processed
+    tokens_per_param: float | Sequence[float] | None = None  # D / N_total
+    flops: float | Sequence[float] | None = None  # exact training FLOPs (column `flops`)
+    max_epochs: float = 1.0  # passes over the unique data that are allowed
+
+    def __post_init__(self) -> None:
+        chosen = [name for name in HORIZONS if getattr(self, name) is not None]
+        if len(chosen) != 1:
+            got = ", ".join(f"budget.{name}={getattr(self, name)}" for name in chosen) or "none"
+            raise ValueError(
+                f"a budget needs exactly one horizon, got {got}; "
+                f"set one of {', '.join('budget.' + name for name in HORIZONS)} and drop the rest"
+            )
+        values = self.values
+        if not values:
+            raise ValueError(f"budget.{self.kind} is an empty list; give at least one value")
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise ValueError(f"budget.{self.kind}={value!r} must be a positive number")
+        if not self.max_epochs > 0:
+            raise ValueError(f"budget.max_epochs={self.max_epochs} must be positive")
+
+    @property
+    def kind(self) -> str:
+        """Name of the horizon that is set."""
+        return next(name for name in HORIZONS if getattr(self, name) is not None)
+
+    @property
+    def values(self) -> list[float]:
+        """The horizon's values, in the order given."""
+        value = getattr(self, self.kind)
+        return [value] if isinstance(value, int | float | str) else list(value)
+
+    def horizons(self, shape: Shape, batch_size: int, units_per_item: int) -> list[Horizon]:
+        """Training lengths, ascending, each rounded to whole batches.
+
+        Args:
+            shape: the model, for its parameter count and FLOPs per token or sample.
+            batch_size: items (sequences or pairs) in one optimiser step.
+            units_per_item: tokens in a sequence, or 1 for a pair.
+
+        Raises:
+            ValueError: if the unit does not fit the model, a budget is smaller than one batch,
+                or two budgets round to the same number of steps.
+        """
+        per_step = batch_size * units_per_item
+        horizons = []
+        for value in self.values:
+            n_units = self._units(value, shape, batch_size)
+            if n_units < per_step:
+                raise ValueError(
+                    f"budget.{self.kind}={value:g} is {n_units:,.0f} {shape.unit}, less than one "
+                    f"batch of {per_step:,} {shape.unit}; raise the budget or lower batch_size"
+                )
+            n_steps = round(n_units / per_step)
+            horizons.append(Horizon(n_units=n_steps * per_step, n_steps=n_steps))
+        horizons.sort(key=lambda horizon: horizon.n_steps)
+        for shorter, longer in zip(horizons, horizons[1:], strict=False):
+            if shorter.n_steps == longer.n_steps:
+                raise ValueError(
+                    f"budget.{self.kind}={self.values} holds two values that both round to "
+                    f"{shorter.n_steps} steps of {per_step:,} {shape.unit}; remove one"
+                )
+        return horizons
+
+    def _units(self, value: float, shape: Shape, batch_size: int) -> float:
+        if self.kind in ("tokens", "samples"):
+            if self.kind != shape.unit:
+                raise ValueError(
+                    f"budget.{self.kind} does not fit this model, which counts {shape.unit}; "
+                    f"use budget.{shape.unit}"
+                )
+            return value
+        if self.kind == "tokens_per_param":
+            if shape.unit != "tokens":
+                raise ValueError(
+                    f"budget.tokens_per_param does not fit a model that counts {shape.unit}; "
+                    f"use budget.{shape.unit} or budget.flops"
+                )
+            return value * shape.n_params_total
+        return value / shape.train_flops_per_unit(batch_size)["flops"]
+
+    def check_unique(self, n_units: int, n_unique: int, unit: str) -> None:
+        """Refuse a length that repeats the data more often than `max_epochs` allows.
+
+        Raises:
+            ValueError: if D exceeds `n_unique * max_epochs`.
+        """
+        if n_units > n_unique * self.max_epochs:
+            raise ValueError(
+                f"the budget of {n_units:,} {unit} is {n_units / n_unique:.2f} "
+                f"passes over the {n_unique:,} unique {unit} of the data, more than "
+                f"budget.max_epochs={self.max_epochs:g}; lower the budget, add data, or allow the "
+                "repetition with a larger budget.max_epochs"
+            )

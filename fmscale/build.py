@@ -1,0 +1,91 @@
+"""From configuration to objects: the one place that instantiates `_target_`s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from fmscale.runs.identity import canonical
+from fmscale.settings import ConfigError
+from fmscale.sizing import Shape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fmscale.data.protocol import TrainingData
+    from fmscale.training.outlet import Outlet
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a run is made of, except the model, which each run builds anew."""
+
+    data: TrainingData
+    objective: Callable[..., dict[str, Any]]
+    optimizer: Callable[..., Any]  # model -> torch.optim.Optimizer
+    multiplier: Callable[..., float]  # (step, warmup_steps=, n_steps=, cooldown_steps=)
+    evaluators: dict[str, Callable[..., Any]]
+    outlet: Outlet
+
+
+def build_shape(config: Mapping[str, Any]) -> Shape:
+    """The model's sizes; needs no torch.
+
+    Raises:
+        ConfigError: for sizes that do not fit together or keys the shape does not know.
+    """
+    shape: Shape = _instantiate(config["model"]["shape"], "model.shape")
+    return shape
+
+
+def build_model(config: Mapping[str, Any]) -> nn.Module:
+    """The model with fresh weights, drawn from torch's global generator."""
+    model: nn.Module = _instantiate(config["model"], "model")
+    return model
+
+
+# A warm worker runs many jobs on the same data: it is opened once.
+_opened: dict[str, TrainingData] = {}
+
+
+def build_data(config: Mapping[str, Any]) -> TrainingData:
+    """The training data, prepared; opened once in a process."""
+    key = canonical(config["data"])
+    if key not in _opened:
+        data: TrainingData = _instantiate(config["data"], "data")
+        data.prepare()
+        _opened[key] = data
+    return _opened[key]
+
+
+def build_parts(config: Mapping[str, Any]) -> Parts:
+    """Build all parts of a run.
+
+    Raises:
+        ConfigError: naming the section, for unknown keys or values a constructor refuses.
+    """
+    evaluators = config["evaluation"]["evaluators"]
+    return Parts(
+        data=build_data(config),
+        objective=_instantiate(config["objective"], "objective"),
+        optimizer=_instantiate(config["optimizer"], "optimizer"),
+        multiplier=_instantiate(config["schedule"]["multiplier"], "schedule.multiplier"),
+        evaluators={
+            name: _instantiate(evaluator, f"evaluation.evaluators.{name}")
+            for name, evaluator in evaluators.items()
+        },
+        outlet=_instantiate(config["logger"], "logger"),
+    )
+
+
+def _instantiate(section: Mapping[str, Any], name: str) -> Any:
+    try:
+        return instantiate(section)
+    except InstantiationException as error:
+        # Hydra wraps what the constructor raised; a person wants that, not the wrapping.
+        cause = error.__cause__ or error
+        raise ConfigError(f"section {name} ({section.get('_target_')}): {cause}") from error

@@ -1,0 +1,49 @@
+"""What every training set offers to the rest of the library.
+
+Batches are pure functions of item indices, so a run that was killed and resumed sees exactly the
+batches of an unbroken one, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@runtime_checkable
+class TrainingData(Protocol):
+    """A training set with a fixed validation set; see `token_dataset` and `scenes`."""
+
+    unit: Literal["tokens", "samples"]  # what D counts
+    val_batch_size: int  # items per validation batch; a contrastive loss depends on it
+
+    @property
+    def units_per_item(self) -> int:
+        """Tokens of one sequence, or 1 for an image-caption pair."""
+        ...
+
+    @property
+    def n_items(self) -> int:
+        """Distinct training items; the data budget U is n_items * units_per_item."""
+        ...
+
+    def prepare(self) -> None:
+        """Build caches once; idempotent, atomic, safe for several processes at the same time."""
+        ...
+
+    def train_batch(self, indices: np.ndarray) -> dict[str, Tensor]:
+        """Items of the given indices (B,), each in 0..n_items-1; depends on nothing else."""
+        ...
+
+    def validation_batches(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
+        """The fixed validation set, always in the same order."""
+        ...
+
+    def describe(self) -> dict[str, object]:
+        """Name, content hash, counts and settings, as stored in every run record."""
+        ...

@@ -1,0 +1,49 @@
+"""Held-out loss of a language model, in the units that papers use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fmscale.data.token_dataset import ByteText
+from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error, measuring
+
+
+class HeldOutText:
+    """Next-token loss on the fixed validation sequences of a text.
+
+    The loss is plain cross-entropy, whatever the training objective adds to it. Its standard
+    error takes each sequence as one observation; comparing two models on the same sequences
+    cancels most of it.
+
+    Args:
+        batch_size: sequences at once; None takes the data's `val_batch_size`. It only changes
+            speed and memory.
+    """
+
+    def __init__(self, batch_size: int | None = None) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size = {batch_size}: give at least 1, or null.")
+        self.batch_size = batch_size
+
+    def __call__(self, model: nn.Module, data: ByteText, objective: Objective) -> Iterator[Metric]:
+        losses = []
+        with measuring(model) as device:
+            for batch in data.validation_batches(self.batch_size or data.val_batch_size):
+                tokens = batch["tokens"].to(device)
+                logits = model(tokens[:, :-1]).float()  # (B, T, vocab_size)
+                target = tokens[:, 1:]
+                nats = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")  # (B, T)
+                losses.append(nats.double().mean(dim=1).cpu())
+        loss, error = mean_and_standard_error(torch.cat(losses))
+        yield Metric("val_loss", loss, "nats/token")
+        if math.isfinite(error):
+            yield Metric("val_loss_standard_error", error, "nats/token")
+        bits_per_byte = loss / math.log(2) / data.val_bytes_per_token
+        yield Metric("val_bpb", bits_per_byte, "bits/byte")
+        if loss < 700:  # e**710 overflows; a missing value is better than an infinite one
+            yield Metric("val_perplexity", math.exp(loss), "1")

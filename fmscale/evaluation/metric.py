@@ -1,0 +1,56 @@
+"""One measured number, and what measures it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Objective = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
+
+
+class Metric(NamedTuple):
+    """A number with its unit; `name` is the column of the run record."""
+
+    name: str
+    value: float
+    unit: str
+
+
+class Evaluator(Protocol):
+    """Measures a model and yields metrics; built from `cfg.evaluation.evaluators`.
+
+    Besides `TrainingData`, an evaluator may need more of its data, and then says so.
+    """
+
+    def __call__(self, model: Any, data: Any, objective: Objective) -> Iterator[Metric]: ...
+
+
+@contextmanager
+def measuring(model: nn.Module) -> Iterator[torch.device]:
+    """Evaluation mode without gradients or autocast; yields the model's device.
+
+    Every loss is measured in float32 with dropout off, whatever the precision of training, so
+    that runs of different precision can be compared. The model's mode is restored at the end.
+    """
+    was_training = model.training
+    device = next(model.parameters()).device
+    model.eval()
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield device
+    finally:
+        model.train(was_training)
+
+
+def mean_and_standard_error(values: Tensor) -> tuple[float, float]:
+    """Mean of independent values (n,) and its standard error, in float64; nan for one value."""
+    values = values.double()
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, math.nan
+    return mean, float(values.std()) / math.sqrt(len(values))

@@ -1,0 +1,50 @@
+"""Held-out contrastive loss, always at the same batch size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fmscale.data.scenes import Scenes
+from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error, measuring
+
+
+class HeldOutPairs:
+    """Symmetric contrastive loss on the fixed validation pairs.
+
+    Pairs are contrasted within the data's own fixed batches, since the loss grows with the batch
+    (log B for an untrained model). The floor that no model can be expected to pass comes with it.
+    """
+
+    def __call__(self, model: nn.Module, data: Scenes, objective: Objective) -> Iterator[Metric]:
+        losses, hits = [], []
+        with measuring(model) as device:
+            for batch in data.validation_batches(data.val_batch_size):
+                z_image, z_text, scale = model(batch["image"].to(device), batch["text"].to(device))
+                logits = scale * z_image.float() @ z_text.float().T  # (B, B)
+                losses.append(pair_losses(logits).cpu())
+                hits.append((logits.argmax(dim=1) == _own(logits)).double().cpu())
+        # The pairs of a batch compete with each other, but a loss per pair still varies mostly
+        # with the pair itself: the standard error over pairs is near that over batches.
+        loss, error = mean_and_standard_error(torch.cat(losses))
+        yield Metric("val_loss", loss, "nats/pair")
+        if math.isfinite(error):
+            yield Metric("val_loss_standard_error", error, "nats/pair")
+        yield Metric("val_loss_floor", data.loss_floor[0], "nats/pair")
+        yield Metric("val_match_accuracy", float(torch.cat(hits).mean()), "fraction")
+
+
+def pair_losses(logits: Tensor) -> Tensor:
+    """Loss of each pair (B,) in nats: the mean of both directions of the cross-entropy."""
+    own = _own(logits)
+    caption_of_image = F.cross_entropy(logits, own, reduction="none")
+    image_of_caption = F.cross_entropy(logits.T, own, reduction="none")
+    return (caption_of_image + image_of_caption) / 2
+
+
+def _own(logits: Tensor) -> Tensor:
+    return torch.arange(len(logits), device=logits.device)

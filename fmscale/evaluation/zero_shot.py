@@ -1,0 +1,108 @@
+"""Zero-shot classification: texts become a classifier, with no training on the task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fmscale.data.zero_shot_task import ZeroShotTask
+from fmscale.evaluation.metric import Metric, Objective, measuring
+
+
+class PromptTokenizer(Protocol):
+    """Turns prompts into rows of token ids."""
+
+    def encode(self, texts: Sequence[str], seq_len: int) -> np.ndarray: ...
+
+
+class ZeroShotData(Protocol):
+    """Data that brings zero-shot tasks along, such as `Scenes`."""
+
+    tokenizer: PromptTokenizer
+    seq_len: int
+
+    @property
+    def zero_shot_tasks(self) -> Sequence[ZeroShotTask]: ...
+
+
+class ZeroShot:
+    """Accuracy on every task of the data, and the mean error over tasks.
+
+    Three steps (Radford et al. 2021, Sec. 3.1): class names are put into all templates and
+    encoded; the unit vectors of a class are averaged and made unit again; an image goes to the
+    class of the highest cosine.
+
+    Args:
+        batch_size: images or prompts encoded at once; it only changes speed and memory.
+        tasks: names of the tasks to run; None runs all.
+    """
+
+    def __init__(self, batch_size: int = 512, tasks: Sequence[str] | None = None) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size = {batch_size}: give at least 1.")
+        self.batch_size = batch_size
+        self.tasks = None if tasks is None else tuple(tasks)
+
+    def __call__(self, model: Any, data: ZeroShotData, objective: Objective) -> Iterator[Metric]:
+        tasks = self._select(data.zero_shot_tasks)
+        accuracies = []
+        for task in tasks:
+            hits = self.hits(model, data.tokenizer, data.seq_len, task)
+            accuracies.append(float(hits.double().mean()))
+            yield Metric(f"zero_shot_{task.name}_accuracy", accuracies[-1], "fraction")
+        variances = [
+            a * (1 - a) / len(task.labels) for a, task in zip(accuracies, tasks, strict=True)
+        ]
+        n = len(tasks)
+        yield Metric("zero_shot_error", 1 - sum(accuracies) / n, "fraction")
+        yield Metric("zero_shot_error_standard_error", math.sqrt(sum(variances)) / n, "fraction")
+        chance = sum(task.chance for task in tasks) / n
+        yield Metric("zero_shot_chance_error", 1 - chance, "fraction")
+
+    def hits(
+        self, model: Any, tokenizer: PromptTokenizer, seq_len: int, task: ZeroShotTask
+    ) -> Tensor:
+        """Whether each image of a task is classified correctly, (n,) bool."""
+        with measuring(model) as device:
+            classifier = self.classifier(model, tokenizer, seq_len, task)  # (n_class, d_embed)
+            answers = []
+            for first in range(0, len(task.images), self.batch_size):
+                rows = slice(first, first + self.batch_size)
+                image = torch.from_numpy(task.images[rows]).to(device)
+                cosines = model.encode_image(image) @ classifier.T  # (B, n_class)
+                if task.candidates is None:
+                    answers.append(cosines.argmax(dim=1).cpu())
+                else:
+                    candidates = torch.from_numpy(task.candidates[rows]).to(device)  # (B, n_way)
+                    best = cosines.gather(1, candidates).argmax(dim=1, keepdim=True)
+                    answers.append(candidates.gather(1, best)[:, 0].cpu())
+        return torch.cat(answers) == torch.from_numpy(task.labels)
+
+    def classifier(
+        self, model: Any, tokenizer: PromptTokenizer, seq_len: int, task: ZeroShotTask
+    ) -> Tensor:
+        """One unit vector per class, (n_class, d_embed)."""
+        with measuring(model) as device:
+            text = torch.from_numpy(tokenizer.encode(task.prompts(), seq_len)).to(device)
+            parts = torch.split(text, self.batch_size)
+            features = torch.cat([model.encode_text(part) for part in parts])
+            features = features.view(len(task.class_names), len(task.templates), -1)
+            return F.normalize(F.normalize(features, dim=-1).mean(dim=1), dim=-1)
+
+    def _select(self, tasks: Sequence[ZeroShotTask]) -> list[ZeroShotTask]:
+        if self.tasks is None:
+            return list(tasks)
+        by_name = {task.name: task for task in tasks}
+        unknown = [name for name in self.tasks if name not in by_name]
+        if unknown or not self.tasks:
+            raise ValueError(
+                f"evaluation tasks = {list(self.tasks)}: unknown or none. Choose from "
+                f"{sorted(by_name)}, or null for all."
+            )
+        return [by_name[name] for name in self.tasks]

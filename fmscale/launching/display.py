@@ -1,0 +1,173 @@
+"""What a person sees of a sweep: progress while it runs, a table when it is over."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from fmscale.job import Branch, Job
+from fmscale.launching.pool import Event
+from fmscale.runs.identity import short_number
+from fmscale.runs.store import Study
+
+
+class SweepDisplay:
+    """Runs done, running and left, with the time that remains.
+
+    On a terminal a live display with a bar for each task at work; elsewhere one line for each
+    finished run, so that logs stay readable.
+    """
+
+    def __init__(self, jobs: list[Job], seconds: dict[str, float], n_done: int) -> None:
+        """Args:
+        seconds: expected duration of each unfinished run, trunk share included.
+        n_done: runs that were complete before this sweep.
+        """
+        self.jobs = jobs
+        self.expected = seconds
+        self.n_done = n_done
+        self.n_left = len(seconds)
+        self.console = Console()
+        self.began = time.monotonic()
+        self.work_done = 0.0  # expected seconds of finished tasks
+        self.work_total = sum(seconds.values())
+        self.at_work: dict[int, tuple[Event, TaskID, float]] = {}
+        self.bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            console=self.console,
+        )
+        self.live = Live(console=self.console, refresh_per_second=4, get_renderable=self._render)
+
+    def __enter__(self) -> SweepDisplay:
+        if self.console.is_terminal:
+            self.live.start()
+        else:
+            self.console.print(self._headline())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+
+    def update(self, event: Event, failed: dict[str, str]) -> None:
+        """Take note of what a worker said."""
+        job = self.jobs[event.task.job]
+        key = id(event.task)
+        if event.name == "progress":
+            begin, end = _span(event, job)
+            share = (event.fields["step"] - begin) / max(1, end - begin)
+            if key not in self.at_work:
+                bar = self.bars.add_task(_title(event, job), total=1.0)
+                self.at_work[key] = (event, bar, 0.0)
+            _, bar, _ = self.at_work[key]
+            self.at_work[key] = (event, bar, share * _work(event, job, self))
+            self.bars.update(bar, completed=share)
+        if event.name in ("done", "failed"):
+            if key in self.at_work:
+                self.bars.remove_task(self.at_work.pop(key)[1])
+            self.work_done += _work(event, job, self)
+            self._count(event, job, failed)
+
+    def _count(self, event: Event, job: Job, failed: dict[str, str]) -> None:
+        if event.task.kind == "branch":
+            self.n_left -= 1
+            if event.name == "done":
+                self.n_done += 1
+            if not self.console.is_terminal:
+                word = "done  " if event.name == "done" else "FAILED"
+                self.console.print(f"  {word} {_title(event, job)}   {self._headline()}")
+        elif event.name == "failed":
+            lost = [b for b in job.branches if b.run_id in failed]
+            self.n_left -= len(lost)
+            self.console.print(f"  FAILED {_title(event, job)}: {event.fields['reason']}")
+
+    def _headline(self) -> str:
+        running = len(self.at_work)
+        counts = f"{self.n_done} done · {running} at work · {self.n_left} left"
+        return f"{counts} · ETA {self._eta()}"
+
+    def _eta(self) -> str:
+        done = self.work_done + sum(share for _, _, share in self.at_work.values())
+        elapsed = time.monotonic() - self.began
+        if done <= 0 or elapsed < 2:
+            return "…"
+        left = elapsed * max(0.0, self.work_total - done) / done
+        return f"{int(left // 60)}:{int(left % 60):02d}"
+
+    def _render(self) -> Group:
+        elapsed = time.monotonic() - self.began
+        clock = f"{int(elapsed // 60)}:{int(elapsed % 60):02d}"
+        return Group(Text(f"{self._headline()} · elapsed {clock}", style="bold"), self.bars)
+
+
+def print_outcome(jobs: list[Job], failed: dict[str, str]) -> None:
+    """Table of all runs of a sweep; failures with their reasons below it."""
+    console = Console()
+    unit = jobs[0].shape.unit
+    table = Table(title=f"{jobs[0].config['study']}: runs", title_justify="left")
+    for name in ("model", "seed", f"D ({unit})", "C (FLOP)", "val_loss", "train s", "status"):
+        table.add_column(name, justify="left" if name in ("model", "status") else "right")
+    for job in jobs:
+        study = Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
+        for branch in job.branches:
+            table.add_row(*_outcome_row(study, job, branch))
+    console.print(table)
+    for run_id, reason in failed.items():
+        console.print(f"[red]failed[/red] {run_id}: {reason}", highlight=False)
+    if failed:
+        console.print("Tracebacks are in the run folders; the same command tries these runs again.")
+
+
+def _outcome_row(study: Study, job: Job, branch: Branch) -> list[str]:
+    folder = study.run(branch.run_id)
+    front = [
+        job.shape.label,
+        str(job.config["seed"]),
+        short_number(branch.n_units),
+        f"{job.flops(branch.n_units)['flops']:.3g}",
+    ]
+    if not folder.is_finished():
+        status = folder.status()
+        return [*front, "", "", status["state"] if status else "missing"]
+    record = folder.record()
+    loss = record.metrics.get("val_loss")
+    seconds = record.seconds_train
+    return [
+        *front,
+        f"{loss:.4f}" if loss is not None else "",
+        f"{seconds:.1f}" if seconds is not None else "",
+        record.status,
+    ]
+
+
+def _branch(event: Event, job: Job) -> Branch | None:
+    return next((b for b in job.branches if b.run_id == event.task.run_id), None)
+
+
+def _span(event: Event, job: Job) -> tuple[int, int]:
+    """First and last step of a task."""
+    branch = _branch(event, job)
+    return (branch.branch_step, branch.n_steps) if branch else (0, job.trunk_steps)
+
+
+def _title(event: Event, job: Job) -> str:
+    branch = _branch(event, job)
+    length = short_number(branch.n_units) if branch else "trunk"
+    return f"{job.shape.label} seed {job.config['seed']} {length:>6}"
+
+
+def _work(event: Event, job: Job, display: SweepDisplay) -> float:
+    """Expected seconds of a task: a run's expectation covers its share of the trunk."""
+    branch = _branch(event, job)
+    open_branches = [b for b in job.branches if b.run_id in display.expected]
+    total = sum(display.expected[b.run_id] for b in open_branches)
+    steps = sum(job.marginal_steps(b) for b in open_branches)
+    own = branch.n_steps - branch.branch_step if branch else job.trunk_steps
+    return total * own / steps if steps else 0.0

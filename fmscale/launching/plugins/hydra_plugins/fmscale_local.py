@@ -1,0 +1,69 @@
+"""Hydra launcher `fmscale_local`: hands a sweep's jobs to warm worker processes."""
+
+# No `from __future__ import annotations`: Hydra executes this module before it is in sys.modules,
+# where dataclasses would look the annotations up.
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+
+@dataclass
+class LocalLauncherConf:
+    """Options of the launcher, e.g. `hydra.launcher.n_workers=4`."""
+
+    _target_: str = "hydra_plugins.fmscale_local.LocalLauncher"
+    n_workers: int | None = None  # processes; None: as many as cores / threads
+    n_threads: int | None = None  # CPU threads of each; None: 1 for small models, else all
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="fmscale_local", node=LocalLauncherConf)
+
+
+class LocalLauncher(Launcher):
+    """Composes every job first, then trains them in worker processes."""
+
+    def __init__(self, n_workers: int | None = None, n_threads: int | None = None) -> None:
+        self.n_workers = n_workers
+        self.n_threads = n_threads
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.hydra_context = hydra_context
+        self.task_function = task_function
+        self.config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Train all jobs.
+
+        Raises:
+            SystemExit: with code 1 after the sweep, if any run failed.
+        """
+        from fmscale.launching.sweep import run_sweep
+        from fmscale.train import plan_job
+
+        jobs, returns = [], []
+        for index, overrides in enumerate(job_overrides):
+            config = self.hydra_context.config_loader.load_sweep_config(
+                self.config, list(overrides)
+            )
+            with open_dict(config):
+                config.hydra.job.id = str(initial_job_idx + index)
+                config.hydra.job.num = initial_job_idx + index
+            jobs.append(plan_job(config))
+            done: Any = JobReturn(overrides=list(filter_overrides(overrides)), cfg=config)
+            done.status = JobStatus.COMPLETED
+            done.return_value = [branch.run_id for branch in jobs[-1].branches]
+            returns.append(done)
+        if run_sweep(jobs, n_workers=self.n_workers, n_threads=self.n_threads):
+            raise SystemExit(1)
+        return returns

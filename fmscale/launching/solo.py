@@ -1,0 +1,41 @@
+"""One job in this process: what `fmscale train` does without a sweep."""
+
+from __future__ import annotations
+
+from fmscale.job import Job
+from fmscale.launching.display import SweepDisplay, print_outcome
+from fmscale.launching.pool import Event, Task
+from fmscale.launching.sweep import planned, seconds_of, study_of, unfinished
+from fmscale.training.run import check, fail_branches, train_branch, train_trunk
+
+
+def train_job(job: Job) -> None:
+    """Train the trunk, then each run; finished runs are left alone."""
+    check(job)
+    study_of(job).extend_manifest(planned(job))
+    todo = unfinished(job)
+    if not todo:
+        print(f"Nothing to train: all {len(job.branches)} runs are complete.")
+        return
+    expected = {b.run_id: seconds_of(job, job.marginal_steps(b)) for b in todo}
+    with SweepDisplay([job], expected, n_done=len(job.branches) - len(todo)) as display:
+        if job.trunk_steps:
+            task = Task("trunk", job.config)
+            try:
+                train_trunk(job, lambda event: display.update(_event(task, event), {}))
+            except Exception as error:
+                fail_branches(job, error)
+                raise
+            display.update(Event(task, "done"), {})
+        for branch in todo:
+            task = Task("branch", job.config, branch.run_id)
+            train_branch(
+                job, branch, lambda event, task=task: display.update(_event(task, event), {})
+            )
+            display.update(Event(task, "done"), {})
+    print_outcome([job], {})
+
+
+def _event(task: Task, message: dict) -> Event:
+    fields = dict(message)
+    return Event(task, fields.pop("event"), fields)

@@ -1,0 +1,190 @@
+"""A sweep: which runs are missing, which task comes next, what the person at the screen sees."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fmscale.job import Branch, Job
+from fmscale.launching.display import SweepDisplay, print_outcome
+from fmscale.launching.pool import Event, Pool, Task
+from fmscale.runs.store import Study
+from fmscale.settings import ConfigError
+
+# Rough cost model for ordering tasks and for the ETA's weights; `fmscale plan` measures instead.
+SECONDS_PER_STEP = 3e-3  # fixed cost of an optimizer step
+FLOPS_PER_SECOND = 3e10  # one core, small matrices
+# A model whose step takes less than this gains nothing from a second thread.
+SMALL_STEP_FLOPS = 1e11
+
+
+@dataclass
+class SweepState:
+    """Which tasks have been handed out, and how runs ended."""
+
+    jobs: list[Job]
+    scheduled: set[str] = field(default_factory=set)  # run ids
+    failed: dict[str, str] = field(default_factory=dict)  # run id -> reason
+
+    def first_tasks(self) -> list[Task]:
+        """Trunks, and the branches of jobs that share none."""
+        tasks = []
+        for index, job in enumerate(self.jobs):
+            open_branches = unfinished(job)
+            if not open_branches:
+                continue
+            if job.trunk_steps:
+                weight = seconds_of(job, job.trunk_steps + open_branches[-1].cooldown_steps)
+                tasks.append(Task("trunk", job.config, weight=weight, job=index))
+            else:
+                tasks += [self._branch_task(index, branch) for branch in open_branches]
+        return tasks
+
+    def follow(self, event: Event) -> list[Task]:
+        """Branches that can start after an event."""
+        index = event.task.job
+        job = self.jobs[index]
+        if event.name == "branch_ready":
+            branch = next(b for b in job.branches if b.run_id == event.fields["run_id"])
+            return self._new_branch_tasks(index, [branch])
+        if event.name == "done" and event.task.kind == "trunk":
+            # A trunk that diverged has no checkpoint for these; they are recorded as diverged.
+            return self._new_branch_tasks(index, unfinished(job))
+        if event.name == "failed":
+            self._note_failure(event, job)
+        return []
+
+    def _new_branch_tasks(self, index: int, branches: Iterable[Branch]) -> list[Task]:
+        new = [b for b in branches if b.run_id not in self.scheduled]
+        return [self._branch_task(index, branch) for branch in new]
+
+    def _branch_task(self, index: int, branch: Branch) -> Task:
+        self.scheduled.add(branch.run_id)
+        job = self.jobs[index]
+        weight = seconds_of(job, branch.n_steps - branch.branch_step)
+        return Task("branch", job.config, branch.run_id, weight, index)
+
+    def _note_failure(self, event: Event, job: Job) -> None:
+        """Keep the reason; write the status where the worker could not."""
+        if event.task.run_id is not None:
+            lost = [event.task.run_id]
+        else:
+            lost = [b.run_id for b in unfinished(job) if b.run_id not in self.scheduled]
+        study = study_of(job)
+        for run_id in lost:
+            self.failed[run_id] = event.fields["reason"]
+            folder = study.run(run_id)
+            status = folder.status()
+            if status is None or status["state"] == "running":  # the process was killed
+                n_steps = next(b.n_steps for b in job.branches if b.run_id == run_id)
+                folder.set_status("failed", n_steps=n_steps, reason=event.fields["reason"])
+
+
+def run_sweep(jobs: list[Job], *, n_workers: int | None, n_threads: int | None) -> bool:
+    """Train what is missing of all jobs' runs.
+
+    Args:
+        jobs: planned jobs; those with the same trunk and budgets are trained once.
+        n_workers: processes; None: cores divided by threads.
+        n_threads: CPU threads of each; None: 1 where all models are small, else all cores.
+
+    Returns:
+        True if a run failed.
+
+    Raises:
+        ConfigError: before any training, if a job's parts cannot be built.
+    """
+    began = time.monotonic()
+    jobs = distinct(jobs)
+    branches = [(job, branch) for job in jobs for branch in job.branches]
+    for job in jobs:
+        study_of(job).extend_manifest(planned(job))
+    todo = [(job, branch) for job, branch in branches if branch in unfinished(job)]
+    if not todo:
+        names = sorted({str(job.config["study"]) for job in jobs})
+        print(
+            f"Nothing to train: all {len(branches)} runs of {', '.join(names)} are complete "
+            f"(checked in {time.monotonic() - began:.1f} s)."
+        )
+        return False
+
+    n_threads = n_threads or default_threads(jobs)
+    n_workers = n_workers or max(1, cores() // n_threads)
+    state = SweepState(jobs)
+    with Pool(min(n_workers, len(todo)), n_threads) as pool:
+        check_all(pool, [job for job in jobs if unfinished(job)])
+        total = {branch.run_id: seconds_of(job, job.marginal_steps(branch)) for job, branch in todo}
+        with SweepDisplay(jobs, total, n_done=len(branches) - len(todo)) as display:
+            for event in pool.run(state.first_tasks(), state.follow):
+                display.update(event, state.failed)
+    print_outcome(jobs, state.failed)
+    return bool(state.failed)
+
+
+def check_all(pool: Pool, jobs: list[Job]) -> None:
+    """Have the workers build every job's parts and prepare the data.
+
+    Raises:
+        ConfigError: with the reasons, if any job cannot be trained as configured.
+    """
+    problems = []
+    for event in pool.run([Task("check", job.config, job=i) for i, job in enumerate(jobs)]):
+        if event.name == "failed":
+            reason = event.fields["reason"].removeprefix("ConfigError: ")
+            problems.append(f"{jobs[event.task.job].shape.label}: {reason}")
+    if problems:
+        raise ConfigError("nothing was trained\n  " + "\n  ".join(sorted(set(problems))))
+
+
+def planned(job: Job) -> dict[str, dict[str, Any]]:
+    """What the manifest keeps of each run."""
+    return {
+        branch.run_id: {
+            "trunk_id": job.trunk_id,
+            "model": job.shape.label,
+            "seed": job.config["seed"],
+            f"n_{job.shape.unit}": branch.n_units,
+            "n_steps": branch.n_steps,
+            "flops": job.flops(branch.n_units)["flops"],
+        }
+        for branch in job.branches
+    }
+
+
+def unfinished(job: Job) -> list[Branch]:
+    """Branches without a record."""
+    study = study_of(job)
+    return [branch for branch in job.branches if not study.run(branch.run_id).is_finished()]
+
+
+def study_of(job: Job) -> Study:
+    """The study folder a job writes to."""
+    return Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
+
+
+def distinct(jobs: list[Job]) -> list[Job]:
+    """Jobs without repetitions: a run id is trained by the first job that has it."""
+    kept: dict[tuple[str, ...], Job] = {}
+    for job in jobs:
+        kept.setdefault(tuple(branch.run_id for branch in job.branches), job)
+    return list(kept.values())
+
+
+def seconds_of(job: Job, n_steps: int) -> float:
+    """Rough duration of some steps of a job."""
+    flops = job.flops(job.units_per_step)["flops"]
+    return n_steps * (SECONDS_PER_STEP + flops / FLOPS_PER_SECOND)
+
+
+def default_threads(jobs: list[Job]) -> int:
+    """CPU threads of each worker."""
+    largest = max(job.flops(job.units_per_step)["flops"] for job in jobs)
+    return 1 if largest < SMALL_STEP_FLOPS else cores()
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

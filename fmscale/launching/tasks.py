@@ -1,0 +1,41 @@
+"""What a worker can be asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fmscale.build import build_shape
+from fmscale.job import Job
+from fmscale.training.calibration import measure_speed
+from fmscale.training.run import check, fail_branches, train_branch, train_trunk
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def run_task(task: dict[str, Any], report: Report) -> Any:
+    """Do one task.
+
+    Args:
+        task: `kind` is "check", "trunk", "branch" or "speed"; `config` the resolved configuration
+            of the job; `run_id` the branch to train.
+        report: told about progress.
+    """
+    job = Job.plan(task["config"], build_shape(task["config"]))
+    match task["kind"]:
+        case "check":
+            check(job)
+        case "trunk":
+            try:
+                train_trunk(job, report)
+            except Exception as error:
+                fail_branches(job, error)
+                raise
+        case "branch":
+            branch = next(b for b in job.branches if b.run_id == task["run_id"])
+            train_branch(job, branch, report)
+        case "speed":
+            return measure_speed(job)
+        case unknown:
+            raise ValueError(f"unknown task {unknown!r}")
+    return None

@@ -1,0 +1,1 @@
+"""GPT and CLIP in plain torch: no training loop, no configuration framework."""

@@ -1,0 +1,68 @@
+"""Initial values by parameter role: one table for GPT, one for CLIP.
+
+Biases and norm shifts start at 0 and norm gains at 1 in both; every other role is normal with mean
+0 and the standard deviation of the table. Draws come from torch's global generator, so seed it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+Roles = Mapping[str, Sequence[Tensor]]
+
+
+def gpt_stds(n_layer: int) -> dict[str, float]:
+    """Standard deviations of GPT-2 (Radford et al. 2019, Sec. 2.3, and its released code).
+
+    The two matrices that write to the residual stream shrink with the number of writes, two a
+    layer, so that the stream's variance does not grow with depth.
+    """
+    residual = 1 / math.sqrt(2 * n_layer)
+    return {
+        "token_embedding": 0.02,
+        "position_embedding": 0.01,
+        "qkv": 0.02,
+        "attention_out": 0.02 * residual,
+        "mlp_in": 0.02,
+        "mlp_out": 0.02 * residual,
+    }
+
+
+def clip_stds(n_layer: int, d_model: int) -> dict[str, float]:
+    """Standard deviations of one CLIP tower (the released code of Radford et al. 2021).
+
+    That code initialises the text tower so and leaves the vision blocks at torch's defaults; here
+    both towers follow the text rule.
+    """
+    width = d_model**-0.5
+    residual = (2 * n_layer) ** -0.5
+    return {
+        "token_embedding": 0.02,
+        "position_embedding": 0.01,
+        "class_embedding": width,
+        "patch": 0.02,
+        "qkv": width,
+        "attention_out": width * residual,
+        "mlp_in": (2 * d_model) ** -0.5,
+        "mlp_out": width * residual,
+        "projection": width,
+    }
+
+
+@torch.no_grad()
+def initialize(roles: Roles, stds: Mapping[str, float]) -> None:
+    """Fill the parameters of every role in place, in the order of `roles`.
+
+    Raises:
+        KeyError: a role has no rule.
+    """
+    for role, parameters in roles.items():
+        for parameter in parameters:
+            if role == "bias":
+                parameter.zero_()
+            elif role == "norm":
+                pass  # nn.LayerNorm starts at gain 1 and shift 0
+            else:
+                parameter.normal_(0.0, stds[role])

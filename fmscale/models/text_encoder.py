@@ -1,0 +1,53 @@
+"""CLIP's text tower: causal blocks read at the end of the text (Radford et al. 2021, Sec. 2.4)."""
+
+import torch
+from torch import Tensor, nn
+
+from fmscale.models.layers import Block, block_roles
+from fmscale.sizing import TextShape
+
+
+class TextEncoder(nn.Module):
+    """Captions to one feature vector each, before the projection into the joint space."""
+
+    def __init__(self, shape: TextShape) -> None:
+        super().__init__()
+        self.shape = shape
+        d_model = shape.d_model
+        self.token_embedding = nn.Embedding(shape.vocab_size, d_model)
+        self.position_embedding = nn.Embedding(shape.seq_len, d_model)
+        self.blocks = nn.ModuleList(
+            Block(shape.n_head, d_model, shape.d_hidden, causal=True) for _ in range(shape.n_layer)
+        )
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, text: Tensor) -> Tensor:
+        """Feature of the end-of-text token.
+
+        The end-of-text token has the highest id of the vocabulary, so argmax finds it. Padding
+        (id 0) comes after it and, the mask being causal, cannot reach it.
+
+        Args:
+            text: (B, T) int64, T at most shape.seq_len.
+
+        Returns:
+            (B, d_model).
+        """
+        B, T = text.shape
+        if self.shape.seq_len < T:
+            raise ValueError(f"{T} tokens exceed seq_len={self.shape.seq_len}; truncate captions")
+        x = self.token_embedding(text) + self.position_embedding.weight[:T]  # (B, T, d_model)
+        for block in self.blocks:
+            x = block(x)
+        end = text.argmax(dim=1)  # (B,)
+        return self.norm(x[torch.arange(B, device=x.device), end])  # (B, d_model)
+
+    def roles(self) -> dict[str, list[Tensor]]:
+        """Parameters by role, each once, as the initialization table names them."""
+        roles = block_roles(self.blocks)
+        roles["norm"] += [self.norm.weight, self.norm.bias]
+        return {
+            "token_embedding": [self.token_embedding.weight],
+            "position_embedding": [self.position_embedding.weight],
+            **roles,
+        }

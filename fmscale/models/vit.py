@@ -1,0 +1,77 @@
+"""CLIP's image tower: a Vision Transformer (Dosovitskiy et al. 2021) read at its class token."""
+
+import torch
+from torch import Tensor, nn
+
+from fmscale.models.layers import Block, block_roles
+from fmscale.sizing import VisionShape
+
+
+def normalize_image(image: Tensor) -> Tensor:
+    """Pixels as the tower wants them: uint8 0..255 becomes float -1..1, floats pass unchanged.
+
+    The only place where pixels change their range. A fixed range replaces CLIP's mean and standard
+    deviation over natural photographs, so that the same map serves rendered images.
+    """
+    if image.dtype == torch.uint8:
+        return image.float().div_(127.5).sub_(1.0)
+    return image
+
+
+class VisionTransformer(nn.Module):
+    """Images to one feature vector each, before the projection into the joint space."""
+
+    def __init__(self, shape: VisionShape) -> None:
+        super().__init__()
+        self.shape = shape
+        d_model, patch = shape.d_model, shape.patch_size
+        self.patch = nn.Linear(shape.n_channels * patch * patch, d_model, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(d_model))
+        self.position_embedding = nn.Parameter(torch.empty(shape.n_positions, d_model))
+        self.norm_in = nn.LayerNorm(d_model)  # CLIP normalises before the blocks as well
+        self.blocks = nn.ModuleList(
+            Block(shape.n_head, d_model, shape.d_hidden, causal=False) for _ in range(shape.n_layer)
+        )
+        self.norm_out = nn.LayerNorm(d_model)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Feature of the class token.
+
+        Args:
+            image: (B, n_channels, image_size, image_size) uint8, or float already in -1..1.
+
+        Returns:
+            (B, d_model).
+        """
+        x = self.patch(self.patches(normalize_image(image)))  # (B, n_patches, d_model)
+        first = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        x = torch.cat([first, x], dim=1) + self.position_embedding  # (B, n_positions, d_model)
+        x = self.norm_in(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm_out(x[:, 0])  # (B, d_model)
+
+    def patches(self, image: Tensor) -> Tensor:
+        """Cut into squares, row by row: (B, n_patches, n_channels * patch_size ** 2)."""
+        B, n_channels, height, width = image.shape
+        size, patch = self.shape.image_size, self.shape.patch_size
+        if (n_channels, height, width) != (self.shape.n_channels, size, size):
+            raise ValueError(
+                f"images of shape {(n_channels, height, width)} given to a tower built for "
+                f"{(self.shape.n_channels, size, size)}; resize them or set image_size"
+            )
+        n = size // patch
+        x = image.view(B, n_channels, n, patch, n, patch).permute(0, 2, 4, 1, 3, 5)
+        return x.reshape(B, n * n, n_channels * patch * patch)
+
+    def roles(self) -> dict[str, list[Tensor]]:
+        """Parameters by role, each once, as the initialization table names them."""
+        roles = block_roles(self.blocks)
+        for norm in (self.norm_in, self.norm_out):
+            roles["norm"] += [norm.weight, norm.bias]
+        return {
+            "patch": [self.patch.weight],
+            "class_embedding": [self.class_embedding],
+            "position_embedding": [self.position_embedding],
+            **roles,
+        }

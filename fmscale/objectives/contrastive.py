@@ -1,0 +1,56 @@
+"""Contrastive learning of image-text pairs: the loss of CLIP in nats per pair."""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Contrastive:
+    """Symmetric cross-entropy over a batch's B x B cosines (Radford et al. 2021, Fig. 3).
+
+    The loss depends on the number of pairs contrasted (log B for an untrained model), so losses of
+    different batch sizes must not be compared.
+    """
+
+    unit = "nats/pair"
+
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Loss of one batch; in distributed training, of all ranks' pairs together.
+
+        Args:
+            model: maps images and captions to (z_image, z_text, scale), as `CLIP` does.
+            batch: "image" (B, 3, H, W) uint8 or float, "text" (B, T) int64; row i is one pair. The
+                model turns uint8 pixels into floats.
+        """
+        z_image, z_text, scale = model(batch["image"], batch["text"])  # (B, d_embed) twice, ()
+        loss = contrastive_loss(_of_all_ranks(z_image), _of_all_ranks(z_text), scale)
+        return {"loss": loss, "scale": scale.detach()}
+
+
+def contrastive_loss(z_image: Tensor, z_text: Tensor, scale: Tensor) -> Tensor:
+    """Mean of the two cross-entropies: captions for each image, images for each caption.
+
+    Args:
+        z_image: (B, d_embed) unit vectors.
+        z_text: (B, d_embed) unit vectors; row i belongs to image i.
+        scale: factor on the cosines, the inverse temperature.
+    """
+    # bfloat16 resolves logits near 100 to only 0.5, so autocast stops here.
+    with torch.autocast(z_image.device.type, enabled=False):
+        logits = scale * z_image.float() @ z_text.float().T  # (B, B)
+        pairs = torch.arange(len(logits), device=logits.device)
+        return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+
+
+def _of_all_ranks(z: Tensor) -> Tensor:
+    """Rows of every rank, with gradients to each rank's own.
+
+    Every rank then computes the same full loss. The gather's backward sums over the ranks and data
+    parallelism averages over them, so the gradient is that of one large batch.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return z
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(z))

@@ -1,0 +1,69 @@
+"""AdamW, and which tensors its weight decay touches.
+
+Matrices decay; gains, biases, embeddings and the log-temperature do not. Sparing gains and biases
+follows Radford et al. 2021, Sec. 2.5. Sparing embeddings, also the one tied to GPT's output head,
+follows Groeneveld et al. 2025 (OLMo 2, Sec. 3.3): a row of a table is renewed only when its token
+occurs, so decay would shrink rare tokens towards nothing between two updates.
+"""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.optim import AdamW
+
+# Last part of a group's name in `param_groups` of the models: "image_mlp" decays as "mlp" does.
+DECAYED = ("attention", "mlp", "projection", "patch")
+NOT_DECAYED = ("bias", "norm", "embedding", "temperature")
+
+
+class Grouped(Protocol):
+    """A model that sorts its parameters by role."""
+
+    def param_groups(self) -> dict[str, list[Tensor]]: ...
+
+
+def param_groups(model: Grouped, weight_decay: float) -> list[dict[str, Any]]:
+    """Optimizer groups "decay" and "no_decay"; together they hold each parameter once.
+
+    Raises:
+        ValueError: the model has a group for which no rule is written here.
+    """
+    decay: list[Tensor] = []
+    no_decay: list[Tensor] = []
+    for name, parameters in model.param_groups().items():
+        role = name.rsplit("_", 1)[-1]
+        if role in DECAYED:
+            decay += parameters
+        elif role in NOT_DECAYED:
+            no_decay += parameters
+        else:
+            raise ValueError(
+                f"parameter group {name!r} is neither decayed nor spared; add {role!r} to DECAYED "
+                "or NOT_DECAYED in fmscale/optim/param_groups.py"
+            )
+    return [
+        {"params": decay, "weight_decay": weight_decay, "name": "decay"},
+        {"params": no_decay, "weight_decay": 0.0, "name": "no_decay"},
+    ]
+
+
+def adamw(
+    model: Grouped,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.95),
+    eps: float = 1e-8,
+    weight_decay: float = 0.1,
+) -> AdamW:
+    """AdamW (Loshchilov & Hutter 2019) over `param_groups`; defaults of Brown et al. 2020, App. B.
+
+    The fused kernel does all arithmetic of a tensor in one pass and is deterministic.
+
+    Args:
+        model: gives its parameters by role.
+        lr: peak learning rate, before the schedule's multiplier.
+        weight_decay: decoupled; the decay per step is lr * weight_decay.
+    """
+    beta1, beta2 = betas  # a config hands a list
+    return AdamW(
+        param_groups(model, weight_decay), lr=lr, betas=(beta1, beta2), eps=eps, fused=True
+    )

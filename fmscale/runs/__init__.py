@@ -1,0 +1,1 @@
+"""The run store: the on-disk contract between training and analysis (standard library only)."""

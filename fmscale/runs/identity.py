@@ -1,0 +1,76 @@
+"""Names of runs: the same configuration always gets the same id.
+
+An id is a readable slug and a hash of everything in the resolved configuration that changes the
+numbers. Paths, loggers, launchers and devices are left out, so a run moved to another machine
+keeps its id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# Sections and keys of the configuration that change the trained numbers. Everything else
+# (paths, logger, launcher, study, progress, checkpoint cadence) may differ between equal runs.
+IDENTITY_KEYS = (
+    "model",
+    "objective",
+    "data",
+    "budget",
+    "optimizer",
+    "schedule",
+    "evaluation",
+    "batch_size",
+    "seed",
+)
+TRAINER_IDENTITY_KEYS = ("precision", "gradient_clip_val", "accumulate", "compile")
+# Where data lies does not change them: their content hash is in the record.
+PATH_KEYS = ("data_dir", "root")
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved configuration that determines a run's numbers."""
+    chosen = {key: config[key] for key in IDENTITY_KEYS}
+    chosen["trainer"] = {key: config["trainer"][key] for key in TRAINER_IDENTITY_KEYS}
+    chosen["data"] = {k: v for k, v in config["data"].items() if k not in PATH_KEYS}
+    return chosen
+
+
+def digest(value: Any) -> str:
+    """Ten hexadecimal digits of the SHA-256 of `value` as canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:10]
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys in which 2e6, 2000000.0 and 2000000 are the same number."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def slug(label: str, n_units: int | None, seed: int) -> str:
+    """Readable front part of an id, e.g. `gpt_4x128-2.05M-s1`."""
+    parts = [re.sub(r"[^A-Za-z0-9_.+]", "", label)]
+    if n_units is not None:
+        parts.append(short_number(n_units))
+    parts.append(f"s{seed}")
+    return "-".join(parts)
+
+
+def short_number(value: float) -> str:
+    """Three significant digits with a letter for the power of ten, e.g. 2.05M."""
+    for letter, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"

@@ -1,0 +1,129 @@
+"""The record of a finished run: every column, its unit, its schema version.
+
+One record is one point of a scaling plot. `analysis` reads these files without importing this
+module; a contract test keeps both sides in step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+# Unit of each numeric column. Metrics bring their own units along.
+UNITS = {
+    "n_params_total": "parameters",
+    "n_params_non_embedding": "parameters",
+    "n_params_matmul": "parameters",
+    "n_tokens": "tokens",
+    "n_tokens_unique": "tokens",
+    "n_samples": "samples",
+    "n_samples_unique": "samples",
+    "flops": "FLOP",
+    "flops_causal": "FLOP",
+    "flops_6nd": "FLOP",
+    "flops_6nd_non_embedding": "FLOP",
+    "flops_6nd_matmul": "FLOP",
+    "flops_marginal": "FLOP",
+    "n_steps": "steps",
+    "warmup_steps": "steps",
+    "cooldown_steps": "steps",
+    "batch_size": "items",
+    "batch_tokens": "tokens",
+    "val_batch_size": "items",
+    "lr_peak": "1",
+    "seconds_train": "s",
+    "seconds_train_marginal": "s",
+    "seconds_eval": "s",
+    "tokens_per_second": "tokens/s",
+    "samples_per_second": "samples/s",
+}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One annealed end point (or one that diverged) with all that is needed to trust it.
+
+    Columns of the other family stay None and are left out of the file: missing is missing.
+    """
+
+    run_id: str
+    study: str
+    family: str  # "gpt" or "clip"
+    model: str  # layers x width, e.g. "gpt_4x128"
+    trunk_id: str
+    seed: int
+    status: str  # "completed" or "diverged"
+    annealed: bool  # learning rate decayed to its end: the only points that are fitted
+    schedule: str  # "wsd", "cosine" or "constant"
+
+    n_params_total: int
+    n_params_non_embedding: int
+    n_params_matmul: int
+    n_params_by_group: dict[str, int]
+
+    # D counts what was processed along the run's path, repeats included.
+    n_tokens: int | None = None
+    n_tokens_unique: int | None = None
+    n_samples: int | None = None
+    n_samples_unique: int | None = None
+
+    # C of the whole path from step 0, in each counting convention.
+    flops: float = 0.0
+    flops_causal: float = 0.0
+    flops_6nd: float = 0.0
+    flops_6nd_non_embedding: float = 0.0
+    flops_6nd_matmul: float = 0.0
+    flops_marginal: float = 0.0  # what this run cost beyond the trunk it shares
+    flops_formula: str = ""
+
+    n_steps: int = 0
+    batch_size: int = 0
+    batch_tokens: int | None = None
+    warmup_steps: int = 0
+    cooldown_steps: int = 0
+    lr_peak: float = 0.0
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    git: dict[str, Any] = field(default_factory=dict)
+
+    seconds_train: float | None = None  # along the path from step 0
+    seconds_train_marginal: float | None = None  # of this run beyond its trunk
+    seconds_eval: float | None = None
+    tokens_per_second: float | None = None
+    samples_per_second: float | None = None
+
+    val_batch_size: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    started_at: str = ""
+    finished_at: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; columns without a value are left out."""
+        row = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        row["units"] = {k: UNITS[k] for k in row if k in UNITS} | self.units
+        return row
+
+    @staticmethod
+    def from_dict(row: dict[str, Any]) -> RunRecord:
+        """Read a record back.
+
+        Raises:
+            ValueError: if the schema version is unknown or a column is not.
+        """
+        version = row.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"record {row.get('run_id')!r} has schema_version {version!r}, this release reads "
+                f"{SCHEMA_VERSION}; read it with the release that wrote it"
+            )
+        known = {f.name for f in dataclasses.fields(RunRecord)}
+        unknown = sorted(set(row) - known)
+        if unknown:
+            raise ValueError(f"record {row.get('run_id')!r} has unknown columns {unknown}")
+        return RunRecord(**row)

@@ -1,0 +1,65 @@
+"""Train: compose the configuration, plan the job, train its trunk and its runs.
+
+`fmscale train model=gpt_4x128 budget.tokens=2e6` trains in this process; with `-m`, or a preset
+that asks for it, Hydra hands all jobs to a launcher (`fmscale.launching`).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
+
+from fmscale.build import build_shape
+from fmscale.job import Job
+from fmscale.launching import register_launchers
+from fmscale.settings import ConfigError
+
+
+def plan_job(cfg: DictConfig) -> Job:
+    """Resolve a composed configuration and work out steps and run ids, without torch.
+
+    Raises:
+        ConfigError: for values that are missing or contradict each other.
+    """
+    own = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    try:
+        config = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} has no value; give {error.full_key}=...") from error
+    except InterpolationKeyError as error:
+        raise ConfigError(
+            f"{error.full_key} refers to a value that the chosen data does not have "
+            f"({str(error).splitlines()[0]}); choose model, data, objective and evaluation of one "
+            "family, e.g. model=clip_2x32 data=scenes objective=contrastive evaluation=zero_shot "
+            "budget=samples"
+        ) from error
+    assert isinstance(config, dict)
+    return Job.plan({str(key): value for key, value in config.items()}, build_shape(config))
+
+
+@hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")
+def run(cfg: DictConfig) -> None:
+    """One job, in this process."""
+    job = plan_job(cfg)
+
+    from fmscale.launching.solo import train_job  # imports torch
+
+    train_job(job)
+
+
+def main() -> None:
+    """Entry point of `fmscale train`, `fmscale sweep` and `python -m fmscale.train`."""
+    register_launchers()
+    try:
+        run()
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

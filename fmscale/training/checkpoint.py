@@ -1,0 +1,84 @@
+"""State of a run after some optimizer step, on disk, whole or not at all.
+
+Plain tensors and numbers only, so that `weights_only` loading reads them and nothing unpickled
+can run code. Batches and schedule are functions of the step and need no state of their own.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fmscale.runs.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything needed to go on bit for bit."""
+
+    step: int  # optimizer steps done
+    model: dict[str, Any]  # state dict
+    optimizer: dict[str, Any]  # state dict
+    seconds: float  # training time spent so far along the path
+    precision: str  # as trained so far; a branch goes on with it
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """File of the checkpoint after `step` steps."""
+    return folder / f"step_{step:09d}.pt"
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint atomically and return its path."""
+    buffer = io.BytesIO()
+    torch.save(asdict(checkpoint), buffer)
+    path = path_of(folder, checkpoint.step)
+    write_atomically(path, buffer.getvalue())
+    return path
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        ValueError: naming the file, if it is torn or not a checkpoint.
+    """
+    try:
+        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch raises half a dozen kinds for a torn file
+        raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it") from error
+
+
+def latest(folder: Path, at_most: int) -> Checkpoint | None:
+    """The newest readable checkpoint of at most `at_most` steps; unreadable ones are named."""
+    for step, path in sorted(_steps(folder), reverse=True):
+        if step > at_most:
+            continue
+        try:
+            return load(path)
+        except ValueError as error:
+            log.warning("%s; going on from the one before it", error)
+    return None
+
+
+def steps_saved(folder: Path) -> list[int]:
+    """Steps of all checkpoints in `folder`, ascending."""
+    return sorted(step for step, _ in _steps(folder))
+
+
+def _steps(folder: Path) -> Iterator[tuple[int, Path]]:
+    for path in folder.glob("step_*.pt"):
+        match = re.fullmatch(r"step_(\d+)\.pt", path.name)
+        if match:
+            yield int(match.group(1)), path

@@ -1,0 +1,128 @@
+"""Optimizer steps from one point of a path to another: the only place that calls `Trainer.fit`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fmscale.build import Parts, build_model
+from fmscale.data.module import StepBatches, StepDataModule
+from fmscale.job import Job
+from fmscale.runs.store import RunFolder
+from fmscale.training.callbacks import (
+    CheckpointWriter,
+    Diverged,
+    DivergenceGuard,
+    MetricsRecorder,
+    ProgressReporter,
+)
+from fmscale.training.checkpoint import Checkpoint
+from fmscale.training.module import TrainingModule
+from fmscale.training.trainer import build_trainer
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model after training."""
+
+    model: nn.Module
+    step: int  # optimizer steps done along the path
+    seconds: float  # training time along the path
+    diverged: str | None  # what happened, if the loss ceased to be a number
+
+
+def axes(job: Job, step: int) -> dict[str, float]:
+    """The horizontal axes of a metrics row after `step` optimizer steps."""
+    n_units = step * job.units_per_step
+    return {"step": step, job.shape.unit: n_units, "flops": job.flops(n_units)["flops"]}
+
+
+def fit_steps(
+    job: Job,
+    parts: Parts,
+    folder: RunFolder,
+    *,
+    start: Checkpoint | None,
+    stop_step: int,
+    multiplier: Callable[[int], float],
+    precision: str,
+    keep_at: Collection[int] = (),
+    report: Report,
+    on_saved: Callable[[int], None] = lambda step: None,
+) -> Fitted:
+    """Train from `start` (None: fresh weights) until `stop_step` optimizer steps are done.
+
+    Args:
+        folder: receives metrics, checkpoints and status.
+        multiplier: optimizer step -> factor on the peak learning rate.
+        precision: "32-true" or "bf16-mixed".
+        keep_at: steps whose checkpoints are kept.
+        report: told about progress.
+        on_saved: told each step of `keep_at` once its checkpoint is on disk.
+    """
+    torch.manual_seed(job.config["seed"])
+    model = build_model(job.config)
+    if start is not None:
+        model.load_state_dict(start.model)
+    start_step = start.step if start is not None else 0
+    seconds_before = start.seconds if start is not None else 0.0
+    if start_step >= stop_step:
+        return Fitted(model, start_step, seconds_before, None)
+
+    settings = job.trainer
+    module = TrainingModule(
+        model,
+        parts.objective,
+        parts.optimizer,
+        multiplier,
+        seed=job.config["seed"],
+        accumulate=settings.accumulate,
+        start_step=start_step,
+        optimizer_state=start.optimizer if start is not None else None,
+        compile=settings.compile,
+    )
+    writer = CheckpointWriter(
+        folder,
+        keep_at=keep_at,
+        every_seconds=settings.checkpoint_every_seconds,
+        seconds_before=seconds_before,
+        precision=precision,
+        on_saved=on_saved,
+    )
+    trainer = build_trainer(
+        settings,
+        precision=precision,
+        n_steps=stop_step - start_step,
+        callbacks=[
+            DivergenceGuard(),  # first: nothing of a broken step is recorded or saved
+            MetricsRecorder(
+                folder,
+                parts.outlet,
+                every=settings.log_every_steps,
+                row_at=functools.partial(axes, job),
+            ),
+            writer,
+            ProgressReporter(folder, n_steps=stop_step, report=report),
+        ],
+    )
+    batches = StepBatches(
+        parts.data,
+        seed=job.config["seed"],
+        batch_size=job.config["batch_size"],
+        accumulate=settings.accumulate,
+        start_step=start_step,
+        stop_step=stop_step,
+    )
+    try:
+        trainer.fit(module, StepDataModule(batches))
+    except Diverged as error:
+        return Fitted(model, error.step, writer.seconds, str(error))
+    assert module.step == stop_step, (module.step, stop_step)
+    return Fitted(model, stop_step, writer.seconds, None)

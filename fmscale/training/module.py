@@ -1,0 +1,87 @@
+"""The one Lightning module: GPT and CLIP differ in model, objective and data, not in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class TrainingModule(pl.LightningModule):
+    """Trains `model` on `objective` from optimizer step `start_step` on.
+
+    The learning rate is set before each step from the step number alone, so a resumed or branched
+    run needs no scheduler state.
+
+    Args:
+        model: any module the objective understands.
+        objective: (model, batch) -> dict with the scalar "loss".
+        optimizer: model -> optimizer, at peak learning rate.
+        multiplier: optimizer step -> factor on the peak learning rate.
+        seed: of dropout, drawn anew at each step as a function of (seed, step).
+        accumulate: micro-batches in one optimizer step.
+        start_step: optimizer steps already done.
+        optimizer_state: state dict of the optimizer after `start_step` steps.
+        compile: run the model through torch.compile.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]],
+        optimizer: Callable[[nn.Module], Optimizer],
+        multiplier: Callable[[int], float],
+        *,
+        seed: int = 0,
+        accumulate: int = 1,
+        start_step: int = 0,
+        optimizer_state: dict[str, Any] | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        # Kept out of the module tree: a compiled model shares the parameters of `model`.
+        self._callable = [torch.compile(model) if compile else model]
+        self.objective = objective
+        self.optimizer = optimizer
+        self.multiplier = multiplier
+        self.seed = seed
+        self.accumulate = accumulate
+        self.start_step = start_step
+        self.optimizer_state = optimizer_state
+        self.peak_rates: list[float] = []
+        self.step_loss = 0.0  # mean loss of the current step's micro-batches
+        self.lr = 0.0  # learning rate of the current step
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done since the very beginning."""
+        return self.start_step + self.trainer.global_step
+
+    def configure_optimizers(self) -> Optimizer:
+        optimizer = self.optimizer(self.model)
+        self.peak_rates = [group["lr"] for group in optimizer.param_groups]
+        if self.optimizer_state is not None:
+            optimizer.load_state_dict(self.optimizer_state)
+            self.optimizer_state = None
+        return optimizer
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if batch_idx % self.accumulate:
+            return
+        self.step_loss = 0.0
+        torch.manual_seed(self.seed * 1_000_003 + self.step)
+        factor = self.multiplier(self.step)
+        groups = self.trainer.optimizers[0].param_groups
+        for group, peak in zip(groups, self.peak_rates, strict=True):
+            group["lr"] = peak * factor
+        self.lr = self.peak_rates[0] * factor
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = self.objective(self._callable[0], batch)["loss"]
+        self.step_loss += loss.item() / self.accumulate
+        return loss

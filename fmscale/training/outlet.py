@@ -1,0 +1,52 @@
+"""Where metrics go besides the run store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """How a run introduces itself to an outlet."""
+
+    run_id: str
+    study: str
+    job_type: str  # "run" or "trunk"
+    unit: str  # "tokens" or "samples": the default horizontal axis
+    folder: Path  # the run's folder in the store
+    tags: tuple[str, ...]
+    config: dict[str, Any]
+
+
+class Outlet(Protocol):
+    """Receives what the run store receives; losing it loses nothing."""
+
+    def open(self, card: RunCard) -> None:
+        """Begin, or go on with, the run named `card.run_id`."""
+
+    def log(self, row: dict[str, Any]) -> None:
+        """One row of `metrics.jsonl`."""
+
+    def summarize(self, values: dict[str, Any]) -> None:
+        """Final values of the run."""
+
+    def close(self, exit_code: int) -> None:
+        """End the run: 0 for success, anything else for failure. Safe to call unopened."""
+
+
+class NoOutlet:
+    """The run store only."""
+
+    def open(self, card: RunCard) -> None:
+        pass
+
+    def log(self, row: dict[str, Any]) -> None:
+        pass
+
+    def summarize(self, values: dict[str, Any]) -> None:
+        pass
+
+    def close(self, exit_code: int) -> None:
+        pass

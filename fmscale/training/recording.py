@@ -1,0 +1,94 @@
+"""From a finished run to its record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fmscale.build import Parts
+from fmscale.evaluation.runner import Measured
+from fmscale.job import Branch, Job
+from fmscale.runs.provenance import environment, git_state
+from fmscale.runs.record import RunRecord
+from fmscale.runs.store import now
+from fmscale.sizing import FLOPS_FORMULA
+from fmscale.training.fit import Fitted
+
+
+def make_record(
+    job: Job,
+    branch: Branch,
+    parts: Parts,
+    fitted: Fitted,
+    measured: Measured | None,
+    *,
+    precision: str,
+    seconds_before: float,
+    seconds_eval: float | None,
+    started_at: str,
+) -> RunRecord:
+    """The record of one run.
+
+    Args:
+        fitted: the model after training; a diverged one counts only the steps it made.
+        measured: final metrics; None for a run that diverged.
+        seconds_before: training time of the trunk up to the branch.
+    """
+    unit, shape = job.shape.unit, job.shape
+    n_units = fitted.step * job.units_per_step
+    n_unique = min(n_units, parts.data.n_items * parts.data.units_per_item)
+    speed = n_units / fitted.seconds if fitted.seconds > 0 else None
+    config = job.branch_config(branch)
+    return RunRecord(
+        run_id=branch.run_id,
+        study=str(config["study"]),
+        family=shape.family,
+        model=shape.label,
+        trunk_id=job.trunk_id,
+        seed=config["seed"],
+        status="diverged" if fitted.diverged else "completed",
+        annealed=job.schedule.anneals and not fitted.diverged,
+        schedule=job.schedule.name,
+        n_params_total=shape.n_params_total,
+        n_params_non_embedding=shape.n_params_non_embedding,
+        n_params_matmul=shape.n_params_matmul,
+        n_params_by_group=shape.param_groups(),
+        **{f"n_{unit}": n_units, f"n_{unit}_unique": n_unique},
+        **job.flops(n_units),
+        flops_marginal=job.marginal_flops(branch),
+        flops_formula=FLOPS_FORMULA["flops"],
+        n_steps=fitted.step,
+        batch_size=config["batch_size"],
+        batch_tokens=job.units_per_step if unit == "tokens" else None,
+        warmup_steps=job.warmup_steps,
+        cooldown_steps=branch.cooldown_steps,
+        lr_peak=job.lr_peak,
+        hyperparameters={
+            key: config[key] for key in ("model", "objective", "optimizer", "schedule", "trainer")
+        },
+        data=dict(parts.data.describe()),
+        environment={
+            **environment(),
+            "precision": precision,
+            "n_threads": torch.get_num_threads(),
+            "device": _device_name(job),
+        },
+        git=git_state(),
+        seconds_train=fitted.seconds,
+        seconds_train_marginal=fitted.seconds - seconds_before,
+        seconds_eval=seconds_eval,
+        **{f"{unit}_per_second": speed},
+        val_batch_size=parts.data.val_batch_size,
+        metrics=measured.metrics if measured else {},
+        units=measured.units if measured else {},
+        started_at=started_at,
+        finished_at=now(),
+    )
+
+
+def _device_name(job: Job) -> str:
+    settings: Any = job.trainer
+    if settings.accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "cpu"

@@ -1,0 +1,63 @@
+"""A Lightning Trainer that trains for a given number of steps and does nothing else.
+
+Logging, checkpoints, evaluation and progress are ours (`callbacks.py`, `run.py`), because they
+must survive a kill and be functions of the step.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import pytorch_lightning as pl
+import torch
+
+from fmscale.settings import TrainerSettings
+
+# Advice for interactive use, repeated for each of hundreds of runs.
+SILENCED_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*srun.*command is available.*",
+    ".*`train_dataloader` does not have.*",
+    ".*no validation set.*",
+    ".*GPU available but not used.*",
+)
+
+
+def silence_lightning() -> None:
+    """Drop Lightning's banners, tips and advice; errors still show."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for pattern in SILENCED_WARNINGS:
+        warnings.filterwarnings("ignore", message=pattern)
+
+
+def build_trainer(
+    settings: TrainerSettings, *, precision: str, n_steps: int, callbacks: list[pl.Callback]
+) -> pl.Trainer:
+    """A Trainer for `n_steps` optimizer steps.
+
+    Args:
+        precision: "32-true" or "bf16-mixed"; "auto" has been resolved by then.
+    """
+    silence_lightning()
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    return pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        precision=precision,  # type: ignore[arg-type]
+        max_steps=n_steps,
+        max_epochs=-1,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.gradient_clip_val,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        deterministic=True,
+    )

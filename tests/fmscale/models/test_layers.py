@@ -1,0 +1,51 @@
+"""The shared block: attention against its definition, causality, roles."""
+
+import math
+
+import torch
+from torch import nn
+
+from fmscale.models.layers import Attention, Block, block_roles, sizing_groups
+
+
+def test_attention_equals_its_definition():
+    torch.manual_seed(0)
+    attention = Attention(n_head=2, d_model=8, causal=True)
+    x = torch.randn(3, 5, 8)
+    q, k, v = attention.qkv(x).split(8, dim=-1)
+    heads = []
+    for head in range(2):
+        at = slice(4 * head, 4 * head + 4)
+        scores = q[..., at] @ k[..., at].transpose(1, 2) / math.sqrt(4)
+        scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -math.inf)
+        heads.append(scores.softmax(-1) @ v[..., at])
+    expected = attention.out(torch.cat(heads, dim=-1))
+    torch.testing.assert_close(attention(x), expected)
+
+
+def test_causal_block_does_not_see_the_future_and_the_other_does():
+    torch.manual_seed(0)
+    x = torch.randn(1, 6, 8)
+    changed = x.clone()
+    changed[:, 4:] += 1.0
+    for causal in (True, False):
+        block = Block(2, 8, 32, causal=causal)
+        same = torch.equal(block(x)[:, :4], block(changed)[:, :4])
+        assert same is causal
+
+
+def test_dropout_acts_in_training_only():
+    torch.manual_seed(0)
+    block = Block(2, 8, 32, causal=True, dropout=0.5)
+    x = torch.randn(2, 4, 8)
+    assert not torch.equal(block(x), block(x))
+    block.eval()
+    assert torch.equal(block(x), block(x))
+
+
+def test_roles_hold_each_parameter_once():
+    blocks = nn.ModuleList(Block(2, 8, 32, causal=True) for _ in range(3))
+    expected = sorted(id(p) for p in blocks.parameters())
+    roles = block_roles(blocks)
+    for grouping in (roles, sizing_groups(roles)):
+        assert sorted(id(p) for ps in grouping.values() for p in ps) == expected
