@@ -87,13 +87,14 @@ def descend(
     fixed: NDArray[np.bool_] | None,
     tolerance: float = 1e-10,
     widths: list[float] | None = None,
+    max_iterations: int = 100,
 ) -> Minimum:
     """Minimise through a sequence of softer objectives, then the one that was asked for."""
     working = starts
     for width in continuation(problem, starts) if widths is None else widths:
         soft = problem.with_objective(problem.objective.softened(width))
         working = minimize(soft, working, rows, fixed, max_iterations=40, tolerance=1e-4).working
-    return minimize(problem, working, rows, fixed, tolerance=tolerance)
+    return minimize(problem, working, rows, fixed, max_iterations, tolerance)
 
 
 def polish_absolute(problem: Problem, working: Array, free: NDArray[np.bool_]) -> Array:

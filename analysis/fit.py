@@ -118,7 +118,7 @@ def fit(
         intervals, errors = _from_samples(law, samples, effective, fixed)
         if draws.failed:
             warnings.append(f"{draws.failed} bootstrap refits did not converge and are left out")
-        if draws.agreement is not None and draws.agreement < 0.95:
+        if draws.agreement < 0.95:
             warnings.append(
                 f"{1 - draws.agreement:.0%} of the checked refits have a better optimum elsewhere: "
                 "intervals are approximate"

@@ -8,7 +8,7 @@ law, with the Hessian by central differences of the exact gradient.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,17 +50,14 @@ class Problem:
         return self.law.bounds(self.x, y)
 
     def with_data(self, y: Array | None = None, weights: Array | None = None) -> Problem:
-        return type(self)(
-            self.law,
-            self.x,
-            self.y if y is None else y,
-            self.objective,
-            self.scale,
-            self.weights if weights is None else weights,
+        return replace(
+            self,
+            y=self.y if y is None else y,
+            weights=self.weights if weights is None else weights,
         )
 
     def with_objective(self, objective: Objective) -> Problem:
-        return type(self)(self.law, self.x, self.y, objective, self.scale, self.weights)
+        return replace(self, objective=objective)
 
     def rows(self, array: Array, rows: Array) -> Array:
         return array if array.ndim == 1 else array[rows]
@@ -99,7 +96,10 @@ class Problem:
 @dataclass
 class SumProblem(Problem):
     """Sum laws. Working coordinates measure log columns from their mean, which makes amplitudes
-    and exponents nearly uncorrelated; amplitudes become the terms' sizes at the centre."""
+    and exponents nearly uncorrelated; amplitudes become the terms' sizes at the centre.
+    Uncentred, every coordinate is one parameter: what a profile fixes."""
+
+    centred: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,7 +116,7 @@ class SumProblem(Problem):
             if term.column is not None and term.exponent is not None:
                 log_column = np.log(inputs[term.column])
                 # An amplitude shared by two columns could not be centred; none of ours is.
-                centre = float(np.mean(log_column))
+                centre = float(np.mean(log_column)) if self.centred else 0.0
                 index.append(names.index(term.exponent))
                 coefficients.append(-(log_column - centre))
                 self._shift[index[0], index[1]] = -centre
@@ -142,6 +142,11 @@ class SumProblem(Problem):
         for j, parameter in enumerate(self.law.parameters):
             if parameter.positive:
                 low[j], high[j] = smallest, np.log(1e6 * float(np.max(self.y)))
+        if not self.centred:  # amplitudes then live where log columns are zero: far away
+            for term in self.law.terms:
+                if term.column is not None:
+                    j = self.law.names.index(term.amplitude)
+                    low[j], high[j] = -200.0, 700.0
         return low, high
 
     def log_terms(self, working: Array) -> list[Array]:

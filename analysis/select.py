@@ -126,3 +126,19 @@ def largest_compute(table: RunTable, column: str = "C", share: float = 0.1) -> n
     count = max(1, round(share * len(values)))
     cut = np.sort(values)[-count]
     return values >= cut * (1 - 1e-9)
+
+
+def cross_section(table: RunTable, vary: str, hold: str, tolerance: float = 0.05) -> RunTable:
+    """Runs at one level of `hold`: the level with most distinct values of `vary`, then the largest.
+
+    Values within a relative tolerance are one level (budgets are rounded to whole steps).
+    """
+    held, varied = table.numbers(hold), table.numbers(vary)
+    order = np.sort(held)
+    starts = np.concatenate([[True], np.diff(np.log(order)) > np.log1p(tolerance)])
+    edges = order[starts]
+    level = np.searchsorted(edges, held, side="right") - 1
+    counts = [len(np.unique(varied[level == k])) for k in range(len(edges))]
+    best = max(range(len(edges)), key=lambda k: (counts[k], edges[k]))
+    shown = table.conventions.get(hold, hold)
+    return table.keep(level == best, f"{shown} is not {edges[best]:.4g}, where {vary} varies most")

@@ -6,6 +6,9 @@ Standard library only: a sweep's parent checks every job of a grid without impor
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +20,15 @@ MAX_WARMUP_SHARE = 0.2  # of the shortest budget; longer warm-ups bend the law (
 
 class ConfigError(ValueError):
     """A mistake in the configuration; the message names field, value and remedy."""
+
+
+@contextmanager
+def config_errors_exit() -> Iterator[None]:
+    """End the program with the message alone: a mistake in a configuration needs no traceback."""
+    try:
+        yield
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 from fmscale.build import build_shape
 from fmscale.job import Job
 from fmscale.launching import register_launchers
-from fmscale.settings import ConfigError
+from fmscale.settings import ConfigError, config_errors_exit
 
 
 def plan_job(cfg: DictConfig) -> Job:
@@ -28,7 +28,10 @@ def plan_job(cfg: DictConfig) -> Job:
     try:
         config = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
-        raise ConfigError(f"{error.full_key} has no value; give {error.full_key}=...") from error
+        remedy = f"give {error.full_key}=..."
+        if str(error.full_key).startswith("budget."):
+            remedy += " (or choose another horizon: budget=tokens|samples|tokens_per_param|flops)"
+        raise ConfigError(f"{error.full_key} has no value; {remedy}") from error
     except InterpolationKeyError as error:
         raise ConfigError(
             f"{error.full_key} refers to a value that the chosen data does not have "
@@ -43,11 +46,12 @@ def plan_job(cfg: DictConfig) -> Job:
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")
 def run(cfg: DictConfig) -> None:
     """One job, in this process."""
-    job = plan_job(cfg)
+    with config_errors_exit():
+        job = plan_job(cfg)
 
-    from fmscale.launching.solo import train_job  # imports torch
+        from fmscale.launching.solo import train_job  # imports torch
 
-    train_job(job)
+        train_job(job)
 
 
 def main() -> None:
@@ -55,8 +59,6 @@ def main() -> None:
     register_launchers()
     try:
         run()
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -100,8 +100,6 @@ def run_sweep(jobs: list[Job], *, n_workers: int | None, n_threads: int | None) 
     began = time.monotonic()
     jobs = distinct(jobs)
     branches = [(job, branch) for job in jobs for branch in job.branches]
-    for job in jobs:
-        study_of(job).extend_manifest(planned(job))
     todo = [(job, branch) for job, branch in branches if branch in unfinished(job)]
     if not todo:
         names = sorted({str(job.config["study"]) for job in jobs})
@@ -116,6 +114,8 @@ def run_sweep(jobs: list[Job], *, n_workers: int | None, n_threads: int | None) 
     state = SweepState(jobs)
     with Pool(min(n_workers, len(todo)), n_threads) as pool:
         check_all(pool, [job for job in jobs if unfinished(job)])
+        for job in jobs:
+            study_of(job).extend_manifest(planned(job))
         total = {branch.run_id: seconds_of(job, job.marginal_steps(branch)) for job, branch in todo}
         with SweepDisplay(jobs, total, n_done=len(branches) - len(todo)) as display:
             for event in pool.run(state.first_tasks(), state.follow):

@@ -71,6 +71,6 @@ def slug(label: str, n_units: int | None, seed: int) -> str:
 def short_number(value: float) -> str:
     """Three significant digits with a letter for the power of ten, e.g. 2.05M."""
     for letter, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
+        if value >= 0.9995 * size:  # below that, three digits would read 1e+03
             return f"{value / size:.3g}{letter}"
     return f"{value:.3g}"

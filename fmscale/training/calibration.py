@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from fmscale.build import Parts
+import dataclasses
+import functools
+import tempfile
+import time
+from pathlib import Path
+
+from fmscale.build import Parts, build_parts
+from fmscale.evaluation.runner import evaluate
 from fmscale.job import Job
+from fmscale.runs.store import RunFolder
+from fmscale.training.fit import Fitted, fit_steps
+from fmscale.training.outlet import NoOutlet
+
+WARM_STEPS = 5  # the first steps allocate memory
+MEASURED_SECONDS = 0.5
 
 
 def resolve_precision(job: Job, parts: Parts) -> str:
@@ -14,4 +27,38 @@ def resolve_precision(job: Job, parts: Parts) -> str:
 
 
 def measure_speed(job: Job) -> dict[str, float]:
-    return {}
+    """Seconds for an optimizer step and for the evaluation at the end of a run.
+
+    The steps are those of a real run, recorder and checkpoint writer included, in a throw-away
+    folder.
+    """
+    parts = dataclasses.replace(build_parts(job.config), outlet=NoOutlet())
+    precision = resolve_precision(job, parts)
+    warm = _train(job, parts, precision, WARM_STEPS)
+    n_steps = max(WARM_STEPS, round(MEASURED_SECONDS / (warm.seconds / WARM_STEPS)))
+    fitted = _train(job, parts, precision, n_steps)
+    began = time.monotonic()
+    evaluate(fitted.model, parts.data, parts.objective, parts.evaluators)
+    return {
+        "seconds_per_step": fitted.seconds / n_steps,
+        "seconds_eval": time.monotonic() - began,
+    }
+
+
+def _train(job: Job, parts: Parts, precision: str, n_steps: int) -> Fitted:
+    with tempfile.TemporaryDirectory() as folder:
+        return fit_steps(
+            job,
+            parts,
+            RunFolder(Path(folder)),
+            start=None,
+            stop_step=n_steps,
+            multiplier=functools.partial(
+                parts.multiplier,
+                warmup_steps=job.warmup_steps,
+                n_steps=job.branches[-1].n_steps,
+                cooldown_steps=job.branches[-1].cooldown_steps,
+            ),
+            precision=precision,
+            report=lambda event: None,
+        )

@@ -21,6 +21,7 @@ SILENCED_WARNINGS = (
     ".*`train_dataloader` does not have.*",
     ".*no validation set.*",
     ".*GPU available but not used.*",
+    ".*isinstance.treespec, LeafSpec.*",
 )
 
 

@@ -49,21 +49,23 @@ class LocalLauncher(Launcher):
             SystemExit: with code 1 after the sweep, if any run failed.
         """
         from fmscale.launching.sweep import run_sweep
+        from fmscale.settings import config_errors_exit
         from fmscale.train import plan_job
 
         jobs, returns = [], []
-        for index, overrides in enumerate(job_overrides):
-            config = self.hydra_context.config_loader.load_sweep_config(
-                self.config, list(overrides)
-            )
-            with open_dict(config):
-                config.hydra.job.id = str(initial_job_idx + index)
-                config.hydra.job.num = initial_job_idx + index
-            jobs.append(plan_job(config))
-            done: Any = JobReturn(overrides=list(filter_overrides(overrides)), cfg=config)
-            done.status = JobStatus.COMPLETED
-            done.return_value = [branch.run_id for branch in jobs[-1].branches]
-            returns.append(done)
-        if run_sweep(jobs, n_workers=self.n_workers, n_threads=self.n_threads):
-            raise SystemExit(1)
+        with config_errors_exit():
+            for index, overrides in enumerate(job_overrides):
+                config = self.hydra_context.config_loader.load_sweep_config(
+                    self.config, list(overrides)
+                )
+                with open_dict(config):
+                    config.hydra.job.id = str(initial_job_idx + index)
+                    config.hydra.job.num = initial_job_idx + index
+                jobs.append(plan_job(config))
+                done: Any = JobReturn(overrides=list(filter_overrides(overrides)), cfg=config)
+                done.status = JobStatus.COMPLETED
+                done.return_value = [branch.run_id for branch in jobs[-1].branches]
+                returns.append(done)
+            if run_sweep(jobs, n_workers=self.n_workers, n_threads=self.n_threads):
+                raise SystemExit(1)
         return returns

@@ -1,0 +1,39 @@
+"""fmscale-analysis (= python -m analysis): tables, fits, forecasts and reports of scaling runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from analysis import __version__
+from analysis.certificate import FitError
+from analysis.cli import report
+from analysis.table import TableError
+
+COMMANDS = (report,)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fmscale-analysis", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(parsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; wrong input ends with one line on stderr and exit code 2."""
+    args = make_parser().parse_args(arguments)
+    try:
+        return int(args.run(args))
+    except (TableError, FitError, ValueError) as error:
+        print(f"fmscale-analysis: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

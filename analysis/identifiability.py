@@ -1,0 +1,132 @@
+"""What these runs cannot tell, in plain words, and which run would cure it."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.laws import Law
+from analysis.points import Points
+
+if TYPE_CHECKING:
+    from analysis.result import FitResult
+
+COLLINEAR = 0.95
+DISTINCT = 1.05  # sizes closer than 5 % are one size
+
+
+def distinct(values: NDArray[np.float64]) -> int:
+    """Number of values that differ by more than 5 %."""
+    positive = np.sort(values[values > 0])
+    if positive.size == 0:
+        return len(np.unique(values))
+    return 1 + int(np.sum(np.diff(np.log(positive)) > np.log(DISTINCT)))
+
+
+def before(law: Law, points: Points, fixed: NDArray[np.bool_]) -> list[str]:
+    """Warnings that follow from the design alone."""
+    out = []
+    logs = {}
+    free = int((~fixed).sum())
+    for letter in law.columns:
+        values = points.x[letter]
+        sizes = distinct(values)
+        need = 3 if len(law.columns) > 1 else min(free, 3)
+        if sizes < 2:
+            out.append(
+                f"{letter} takes one value only: its exponent cannot be told. A run at another "
+                f"{letter} (10x away) would cure it"
+            )
+        elif sizes < need:
+            out.append(
+                f"{letter} takes {sizes} distinct values; {need} are needed to tell exponent from "
+                f"floor. Add a run between or beyond them"
+            )
+        if np.all(values > 0) and sizes > 1:
+            logs[letter] = np.log(values)
+            span = float(np.ptp(logs[letter]) / np.log(10))
+            if span < 1 and letter != "L":
+                out.append(
+                    f"{letter} spans {span:.1f} decades: exponents from less than one decade are "
+                    "fragile. Runs further apart would cure it"
+                )
+    for a, b in combinations(logs, 2):
+        r = float(np.corrcoef(logs[a], logs[b])[0, 1])
+        if abs(r) > COLLINEAR:
+            out.append(
+                f"log {a} and log {b} are collinear (r = {r:.3f}): their exponents cannot be "
+                f"separated. A run with large {a} and small {b} (or the reverse) would cure it"
+            )
+    return out
+
+
+def after(law: Law, result: FitResult, points: Points) -> list[str]:
+    """Warnings that need the fit: open intervals, confounded parameters, misfit beyond noise."""
+    out = []
+    for p in law.parameters:
+        if p.name in result.fixed:
+            continue
+        value = result.parameters[p.name]
+        low, high = result.intervals[p.name]
+        if p.positive and value == 0:
+            out.append(f"{p.name} is at its bound 0: these points show no such term")
+            continue
+        if p.meaning in ("floor", "irreducible loss") or p.name == "E":
+            lowest = float(np.min(points.y))
+            if low is not None and high is not None and low < 0.02 * high:
+                out.append(
+                    f"the floor {p.name} is not identified (95 % from {low:.2g} to {high:.2g}, "
+                    f"lowest value {lowest:.3g}): larger runs, closer to the floor, would cure it"
+                )
+        if result.interval_method == "profile" and (low is None or high is None):
+            side = "both sides" if low is None and high is None else (
+                "below" if low is None else "above"
+            )
+            out.append(f"the interval of {p.name} is open {side}: the data do not bound it")
+    out += _confounded(law, result)
+    noise = result.noise
+    if noise and noise.log == result.residual_log and result.residual_sd is not None:
+        ratio = result.residual_sd / noise.sigma if noise.sigma > 0 else np.inf
+        if ratio > 2:
+            out.append(
+                f"residuals are {ratio:.1f} times the seed noise: the law misses something other "
+                "than chance (wrong form, or runs that are not equally well tuned)"
+            )
+    if result.bounds is not None:
+        lowest, highest = result.bounds
+        outside = int(np.sum((points.y < lowest) | (points.y > highest)))
+        if outside:
+            out.append(f"{outside} values lie outside the metric's range [{lowest:g}, {highest:g}]")
+    return out
+
+
+def _confounded(law: Law, result: FitResult) -> list[str]:
+    names = [n for n in law.names if n not in result.fixed]
+    columns = []
+    used = []
+    for name in names:
+        values = result.samples.get(name)
+        parameter = next(p for p in law.parameters if p.name == name)
+        if values is None or np.std(values) == 0:
+            continue
+        if parameter.positive:
+            if np.any(values <= 0):
+                continue
+            values = np.log(values)
+        columns.append(values)
+        used.append(name)
+    if len(columns) < 2:
+        return []
+    correlation = np.atleast_2d(np.corrcoef(np.array(columns)))
+    out = []
+    for i, j in combinations(range(len(used)), 2):
+        # Amplitude and exponent of one term always correlate (the amplitude refers to x = 1).
+        if abs(correlation[i, j]) > 0.995:
+            out.append(
+                f"{used[i]} and {used[j]} are confounded (correlation {correlation[i, j]:+.3f}): "
+                "quote them together, not apart; a wider range would separate them"
+            )
+    return out

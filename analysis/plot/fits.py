@@ -1,0 +1,153 @@
+"""Points, fitted laws of one variable, bands and residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.laws.law import Array
+from analysis.plot.style import (
+    LAW_COLORS,
+    OTHER_COLOR,
+    axis_label,
+    log_ticks,
+    new_figure,
+    short_number,
+    size_colors,
+    style,
+)
+from analysis.result import FitResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def curve(results: Sequence[FitResult], letter: str, decades: float = 0.3) -> Array:
+    """Abscissae from a little below the data to a little beyond all of them, held out or not."""
+    values = np.concatenate([np.array(r.data[letter], dtype=float) for r in results])
+    low, high = np.log10(values.min()), np.log10(values.max())
+    return np.logspace(low - 0.08, high + decades, 160)
+
+
+def plot_fit(result: FitResult, ax: Axes | None = None, **options: Any) -> Axes:
+    """One law with its points and band; joint laws are drawn as curves over D, one per N."""
+    if len(result.model.columns) > 1:
+        from analysis.plot.joint import plot_joint
+
+        return plot_joint(result, ax=ax)
+    return plot_laws([result], ax=ax, **options)
+
+
+def plot_laws(
+    results: Sequence[FitResult],
+    ax: Axes | None = None,
+    background: tuple[Array, Array] | None = None,
+    sizes: Array | None = None,
+    title: str = "",
+    band: str = "low",
+) -> Axes:
+    """Several laws of one variable on the same points.
+
+    Args:
+        background: x and y of runs that are not part of the fit, drawn small and grey.
+        sizes: N of each point, for its colour; default: one colour.
+        band: "low" for the band of the mean curve, "low_new" for that of a new run.
+    """
+    first = results[0]
+    letter = first.model.columns[0]
+    with style():
+        if ax is None:
+            ax = new_figure()[1]
+        if background is not None:
+            ax.scatter(*background, s=11, color="#c9c9c9", zorder=1, label="other runs")
+        _points(ax, first, letter, sizes)
+        grid = curve(results, letter)
+        upper = "high" if band == "low" else "high_new"
+        for result in results:
+            color = LAW_COLORS.get(result.law, OTHER_COLOR)
+            values = result.predict({letter: grid})
+            ax.plot(grid, values["mean"], color=color, lw=1.6, zorder=3, label=label(result))
+            if values[band].notna().all():
+                ax.fill_between(
+                    grid, values[band], values[upper], color=color, alpha=0.13, lw=0, zorder=2
+                )
+        finish_axes(ax, first, letter, title)
+    return ax
+
+
+def label(result: FitResult) -> str:
+    """Formula and, where there is one, the error on held-out runs."""
+    text = result.formula()
+    if result.held_out and result.held_out["mean_absolute_relative_error"] is not None:
+        text += f"   (held-out error {result.held_out['mean_absolute_relative_error']:.1%})"
+    return text
+
+
+def finish_axes(ax: Axes, result: FitResult, letter: str, title: str) -> None:
+    y = np.array(result.data["y"], dtype=float)
+    ax.set_xscale("log")
+    if (y > 0).all() and result.residual_log | result.model.positive:
+        ax.set_yscale("log")
+    # Bands may explode beyond the data; the data decide what is shown.
+    low, high = float(y.min()), float(y.max())
+    if ax.get_yscale() == "log":
+        ratio = (high / low) ** 0.25
+        ax.set_ylim(low / ratio / 1.02, high * ratio * 1.02)
+        log_ticks(ax.yaxis)
+    else:
+        pad = 0.25 * (high - low)
+        ax.set_ylim(low - pad, high + pad)
+    ax.set_xlabel(axis_label(letter, result.columns.get(letter)))
+    ax.set_ylabel(axis_label("metric", result.conventions.get(result.metric, result.metric)))
+    if title:
+        ax.set_title(title, loc="left", fontsize=10.5)
+    ax.legend(loc="best")
+
+
+def _points(ax: Axes, result: FitResult, letter: str, sizes: Array | None) -> None:
+    x, y = np.array(result.data[letter], dtype=float), np.array(result.data["y"], dtype=float)
+    held = np.array(result.data["held_out"], dtype=bool)
+    error = np.array(result.data["error"], dtype=float) if "error" in result.data else None
+    colors: Any = ["#222222"] * len(x)
+    if sizes is not None:
+        table = size_colors(sizes.tolist())
+        colors = [table[s] for s in sizes]
+        for s in sorted(table):
+            ax.scatter([], [], s=30, color=table[s], label=f"N = {short_number(s)}")
+    if error is not None:
+        ax.errorbar(x, y, yerr=error, fmt="none", ecolor="#999999", lw=0.8, zorder=3)
+    used = [c for c, h in zip(colors, held, strict=True) if not h]
+    ax.scatter(x[~held], y[~held], s=30, color=used, zorder=4, edgecolors="white", linewidths=0.5)
+    if held.any():
+        rim = [c for c, h in zip(colors, held, strict=True) if h]
+        ax.scatter(
+            x[held], y[held], s=52, marker="D", facecolors="none", edgecolors=rim,
+            linewidths=1.6, zorder=5,
+        )
+        ax.scatter([], [], s=46, marker="D", facecolors="none", edgecolors="#222222",
+                   linewidths=1.6, label="held out")
+
+
+def plot_residuals(results: Sequence[FitResult], ax: Axes | None = None) -> Axes:
+    """Relative residuals (value / prediction - 1) of each law against its first column."""
+    with style():
+        if ax is None:
+            ax = new_figure(6.4, 2.2)[1]
+        for result in results:
+            letter = result.model.columns[0]
+            columns = {c: np.array(result.data[c], dtype=float) for c in result.model.columns}
+            y = np.array(result.data["y"], dtype=float)
+            held = np.array(result.data["held_out"], dtype=bool)
+            relative = 100 * (y / result.predict(columns)["mean"].to_numpy() - 1)
+            color = LAW_COLORS.get(result.law, OTHER_COLOR)
+            x = columns[letter]
+            ax.scatter(x[~held], relative[~held], s=16, color=color, label=result.law)
+            ax.scatter(x[held], relative[held], s=30, marker="D", facecolors="none",
+                       edgecolors=color, linewidths=1.3)
+        ax.axhline(0, color="#888888", lw=0.8)
+        ax.set_xscale("log")
+        ax.set_xlabel(axis_label(letter, results[0].columns.get(letter)))
+        ax.set_ylabel("residual [%]")
+    return ax

@@ -1,0 +1,52 @@
+"""A joint law drawn over D, one curve per model size, with measured runs on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.plot.fits import finish_axes, label
+from analysis.plot.style import new_figure, short_number, size_colors, style
+from analysis.result import FitResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CURVES = 9  # more sizes than this are drawn as points only, every few with a curve
+
+
+def plot_joint(result: FitResult, ax: Axes | None = None, title: str = "") -> Axes:
+    """Metric against the law's second column, one colour per value of the first."""
+    over, along = result.model.columns[0], result.model.columns[1]
+    data = {c: np.array(result.data[c], dtype=float) for c in result.model.columns}
+    y = np.array(result.data["y"], dtype=float)
+    held = np.array(result.data["held_out"], dtype=bool)
+    with style():
+        if ax is None:
+            ax = new_figure(6.8, 4.8)[1]
+        colors = size_colors(data[over].tolist())
+        sizes = sorted(colors)
+        drawn = set(sizes[:: max(1, -(-len(sizes) // CURVES))]) | {sizes[-1]}
+        low, high = np.log10(data[along].min()), np.log10(data[along].max())
+        grid = np.logspace(low - 0.05, high + 0.25, 120)
+        for size in sizes:
+            at = data[over] == size
+            ax.scatter(data[along][at & ~held], y[at & ~held], s=26, color=colors[size], zorder=4,
+                       edgecolors="white", linewidths=0.4)
+            ax.scatter(data[along][at & held], y[at & held], s=50, marker="D", facecolors="none",
+                       edgecolors=colors[size], linewidths=1.5, zorder=5)
+            if size not in drawn or len(data) > 2:
+                continue
+            band = result.predict({over: np.full_like(grid, size), along: grid})
+            ax.plot(grid, band["mean"], color=colors[size], lw=1.4, zorder=3,
+                    label=f"{over} = {short_number(size)}")
+            if band["low"].notna().all():
+                ax.fill_between(grid, band["low"], band["high"], color=colors[size], alpha=0.15,
+                                lw=0, zorder=2)
+        if held.any():
+            ax.scatter([], [], s=46, marker="D", facecolors="none", edgecolors="#222222",
+                       linewidths=1.5, label="held out")
+        ax.plot([], [], " ", label=label(result))
+        finish_axes(ax, result, along, title)
+    return ax

@@ -1,0 +1,122 @@
+"""Sizes, colours and ticks: a context manager, applied while drawing and never on import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SETTINGS: dict[str, Any] = {
+    "figure.dpi": 110,
+    "savefig.dpi": 160,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fmscale",  # the same figure gives the same file
+}
+
+# Okabe & Ito's palette, readable with any colour vision.
+LAW_COLORS = {
+    "log_linear": "#D55E00",
+    "power": "#0072B2",
+    "power_floor": "#009E73",
+    "shifted_power": "#CC79A7",
+    "joint": "#0072B2",
+    "joint_tied": "#D55E00",
+    "kaplan": "#009E73",
+}
+OTHER_COLOR = "#555555"
+# Letters of a law -> words on an axis.
+LABELS = {
+    "N": "parameters N",
+    "D": "training data D",
+    "C": "training compute C [FLOPs]",
+    "S": "optimizer steps S",
+    "U": "unique data U",
+    "L": "loss L",
+    "x": "x",
+}
+UNITS = {
+    "n_tokens": "training tokens D",
+    "n_samples": "training samples seen D",
+    "val_loss": "validation loss [nats]",
+    "zero_shot_error": "zero-shot error [fraction]",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    import matplotlib
+
+    with matplotlib.rc_context(SETTINGS):
+        yield
+
+
+def new_figure(width: float = 6.4, height: float = 4.4) -> tuple[Figure, Axes]:
+    """A figure outside pyplot's registry: no display, no leak."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def save(figure: Any, stem: Path) -> list[Path]:
+    """PNG and SVG beside each other, without a date inside."""
+    paths = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")]
+    figure.savefig(paths[0])
+    figure.savefig(paths[1], metadata={"Date": None})
+    return paths
+
+
+def axis_label(letter: str, column: str | None = None) -> str:
+    if column in UNITS:
+        return UNITS[column]
+    base = LABELS.get(letter, letter)
+    return base if column in (None, letter) else f"{base} ({column})"
+
+
+def size_colors(sizes: Sequence[float]) -> dict[float, tuple[float, float, float, float]]:
+    """One colour per size, dark to light with growing size."""
+    from matplotlib import colormaps
+
+    unique = sorted(set(sizes))
+    place = np.linspace(0.0, 0.88, len(unique)) if len(unique) > 1 else np.array([0.4])
+    return {s: colormaps["viridis"](float(v)) for s, v in zip(unique, place, strict=True)}
+
+
+def short_number(value: float) -> str:
+    """12345678 -> 12.3M."""
+    for factor, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def log_ticks(axis: Any) -> None:
+    """A few readable ticks on a logarithmic metric axis that spans less than a decade or two."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = sorted(axis.get_view_interval())
+    if low > 0 and np.log10(high / low) < 1.6:
+        subs = np.arange(1.0, 10.0) if np.log10(high / low) < 0.9 else [1.0, 2.0, 3.0, 5.0]
+        if np.log10(high / low) < 0.35:
+            subs = np.arange(1.0, 10.0, 0.2 if np.log10(high / low) > 0.12 else 0.1)
+        axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axis.set_minor_formatter(NullFormatter())

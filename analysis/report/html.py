@@ -1,0 +1,195 @@
+"""report.html: one file with plotly inside, so it opens from a disk without a network."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from analysis.card import fit_card
+from analysis.plot.fits import curve, label
+from analysis.plot.style import LAW_COLORS, OTHER_COLOR, axis_label, short_number, size_colors
+from analysis.report.study import Panel, StudyReport
+from analysis.result import FitResult
+
+CSS = """
+body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1080px;padding:24px;color:#1d1d1f}
+h1{font-size:26px;margin:0 0 4px}h2{margin-top:44px;border-bottom:1px solid #ddd;padding-bottom:4px}
+h3{margin:34px 0 4px}table{border-collapse:collapse;font-size:13px;margin:8px 0 16px}
+td,th{border-bottom:1px solid #e4e4e4;padding:4px 10px 4px 0;text-align:left;vertical-align:top}
+code{background:#f4f4f6;padding:1px 4px;border-radius:3px}.quiet{color:#666;font-size:13px}
+.warn{color:#8a5300}details{margin:6px 0}pre{background:#f7f7f9;padding:10px;overflow:auto;font-size:12px}
+.figure{height:520px}nav a{margin-right:14px}
+"""
+
+
+def render_html(studies: Sequence[StudyReport]) -> str:
+    """The whole page."""
+    from plotly.offline import get_plotlyjs
+
+    body, figures = [], {}
+    for study in studies:
+        body.append(f"<h2 id='{_e(study.study)}'>{_e(study.study)} ({_e(study.family)})</h2>")
+        body.append(f"<p>{len(study.table)} runs. " + " ".join(map(_e, study.notes)) + "</p>")
+        if study.table.dropped:
+            items = "".join(f"<li>{_e(str(d))}</li>" for d in study.table.dropped)
+            body.append(f"<details open><summary>Left out</summary><ul>{items}</ul></details>")
+        for panel in study.panels:
+            if not panel.fits:
+                body.append(f"<h3>{_e(panel.name)}</h3>" + _refusals(panel))
+                continue
+            key = f"f{len(figures)}"
+            figures[key] = panel_figure(study, panel)
+            body.append(f"<h3>{_e(panel.metric)} against {_e(_words(panel))}</h3>")
+            body.append(f"<p class='quiet'>{_e(panel.rule)}; diamonds are held out.</p>")
+            body.append(f"<div class='figure' id='{key}'></div>{_table(panel)}{_refusals(panel)}")
+            body += [
+                f"<details><summary>Fit card: {_e(r.law)}</summary><pre>{_e(fit_card(r))}</pre></details>"
+                for r in panel.fits
+            ]
+    links = "".join(f"<a href='#{_e(s.study)}'>{_e(s.study)}</a>" for s in studies)
+    data = json.dumps(figures, allow_nan=False).replace("</", "<\\/")
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width,initial-scale=1'>"
+        f"<link rel='icon' href='data:,'><title>Scaling laws</title><style>{CSS}</style>"
+        f"<script>{get_plotlyjs()}</script></head><body><h1>Scaling laws</h1>"
+        "<p class='quiet'>Points are runs (hover for their id); lines are fitted laws with 95 % "
+        f"bands of the mean curve.</p><nav>{links}</nav>{''.join(body)}"
+        f"<script>const figures={data};"
+        "for(const[id,f]of Object.entries(figures)){"
+        "Plotly.newPlot(id,f.data,f.layout,{responsive:true,displaylogo:false});}"
+        "document.body.dataset.ready='yes';</script></body></html>"
+    )
+
+
+def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
+    """Plotly traces and layout of one panel."""
+    first = panel.fits[0]
+    joint = panel.against == "joint"
+    letter = first.model.columns[1] if joint else first.model.columns[0]
+    shown = letter if joint else panel.against
+    traces: list[dict[str, Any]] = []
+    if not joint:
+        frame = study.table.frame
+        rest = frame[~frame["run_id"].astype(str).isin(first.data["id"]) & frame[panel.metric].notna()]
+        if len(rest):
+            traces.append(_scatter(rest[panel.against], rest[panel.metric], list(rest["run_id"]),
+                                   "other runs", {"color": "#c9c9c9", "size": 5}))
+    traces += _runs(first, letter, panel.sizes)
+    if joint:
+        traces += _joint_curves(first, panel.sizes)
+    else:
+        grid = curve(panel.fits, letter)
+        for result in panel.fits:
+            color = LAW_COLORS.get(result.law, OTHER_COLOR)
+            traces += _band(grid, result.predict({letter: grid}), color, label(result))
+    y = np.array(first.data["y"], dtype=float)
+    log_y = bool((y > 0).all())
+    ratio = (y.max() / y.min()) ** 0.25 * 1.02 if log_y else 1.0
+    axis: dict[str, Any] = {"title": {"text": axis_label("metric", panel.metric)}}
+    if log_y:
+        axis |= {"type": "log", "range": [float(np.log10(y.min() / ratio)), float(np.log10(y.max() * ratio))]}
+    return {
+        "data": traces,
+        "layout": {
+            "template": "none",
+            "margin": {"l": 70, "r": 20, "t": 20, "b": 60},
+            "xaxis": {"type": "log", "gridcolor": "#eee", "title": {
+                "text": axis_label(shown, first.conventions.get(shown))}},
+            "yaxis": {"gridcolor": "#eee", **axis},
+            "legend": {"orientation": "h", "y": -0.18},
+            "hovermode": "closest",
+        },
+    }
+
+
+def _runs(result: FitResult, letter: str, sizes: Any) -> list[dict[str, Any]]:
+    x, y = np.array(result.data[letter], dtype=float), np.array(result.data["y"], dtype=float)
+    held = np.array(result.data["held_out"], dtype=bool)
+    names = np.array(result.data["id"], dtype=object)
+    out = []
+    for size, rgba in size_colors(sizes.tolist()).items():
+        for flag, symbol in ((False, "circle"), (True, "diamond-open")):
+            at = (sizes == size) & (held == flag)
+            if at.any():
+                out.append(_scatter(
+                    x[at], y[at], list(names[at]),
+                    f"N = {short_number(size)}" + (" (held out)" if flag else ""),
+                    {"color": _rgb(rgba), "symbol": symbol, "size": 11 if flag else 8,
+                     "line": {"width": 2 if flag else 0}},
+                ))
+    return out
+
+
+def _joint_curves(result: FitResult, sizes: Any) -> list[dict[str, Any]]:
+    over, along = result.model.columns
+    grid = curve([result], along)
+    out = []
+    for size, rgba in size_colors(sizes.tolist()).items():
+        band = result.predict({over: np.full_like(grid, size), along: grid})
+        out += _band(grid, band, _rgb(rgba), f"{result.law}, N = {short_number(size)}", legend=False)
+    return out
+
+
+def _band(grid: Any, band: Any, color: str, name: str, legend: bool = True) -> list[dict[str, Any]]:
+    line = {"x": _list(grid), "y": _list(band["mean"]), "type": "scatter", "mode": "lines",
+            "name": name, "line": {"color": color, "width": 2}, "showlegend": legend}
+    if band["low"].isna().any():
+        return [line]
+    edge = {"type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip",
+            "showlegend": False, "x": _list(grid)}
+    fill = {"fill": "tonexty", "fillcolor": _transparent(color)}
+    return [{**edge, "y": _list(band["low"])}, {**edge, **fill, "y": _list(band["high"])}, line]
+
+
+def _scatter(x: Any, y: Any, text: list[Any], name: str, marker: dict[str, Any]) -> dict[str, Any]:
+    return {"x": _list(x), "y": _list(y), "text": [str(t) for t in text], "type": "scatter",
+            "mode": "markers", "name": name, "marker": marker,
+            "hovertemplate": "%{text}<br>%{x:.4g}, %{y:.5g}<extra></extra>"}
+
+
+def _table(panel: Panel) -> str:
+    head = "<tr><th>law</th><th>formula</th><th>parameters (95 %)</th><th>held-out error</th><th>fit</th></tr>"
+    rows = []
+    for r in panel.fits:
+        parameters = "<br>".join(
+            f"{_e(n)} = {v:.6g} {_e(r.interval_text(n))}" for n, v in r.parameters.items()
+        )
+        held = r.held_out and r.held_out["mean_absolute_relative_error"]
+        error = f"{held:.2%} ({r.held_out['n']} runs)" if r.held_out and held is not None else "-"
+        warnings = "".join(f"<br><span class='warn'>{_e(w)}</span>" for w in r.warnings)
+        rows.append(
+            f"<tr><td>{_e(r.law)}</td><td><code>{_e(r.formula())}</code></td><td>{parameters}</td>"
+            f"<td>{error}</td><td>{r.n_points} points; {_e(r.interval_method)}{warnings}</td></tr>"
+        )
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _refusals(panel: Panel) -> str:
+    return "".join(f"<p class='warn'>{_e(law)}: {_e(why)}</p>" for law, why in panel.refused)
+
+
+def _words(panel: Panel) -> str:
+    return "N and D" if panel.against == "joint" else panel.against
+
+
+def _list(values: Any) -> list[float | None]:
+    """JSON knows no infinity: a value that is not finite is missing."""
+    return [float(v) if np.isfinite(v) else None for v in np.asarray(values, dtype=float)]
+
+
+def _rgb(rgba: tuple[float, float, float, float]) -> str:
+    return "#" + "".join(f"{round(255 * c):02x}" for c in rgba[:3])
+
+
+def _transparent(color: str) -> str:
+    r, g, b = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({r},{g},{b},0.14)"
+
+
+def _e(text: str) -> str:
+    return html.escape(str(text))

@@ -1,0 +1,183 @@
+"""Which fits a study gets: each metric against N, D and C, and the joint laws of N and D.
+
+Every choice that other tools leave implicit is made here by name: against N the runs at one D,
+against D the runs at one N, against C the Pareto front; the largest-compute runs are held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.certificate import FitError
+from analysis.envelope import envelope
+from analysis.files import map_columns
+from analysis.fit import fit
+from analysis.identifiability import distinct
+from analysis.points import Noise, measure_noise
+from analysis.result import FitResult
+from analysis.select import cross_section, final_runs, largest_compute, positive_values
+from analysis.table import RunTable, TableError
+
+CURVE_LAWS = ("log_linear", "power", "power_floor")
+JOINT_LAWS = ("joint", "joint_tied")
+DATA_COLUMN = {"gpt": "n_tokens", "clip": "n_samples"}
+METRICS = {"gpt": ("val_loss",), "clip": ("val_loss", "zero_shot_error")}
+BOUNDS = {"zero_shot_error": (0.0, 1.0)}
+PARAMETERS = "n_params_total"
+COMPUTE = "flops"
+EMBEDDING_SHARE = 0.2  # above it non-embedding and total counts tell different stories
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One figure: a metric against a letter, with every law that could be fitted."""
+
+    metric: str
+    against: str  # "N", "D", "C" or "joint"
+    rule: str  # how its runs were chosen
+    fits: tuple[FitResult, ...]
+    full: tuple[FitResult, ...]  # the same laws on all runs, nothing held out
+    refused: tuple[tuple[str, str], ...]  # law, reason
+    sizes: NDArray[np.float64]  # N of each point, for colour
+
+    @property
+    def name(self) -> str:
+        return f"{self.metric}_vs_{self.against}" if self.against != "joint" else f"{self.metric}_joint"
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    study: str
+    family: str
+    table: RunTable  # usable runs with columns N, D, C
+    panels: tuple[Panel, ...]
+    noise: dict[str, Noise | None]
+    notes: tuple[str, ...] = field(default=())
+
+
+def analyze_study(
+    runs: RunTable,
+    bootstrap: int = 2000,
+    seed: int = 0,
+    parameters: str = PARAMETERS,
+    compute: str = COMPUTE,
+    progress: Callable[[str], None] | None = None,
+) -> StudyReport:
+    """All panels of one study.
+
+    Args:
+        parameters, compute: the convention for N and C (columns of the record).
+        progress: called with a line of text before each fit.
+    """
+    table = final_runs(runs)
+    if len(table) == 0:
+        raise TableError(f"{runs.source}: no completed run. {table.account()}")
+    families = sorted(set(table.frame["family"].astype(str)))
+    if len(families) != 1 or families[0] not in DATA_COLUMN:
+        raise TableError(f"{runs.source}: families {families}; one study is gpt or clip")
+    family = families[0]
+    table = map_columns(table, {"N": parameters, "D": DATA_COLUMN[family], "C": compute})
+    table = positive_values(table, ["N", "D", "C"], None)
+    notes = _notes(table)
+    panels: list[Panel] = []
+    noise: dict[str, Noise | None] = {}
+    for metric in METRICS[family]:
+        if metric not in table.frame or table.frame[metric].notna().sum() == 0:
+            notes.append(f"no run has {metric}: it is not fitted")
+            continue
+        usable = positive_values(table, [], metric)
+        noise[metric] = measure_noise(usable, metric, log=True)
+        for against in ("N", "D", "C", "joint"):
+            chosen, rule = choose_runs(usable, against, metric)
+            panels.append(
+                _panel(chosen, rule, metric, against, noise[metric], bootstrap, seed, progress)
+            )
+    study = str(table.frame["study"].iloc[0])
+    return StudyReport(study, family, table, tuple(panels), noise, tuple(notes))
+
+
+def choose_runs(table: RunTable, against: str, metric: str) -> tuple[RunTable, str]:
+    """Runs for a panel and the rule that chose them."""
+    if against == "N":
+        chosen = cross_section(table, vary="N", hold="D")
+        return chosen, f"runs at one D = {float(np.max(chosen.numbers('D'))):.4g}"
+    if against == "D":
+        chosen = cross_section(table, vary="D", hold="N")
+        return chosen, f"runs at one N = {float(np.max(chosen.numbers('N'))):.4g}"
+    if against == "C":
+        return envelope(table, "pareto", x="C", metric=metric), "Pareto front of all runs in C"
+    return table, "all runs"
+
+
+def _panel(
+    chosen: RunTable,
+    rule: str,
+    metric: str,
+    against: str,
+    noise: Noise | None,
+    bootstrap: int,
+    seed: int,
+    progress: Callable[[str], None] | None,
+) -> Panel:
+    joint = against == "joint"
+    laws = JOINT_LAWS if joint else CURVE_LAWS
+    columns = {} if joint else {"x": against}
+    held = largest_compute(chosen, "C") if joint else _last(chosen, against)
+    cluster = "trunk_id" if "trunk_id" in chosen.frame else None
+    good, full, refused = [], [], []
+    for law in laws:
+        if progress:
+            progress(f"{metric} against {against}: {law}")
+        common = {
+            "metric": metric,
+            "columns": columns,
+            "cluster": cluster,
+            "bounds": BOUNDS.get(metric),
+            "bootstrap": bootstrap,
+            "seed": seed,
+        }
+        log = law != "log_linear"
+        level_noise = noise if log else measure_noise(chosen, metric, log=False)
+        try:
+            full_fit = fit(law, chosen, noise=level_noise, **common)  # type: ignore[arg-type]
+        except (FitError, TableError) as reason:
+            refused.append((law, str(reason)))
+            continue
+        full.append(full_fit)
+        try:
+            good.append(fit(law, chosen, noise=level_noise, hold_out=held, **common))  # type: ignore[arg-type]
+        except (FitError, TableError) as reason:
+            refused.append((f"{law} below the held-out runs", str(reason)))
+            good.append(full_fit)
+    return Panel(
+        metric, against, rule, tuple(good), tuple(full), tuple(refused), chosen.numbers("N")
+    )
+
+
+def _last(table: RunTable, letter: str) -> NDArray[np.bool_]:
+    """The runs at the largest value of a letter, all seeds of it; none when too few remain."""
+    values = table.numbers(letter)
+    mask = values >= float(np.max(values)) / 1.02
+    return mask if distinct(values[~mask]) >= 2 else np.zeros(len(table), dtype=bool)
+
+
+def _notes(table: RunTable) -> list[str]:
+    """What a reader must know about the conventions of this study."""
+    notes = []
+    frame = table.frame
+    if "n_params_non_embedding" in frame and "n_params_total" in frame:
+        share = 1 - table.numbers("n_params_non_embedding") / table.numbers("n_params_total")
+        if np.nanmax(share) > EMBEDDING_SHARE:
+            notes.append(
+                f"embeddings hold up to {np.nanmax(share):.0%} of the parameters (smallest size): "
+                "exponents of N depend on whether they are counted"
+            )
+    if "flops_formula" in frame:
+        texts = sorted(set(frame["flops_formula"].dropna().astype(str)))
+        notes.append(f"C: {'; '.join(texts)}" if texts else "C: formula not stated")
+    notes.append(f"N = {table.conventions['N']}, D = {table.conventions['D']}")
+    return notes

@@ -1,0 +1,152 @@
+"""Files of a report: figures (PNG, SVG), fit cards, fits.json, report.html."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.card import fit_card, noise_text
+from analysis.fit import versions
+from analysis.plot import new_figure, plot_joint, plot_laws, plot_residuals, save, style
+from analysis.report.html import render_html
+from analysis.report.study import Panel, StudyReport
+from analysis.result import FitResult
+
+TITLES = {"N": "model size", "D": "training data", "C": "training compute"}
+
+
+def write_report(studies: Sequence[StudyReport], out: str | Path) -> dict[str, list[Path]]:
+    """Write everything under `out`; returns the paths by kind."""
+    folder = Path(out)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    (folder / "cards").mkdir(exist_ok=True)
+    paths: dict[str, list[Path]] = {"figures": [], "cards": [], "files": []}
+    for study in studies:
+        for panel in study.panels:
+            if not panel.fits:
+                continue
+            stem = f"{study.study}_{panel.name}"
+            paths["figures"] += draw_panel(study, panel, folder / "figures" / stem)
+            for result in panel.fits:
+                card = folder / "cards" / f"{stem}_{result.law}.md"
+                card.write_text(fit_card(result, f"{study.study}: {panel.name}, {result.law}"))
+                paths["cards"].append(card)
+    fits = folder / "fits.json"
+    fits.write_text(json.dumps(to_json(studies), indent=1, allow_nan=False) + "\n")
+    page = folder / "report.html"
+    page.write_text(render_html(studies))
+    paths["files"] += [fits, page]
+    return paths
+
+
+def panel_title(study: StudyReport, panel: Panel) -> str:
+    what = TITLES.get(panel.against, "size and data")
+    return f"{study.study}: {panel.metric} against {what} ({panel.rule})"
+
+
+def draw_panel(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
+    """One panel as PNG and SVG."""
+    title = panel_title(study, panel)
+    with style():
+        if panel.against == "joint":
+            figure, ax = new_figure(7.4, 5.2)
+            plot_joint(panel.fits[0], ax=ax, title=title)
+            return save(figure, stem)
+        figure, _ = new_figure(7.4, 6.0)
+        figure.clear()
+        top, bottom = figure.subplots(2, 1, height_ratios=[3.2, 1], sharex=True)
+        everything = study.table.frame
+        column = panel.against
+        others = everything[~everything["run_id"].astype(str).isin(panel.fits[0].data["id"])]
+        others = others[others[panel.metric].notna()]
+        background = (others[column].to_numpy(float), others[panel.metric].to_numpy(float))
+        plot_laws(panel.fits, ax=top, background=background, sizes=panel.sizes, title=title)
+        plot_residuals(panel.fits, ax=bottom)
+        label = column_label(panel.fits[0], column)
+        top.set_xlabel("")
+        bottom.set_xlabel(label)
+        return save(figure, stem)
+
+
+def column_label(result: FitResult, letter: str) -> str:
+    from analysis.plot.style import axis_label
+
+    source = result.conventions.get(letter)
+    return axis_label(letter, source)
+
+
+def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
+    """Every fit at full precision; `fit` excludes the held-out runs, `all_runs` does not."""
+    return {
+        "schema": 1,
+        "versions": versions(),
+        "studies": [
+            {
+                "study": s.study,
+                "family": s.family,
+                "n_runs": len(s.table),
+                "conventions": dict(s.table.conventions),
+                "dropped": [d.to_dict() for d in s.table.dropped],
+                "notes": list(s.notes),
+                "seed_noise": {
+                    m: None if n is None else {"sigma": n.sigma, "freedom": n.freedom, "log": n.log}
+                    for m, n in s.noise.items()
+                },
+                "panels": [
+                    {
+                        "name": p.name,
+                        "metric": p.metric,
+                        "against": p.against,
+                        "runs": p.rule,
+                        "refused": [{"law": law, "reason": why} for law, why in p.refused],
+                        "fits": [
+                            {
+                                "law": r.law,
+                                "fit": r.to_dict(),
+                                "all_runs": next(
+                                    (f.to_dict() for f in p.full if f.law == r.law), None
+                                ),
+                            }
+                            for r in p.fits
+                        ],
+                    }
+                    for p in s.panels
+                ],
+            }
+            for s in studies
+        ],
+    }
+
+
+def summary_rows(studies: Sequence[StudyReport]) -> list[tuple[str, ...]]:
+    """Rows of the closing table: study, figure, law, formula, interval of the exponent, error."""
+    rows = []
+    for study in studies:
+        for panel in study.panels:
+            for result in panel.fits:
+                exponents = ", ".join(
+                    f"{n} {result.interval_text(n)}"
+                    for n in result.parameters
+                    if n in ("b", "c", "alpha", "beta", "E")
+                )
+                held = result.held_out
+                error = held["mean_absolute_relative_error"] if held else None
+                rows.append(
+                    (
+                        study.study,
+                        panel.name,
+                        result.law,
+                        result.formula(),
+                        exponents,
+                        "-" if error is None else f"{error:.2%}",
+                    )
+                )
+            rows += [
+                (study.study, panel.name, law, "refused", why, "-") for law, why in panel.refused
+            ]
+    return rows
+
+
+__all__ = ["draw_panel", "noise_text", "summary_rows", "to_json", "write_report"]

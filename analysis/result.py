@@ -1,0 +1,237 @@
+"""The result of a fit: frozen, printable, able to predict, and the same after a trip to disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.certificate import Certificate
+from analysis.laws import Law, get_law
+from analysis.laws.law import Array
+from analysis.points import Noise
+from analysis.table import Dropped
+from analysis.uncertainty import percentiles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Interval = tuple[float | None, float | None]
+SCHEMA = 1
+STORED_DRAWS = 1000  # draws written to disk: enough for a 95 % band, a tenth of the file
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted law. Numbers are in the units of the columns named in `columns`."""
+
+    law: str
+    breaks: int  # only for broken_power
+    parameters: dict[str, float]
+    fixed: tuple[str, ...]
+    intervals: dict[str, Interval]  # None is an open (or unknown) end
+    standard_errors: dict[str, float | None]
+    level: float
+    interval_method: str
+    objective: float
+    objective_name: str
+    objective_delta: float | None
+    objective_text: str
+    n_points: int
+    n_clusters: int
+    metric: str
+    columns: dict[str, str]  # letter of the law -> source column or rule
+    conventions: dict[str, str]
+    source: str
+    dropped: tuple[Dropped, ...]
+    certificate: Certificate
+    warnings: tuple[str, ...]
+    noise: Noise | None  # measured from repeats
+    residual_sd: float | None
+    residual_log: bool  # residuals, and new-run noise, are logarithmic
+    bounds: tuple[float, float] | None  # of the metric
+    samples: dict[str, Array] = field(repr=False)  # parameter -> (S,) refits
+    widened: float | None  # two-sided level whose percentiles cover `level`; None: no correction
+    data: dict[str, list[Any]] = field(repr=False)
+    seed: int
+    held_out: dict[str, Any] | None
+    versions: dict[str, str]
+
+    def replace(self, **changes: Any) -> FitResult:
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def model(self) -> Law:
+        return get_law(self.law, max(self.breaks, 1))
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest fitted value of each column."""
+        used = ~np.array(self.data["held_out"], dtype=bool)
+        return {
+            c: (float(np.min(v)), float(np.max(v)))
+            for c in self.model.columns
+            for v in [np.array(self.data[c], dtype=float)[used]]
+        }
+
+    def predict(
+        self, x: Mapping[str, Any] | pd.DataFrame, level: float | None = None
+    ) -> pd.DataFrame:
+        """Predictions for rows of columns, with a band for the mean and one for a new run.
+
+        Returns:
+            Columns mean, low, high, low_new, high_new; NaN ends where no interval is known.
+        """
+        law = self.model
+        columns = {c: np.atleast_1d(np.asarray(x[c], dtype=float)) for c in law.columns}
+        mean = law.predict(columns, self.parameters)
+        n = len(mean)
+        unknown = np.full(n, np.nan)
+        bands = [unknown] * 4
+        if self.samples:
+            wanted = self._effective_level(level)
+            p = {k: v[:, None] for k, v in self.samples.items()}
+            with np.errstate(over="ignore"):
+                value = np.broadcast_to(np.asarray(law.value(p, columns), dtype=float), (len(next(iter(p.values()))), n))
+            low, high = percentiles(value, wanted)
+            bands = [low, high, unknown, unknown]
+            sigma = self.new_run_sd()
+            if sigma is not None:
+                scatter = sigma * np.random.default_rng(self.seed).standard_normal(value.shape)
+                new = value * np.exp(scatter) if self.residual_log else value + scatter
+                bands[2:] = percentiles(new, wanted)
+        out = np.column_stack([mean, *bands])
+        if self.bounds is not None:
+            out = np.clip(out, *self.bounds)
+        return pd.DataFrame(out, columns=["mean", "low", "high", "low_new", "high_new"])
+
+    def new_run_sd(self) -> float | None:
+        """Scatter of one more run: the residuals', or the seed noise when that is larger."""
+        seed = self.noise.sigma if self.noise and self.noise.log == self.residual_log else None
+        known = [v for v in (self.residual_sd, seed) if v is not None]
+        return max(known) if known else None
+
+    def _effective_level(self, level: float | None) -> float:
+        if level is None or level == self.level:
+            return self.widened or self.level
+        if self.widened is None:
+            return level
+        from scipy.stats import norm
+
+        # The correction is a factor on the normal quantile; keep it for other levels.
+        factor = norm.ppf(0.5 + self.widened / 2) / norm.ppf(0.5 + self.level / 2)
+        return float(2 * norm.cdf(factor * norm.ppf(0.5 + level / 2)) - 1)
+
+    def formula(self) -> str:
+        """The law with its numbers."""
+        return self.model.format(self.parameters)
+
+    def summary(self) -> str:
+        """A page for people: formula, table of parameters, evidence, what was dropped."""
+        lines = [f"{self.law}: {self.formula()}", f"  {self.metric} against {self._inputs()}"]
+        for name, value in self.parameters.items():
+            lines.append(f"  {name:>8} = {value:.6g}  {self.interval_text(name)}")
+        lines.append(f"  objective {self.objective:.12g} ({self.objective_text})")
+        lines.append(f"  {self.n_points} points; intervals: {self.interval_method}")
+        lines.append(f"  certificate: {self.certificate.describe()}")
+        if self.held_out:
+            error = self.held_out["mean_absolute_relative_error"]
+            lines.append(
+                f"  held out: {self.held_out['n']} runs"
+                + (f", mean error {error:.2%}" if error is not None else "")
+            )
+        lines += [f"  {d}" for d in self.dropped]
+        lines += [f"  warning: {w}" for w in self.warnings]
+        return "\n".join(lines)
+
+    def interval_text(self, name: str) -> str:
+        if name in self.fixed:
+            return "(fixed)"
+        low, high = self.intervals[name]
+        if low is None and high is None:
+            return "[no interval]"
+        left = "open" if low is None else f"{low:.4g}"
+        right = "open" if high is None else f"{high:.4g}"
+        return f"[{left}, {right}]"
+
+    def _inputs(self) -> str:
+        return ", ".join(k if k == v else f"{k} = {v}" for k, v in self.columns.items())
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Points, law and band on matplotlib axes."""
+        from analysis.plot.fits import plot_fit
+
+        return plot_fit(self, ax=ax, **options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, at full precision; at most STORED_DRAWS draws."""
+        stored = {k: v[:STORED_DRAWS].tolist() for k, v in self.samples.items()}
+        return {
+            "schema": SCHEMA,
+            "law": self.law,
+            "breaks": self.breaks,
+            "formula": self.formula(),
+            "parameters": dict(self.parameters),
+            "fixed": list(self.fixed),
+            "intervals": {k: list(v) for k, v in self.intervals.items()},
+            "standard_errors": dict(self.standard_errors),
+            "level": self.level,
+            "interval_method": self.interval_method,
+            "objective": self.objective,
+            "objective_name": self.objective_name,
+            "objective_delta": self.objective_delta,
+            "objective_text": self.objective_text,
+            "n_points": self.n_points,
+            "n_clusters": self.n_clusters,
+            "metric": self.metric,
+            "columns": dict(self.columns),
+            "conventions": dict(self.conventions),
+            "source": self.source,
+            "ranges": {k: list(v) for k, v in self.ranges().items()},
+            "dropped": [d.to_dict() for d in self.dropped],
+            "certificate": self.certificate.to_dict(),
+            "warnings": list(self.warnings),
+            "noise": dataclasses.asdict(self.noise) if self.noise else None,
+            "residual_sd": self.residual_sd,
+            "residual_log": self.residual_log,
+            "bounds": list(self.bounds) if self.bounds else None,
+            "widened": self.widened,
+            "seed": self.seed,
+            "held_out": self.held_out,
+            "versions": dict(self.versions),
+            "data": self.data,
+            "samples": stored,
+        }
+
+    @staticmethod
+    def from_dict(d: Mapping[str, Any]) -> FitResult:
+        if d.get("schema") != SCHEMA:
+            raise ValueError(f"fit file schema {d.get('schema')!r}: this version reads {SCHEMA}")
+        names = {f.name for f in dataclasses.fields(FitResult)}
+        values = {k: v for k, v in d.items() if k in names}
+        values["fixed"] = tuple(d["fixed"])
+        values["intervals"] = {k: (v[0], v[1]) for k, v in d["intervals"].items()}
+        values["dropped"] = tuple(Dropped(x["reason"], tuple(x["rows"])) for x in d["dropped"])
+        values["certificate"] = Certificate.from_dict(d["certificate"])
+        values["warnings"] = tuple(d["warnings"])
+        values["noise"] = Noise(**d["noise"]) if d["noise"] else None
+        values["bounds"] = tuple(d["bounds"]) if d["bounds"] else None
+        values["samples"] = {k: np.array(v) for k, v in d["samples"].items()}
+        return FitResult(**values)
+
+    def save(self, path: str | Path) -> None:
+        Path(path).write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+
+    @staticmethod
+    def load(path: str | Path) -> FitResult:
+        try:
+            return FitResult.from_dict(json.loads(Path(path).read_text()))
+        except FileNotFoundError as error:
+            raise ValueError(f"{path}: no such file") from error
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: not a fit written by this tool ({error!r})") from error

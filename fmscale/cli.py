@@ -1,0 +1,55 @@
+"""The `fmscale` command: one word for each thing a person does with a study."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from fmscale import __version__
+
+# Imported only when called: `fmscale status` must not wait for torch.
+COMMANDS = {
+    "train": ("fmscale.train", "train one model, with one run for each budget"),
+    "sweep": ("fmscale.train", "train a grid or a preset; finished runs are skipped"),
+    "plan": ("fmscale.plan", "size, FLOPs, time and price of a sweep, before it is launched"),
+    "status": ("fmscale.status", "done, running, failed and missing runs"),
+}
+
+USAGE = """\
+usage: fmscale COMMAND [ARGUMENTS]
+
+{commands}
+
+Examples
+  fmscale plan experiment=gpt_demo
+  fmscale sweep experiment=gpt_demo
+  fmscale status
+  fmscale train model=gpt_4x128 budget.tokens=2e6
+  fmscale-analysis report runs/gpt_demo --out reports/gpt_demo
+
+fmscale COMMAND --help says more.
+"""
+
+
+def main() -> None:
+    """Hand over to a command's own `main`, with the rest of the arguments."""
+    lines = [f"  {name:8} {text}" for name, (_, text) in COMMANDS.items()]
+    usage = USAGE.format(commands="\n".join(lines))
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage, end="")
+        return
+    command, rest = arguments[0], arguments[1:]
+    if command == "--version":
+        print(f"fmscale {__version__}")
+        return
+    if command not in COMMANDS:
+        sys.exit(f"error: unknown command {command!r}\n\n{usage}")
+    if command == "sweep" and not {"-m", "--multirun"} & set(rest):
+        rest = ["-m", *rest]
+    sys.argv = [f"fmscale {command}", *rest]
+    importlib.import_module(COMMANDS[command][0]).main()
+
+
+if __name__ == "__main__":
+    main()
