@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import f as f_distribution
 from scipy.stats import norm, t
 
 from analysis.certificate import FitError, Optimum, continuation, descend
@@ -81,7 +82,7 @@ def draw(
     n = len(points)
     free = len(optimum.working) - (int(fixed.sum()) if fixed is not None else 0)
     freedom = n - free
-    if freedom <= 0:
+    if freedom <= 0 and not (method == "parametric" and _usable(problem, noise)):
         raise FitError(
             f"{n} points and {free} free parameters leave nothing to estimate noise from: no "
             "interval (no noise estimate). Add runs, or fix a parameter"
@@ -141,14 +142,17 @@ def noise_scale(
     problem: Problem, relative: Array, freedom: int, noise: Noise | None
 ) -> tuple[float, int, str]:
     """Standard deviation of a residual, its degrees of freedom, and where it comes from."""
+    if freedom <= 0:
+        assert noise is not None
+        return noise.sigma, noise.freedom, "parametric bootstrap, noise from repeats alone"
     if problem.objective.is_least_squares:
         sigma = float(np.sqrt(np.sum(relative**2) / freedom))
     else:  # a robust fit has a robust scale: median |r| / 0.6745, adjusted for parameters spent
         n = relative.size
         sigma = float(np.median(np.abs(relative)) / 0.6745 * np.sqrt(n / freedom))
     text = f"parametric bootstrap, noise from residuals ({freedom} degrees of freedom)"
-    if noise is not None and noise.log == problem.objective.log and np.all(problem.scale == 1):
-        if sigma <= noise.sigma * 1.5:
+    if noise is not None and _usable(problem, noise):
+        if sigma**2 <= noise.sigma**2 * f_distribution.ppf(0.95, freedom, noise.freedom):
             # Consistent: pool both estimates, which buys degrees of freedom.
             total = freedom + noise.freedom
             pooled = np.sqrt((freedom * sigma**2 + noise.freedom * noise.sigma**2) / total)
@@ -156,6 +160,13 @@ def noise_scale(
             return float(pooled), total, text
         text += ", which exceed the seed noise"
     return sigma, freedom, text
+
+
+def _usable(problem: Problem, noise: Noise | None) -> bool:
+    """Seed noise speaks of these residuals: same space, no weights."""
+    return noise is not None and noise.log == problem.objective.log and bool(
+        np.all(problem.scale == 1)
+    )
 
 
 def _check(

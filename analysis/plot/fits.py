@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from analysis.laws.law import Array
 from analysis.plot.style import (
@@ -68,13 +69,25 @@ def plot_laws(
         for result in results:
             color = LAW_COLORS.get(result.law, OTHER_COLOR)
             values = result.predict({letter: grid})
-            ax.plot(grid, values["mean"], color=color, lw=1.6, zorder=3, label=label(result))
-            if values[band].notna().all():
+            text = label(result)
+            if values[band].isna().any():
+                text += "   (no interval)"
+            elif too_wide(values[band], values[upper], result):
+                # A band that fills the figure hides the others and says one thing: unknown.
+                text += "   (band wider than the figure)"
+            else:
                 ax.fill_between(
                     grid, values[band], values[upper], color=color, alpha=0.13, lw=0, zorder=2
                 )
+            ax.plot(grid, values["mean"], color=color, lw=1.6, zorder=3, label=text)
         finish_axes(ax, first, letter, title)
     return ax
+
+
+def too_wide(low: pd.Series[float], high: pd.Series[float], result: FitResult) -> bool:
+    """True when the band at the middle of the data is wider than the data's own spread."""
+    y = np.array(result.data["y"], dtype=float)
+    return bool(np.median(high - low) > 1.5 * np.ptp(y))
 
 
 def label(result: FitResult) -> str:

@@ -23,7 +23,9 @@ SETTINGS: dict[str, Any] = {
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
-    "legend.frameon": False,
+    "legend.frameon": True,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
     "legend.fontsize": 8.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "fmscale",  # the same figure gives the same file

@@ -153,11 +153,11 @@ def _scatter(x: Any, y: Any, text: list[Any], name: str, marker: dict[str, Any])
 
 
 def _table(panel: Panel) -> str:
-    head = "<tr><th>law</th><th>formula</th><th>parameters (95 %)</th><th>held-out error</th><th>fit</th></tr>"
+    head = "<tr><th>law</th><th>formula (drawn)</th><th>parameters, all runs (95 %)</th><th>held-out error</th><th>fit</th></tr>"
     rows = []
-    for r in panel.fits:
+    for r, whole in zip(panel.fits, panel.full, strict=True):
         parameters = "<br>".join(
-            f"{_e(n)} = {v:.6g} {_e(r.interval_text(n))}" for n, v in r.parameters.items()
+            f"{_e(n)} = {v:.6g} {_e(whole.interval_text(n))}" for n, v in whole.parameters.items()
         )
         held = r.held_out and r.held_out["mean_absolute_relative_error"]
         error = f"{held:.2%} ({r.held_out['n']} runs)" if r.held_out and held is not None else "-"

@@ -121,14 +121,14 @@ def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
 
 
 def summary_rows(studies: Sequence[StudyReport]) -> list[tuple[str, ...]]:
-    """Rows of the closing table: study, figure, law, formula, interval of the exponent, error."""
+    """Rows of the closing table: laws and intervals of all runs, error on held-out ones."""
     rows = []
     for study in studies:
         for panel in study.panels:
-            for result in panel.fits:
+            for result, whole in zip(panel.fits, panel.full, strict=True):
                 exponents = ", ".join(
-                    f"{n} {result.interval_text(n)}"
-                    for n in result.parameters
+                    f"{n} {whole.interval_text(n)}"
+                    for n in whole.parameters
                     if n in ("b", "c", "alpha", "beta", "E")
                 )
                 held = result.held_out
@@ -138,7 +138,7 @@ def summary_rows(studies: Sequence[StudyReport]) -> list[tuple[str, ...]]:
                         study.study,
                         panel.name,
                         result.law,
-                        result.formula(),
+                        whole.formula(),
                         exponents,
                         "-" if error is None else f"{error:.2%}",
                     )

@@ -41,6 +41,8 @@ BACKGROUND_RGB = np.array(
 )
 RADIUS = (0.125, 0.175, 0.23)  # small, medium, large; share of the image's side
 RADIUS_JITTER = (0.94, 1.0, 1.06)
+WOBBLE = 1
+PSTAY = 0.0
 _OPAQUE = 128  # blending weights 0..128: (color difference) * weight fits 16 bits
 _SUPERSAMPLE = 8
 _LAYOUT_STREAM = 0x1A
@@ -110,8 +112,8 @@ class SceneRenderer:
     def _centers(self, scenes: SceneBatch, u: np.ndarray) -> np.ndarray:
         """Object centers (B, 2 objects, x and y) in pixels from the top left corner."""
         quarter = self.image_size // 4
-        wobble = max(self.image_size // 24, 1)
-        shift = (u * (2 * wobble + 1)).astype(np.int64) - wobble  # -wobble .. wobble
+        wobble = WOBBLE
+        shift = np.sign(u-.5)*np.where(np.abs(u-.5)>PSTAY/2,WOBBLE,0); shift=shift.astype(np.int64)
         single = quarter * (1 + np.stack([scenes.position % 3, scenes.position // 3], axis=1))
         single = single + shift[:, 0:2]
         # Two objects stand half an image apart along one axis and wobble across it. They never

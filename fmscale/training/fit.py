@@ -86,6 +86,7 @@ def fit_steps(
         accumulate=settings.accumulate,
         start_step=start_step,
         optimizer_state=start.optimizer if start is not None else None,
+        gradient_clip_val=settings.gradient_clip_val,
         compile=settings.compile,
     )
     writer = CheckpointWriter(

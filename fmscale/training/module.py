@@ -26,6 +26,7 @@ class TrainingModule(pl.LightningModule):
         accumulate: micro-batches in one optimizer step.
         start_step: optimizer steps already done.
         optimizer_state: state dict of the optimizer after `start_step` steps.
+        gradient_clip_val: largest norm of all gradients together; None: no limit.
         compile: run the model through torch.compile.
     """
 
@@ -40,6 +41,7 @@ class TrainingModule(pl.LightningModule):
         accumulate: int = 1,
         start_step: int = 0,
         optimizer_state: dict[str, Any] | None = None,
+        gradient_clip_val: float | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -53,6 +55,7 @@ class TrainingModule(pl.LightningModule):
         self.accumulate = accumulate
         self.start_step = start_step
         self.optimizer_state = optimizer_state
+        self.gradient_clip_val = gradient_clip_val
         self.peak_rates: list[float] = []
         self.step_loss = 0.0  # mean loss of the current step's micro-batches
         self.lr = 0.0  # learning rate of the current step
@@ -85,3 +88,8 @@ class TrainingModule(pl.LightningModule):
         loss = self.objective(self._callable[0], batch)["loss"]
         self.step_loss += loss.item() / self.accumulate
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # Here and not in the Trainer, which refuses to clip for a fused optimizer under bf16.
+        if self.gradient_clip_val is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip_val, foreach=True)

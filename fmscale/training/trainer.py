@@ -51,7 +51,6 @@ def build_trainer(
         max_steps=n_steps,
         max_epochs=-1,
         accumulate_grad_batches=settings.accumulate,
-        gradient_clip_val=settings.gradient_clip_val,
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,

@@ -1,0 +1,184 @@
+"""Speed of a GPT training step, as ratios of alternating steps in one process.
+
+A step is forward, loss, backward, gradient clipping at 1.0 and AdamW. Three programs take turns on
+the same tokens: ours at the precision that the calibration chooses, ours in plain float32, and a
+rival. Taking turns, they share whatever else the machine is doing; the spread printed beside each
+ratio is the inter-quartile range over the rounds. Nothing is asserted about time.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from fmscale.models.gpt import GPT
+from fmscale.objectives.next_token import NextToken
+from fmscale.optim.param_groups import adamw
+from fmscale.sizing import GPTShape
+from fmscale.training.precision import FULL, MIXED, choose_precision
+from tests.benchmarks.minimal_gpt import MinimalGPT
+
+pytestmark = pytest.mark.bench
+
+BATCH_SIZE, SEQ_LEN, VOCAB_SIZE = 8, 128, 256
+SHAPES = [
+    GPTShape(2, 4, 64, VOCAB_SIZE, SEQ_LEN),
+    GPTShape(4, 4, 256, VOCAB_SIZE, SEQ_LEN),
+    GPTShape(6, 8, 512, VOCAB_SIZE, SEQ_LEN),
+]
+SECONDS_PER_SHAPE = 20.0
+
+Step = Callable[[], float]  # one training step -> its loss
+
+
+def name_of(shape: GPTShape) -> str:
+    return f"{shape.n_layer}x{shape.d_model}"
+
+
+def tokens_for(shape: GPTShape) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(VOCAB_SIZE, (BATCH_SIZE, shape.seq_len + 1), generator=generator)
+
+
+def training_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Callable[[], torch.Tensor]
+) -> Step:
+    def step() -> float:
+        loss = loss_of()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def ours(shape: GPTShape, precision: str = FULL) -> Step:
+    torch.manual_seed(0)
+    model, objective, batch = GPT(shape), NextToken(), {"tokens": tokens_for(shape)}
+
+    def loss_of() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == MIXED):
+            return objective(model, batch)["loss"]
+
+    return training_step(model, adamw(model, lr=1e-3), loss_of)
+
+
+def transformers_gpt2(shape: GPTShape) -> Step:
+    """transformers' GPT-2 with its default attention and the same fused optimizer as ours."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=shape.vocab_size, n_positions=shape.seq_len, n_embd=shape.d_model,
+        n_layer=shape.n_layer, n_head=shape.n_head, bos_token_id=0, eos_token_id=0,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False,
+    )  # fmt: skip
+    model, tokens = transformers.GPT2LMHeadModel(config).train(), tokens_for(shape)
+    inputs, targets = tokens[:, :-1], tokens[:, 1:].contiguous()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    return training_step(
+        model, optimizer, lambda: model(inputs, labels=targets, shift_labels=targets).loss
+    )
+
+
+def minimal(shape: GPTShape) -> Step:
+    """A minimal GPT in float32 with torch's default AdamW."""
+    torch.manual_seed(0)
+    model, tokens = MinimalGPT(shape), tokens_for(shape)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    return training_step(model, optimizer, lambda: model(tokens[:, :-1], tokens[:, 1:]))
+
+
+def seconds_of(step: Step, repeats: int) -> float:
+    started = time.perf_counter()
+    for _ in range(repeats):
+        step()
+    return (time.perf_counter() - started) / repeats
+
+
+def alternate(steps: dict[str, Step], seconds: float) -> dict[str, list[float]]:
+    """Seconds per step of each program, measured in turns; at least 5 rounds."""
+    for step in steps.values():
+        step()  # allocation
+    slowest = max(seconds_of(step, 1) for step in steps.values())
+    repeats = max(1, round(0.05 / slowest))  # a turn of 50 ms at least
+    measured: dict[str, list[float]] = {name: [] for name in steps}
+    started, rounds = time.perf_counter(), 0
+    while rounds < 5 or time.perf_counter() - started < seconds:
+        for name, step in steps.items():
+            measured[name].append(seconds_of(step, repeats))
+        rounds += 1
+    return measured
+
+
+def ratio(slow: list[float], fast: list[float]) -> str:
+    """How many times as fast, with the quartiles of the rounds."""
+    per_round = [a / b for a, b in zip(slow, fast, strict=True)]
+    low, middle, high = statistics.quantiles(per_round, n=4)
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+
+
+def matmul_ceiling(dtype: torch.dtype, size: int = 1024) -> float:
+    """FLOP/s of one large matrix product, the best of several."""
+    a, b = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
+    marks = [time.perf_counter()]
+    for _ in range(12):
+        torch.mm(a, b)
+        marks.append(time.perf_counter())
+    return 2 * size**3 / min(later - earlier for earlier, later in pairwise(marks))
+
+
+def test_all_programs_compute_the_same_loss():
+    shape = GPTShape(2, 2, 32, VOCAB_SIZE, 16)
+    # Untrained, each within the noise of its own draws: the step is the same task for all three.
+    losses = [build(shape)() for build in (ours, transformers_gpt2, minimal)]
+    assert losses == pytest.approx([losses[0]] * 3, abs=0.05)
+
+
+def test_speed_of_a_gpt_training_step(capsys):
+    ceilings = {FULL: matmul_ceiling(torch.float32), MIXED: matmul_ceiling(torch.bfloat16)}
+    table = Table(
+        title=f"GPT training step, batch {BATCH_SIZE} x {SEQ_LEN}, {torch.get_num_threads()} "
+        f"threads; matrix products reach {ceilings[FULL] / 1e9:.0f} GFLOP/s in float32, "
+        f"{ceilings[MIXED] / 1e9:.0f} in bfloat16"
+    )
+    columns = [
+        "layers x width", "ours fp32, tokens/s", "share of fp32 matmul",
+        "vs transformers GPT-2 (goal 1.2)", "vs minimal fp32", "bf16 vs fp32",
+        "default", "default vs minimal (goal 1.7 from 4x256)", "share of its matmul",
+    ]  # fmt: skip
+    for column in columns:
+        table.add_column(column, justify="right")
+    for shape in SHAPES:
+        model, batch = GPT(shape), {"tokens": tokens_for(shape)}
+        default = choose_precision(model, NextToken(), batch, max_seconds=1.0).precision
+        steps = {
+            FULL: ours(shape, FULL),
+            MIXED: ours(shape, MIXED),
+            "transformers": transformers_gpt2(shape),
+            "minimal": minimal(shape),
+        }
+        seconds = alternate(steps, SECONDS_PER_SHAPE)
+        tokens = BATCH_SIZE * shape.seq_len
+        flops = tokens * shape.train_flops_per_unit(BATCH_SIZE)["flops"]
+        typical = {name: statistics.median(values) for name, values in seconds.items()}
+        table.add_row(
+            name_of(shape),
+            f"{tokens / typical[FULL]:,.0f}",
+            f"{flops / typical[FULL] / ceilings[FULL]:.0%}",
+            ratio(seconds["transformers"], seconds[FULL]),
+            ratio(seconds["minimal"], seconds[FULL]),
+            ratio(seconds[FULL], seconds[MIXED]),
+            default,
+            ratio(seconds["minimal"], seconds[default]),
+            f"{flops / typical[default] / ceilings[default]:.0%}",
+        )
+    with capsys.disabled():
+        Console(width=150).print("\n", table)

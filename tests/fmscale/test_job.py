@@ -1,0 +1,126 @@
+"""A job's steps and ids, worked out from the real configuration."""
+
+import pytest
+
+from fmscale.plan import expand
+from fmscale.settings import ConfigError
+
+
+def test_branches_leave_the_trunk_where_their_cooldown_starts(tiny, plan_one):
+    job = plan_one([*tiny, "budget.tokens=[6400,12800]"])
+    assert [b.n_steps for b in job.branches] == [100, 200]
+    assert [b.cooldown_steps for b in job.branches] == [20, 40]
+    assert [b.branch_step for b in job.branches] == [80, 160]
+    assert job.trunk_steps == 160
+
+
+def test_marginal_costs_add_up_to_what_is_trained(tiny, plan_one):
+    job = plan_one([*tiny, "budget.tokens=[6400,12800,25600]"])
+    trained = job.trunk_steps + sum(b.cooldown_steps for b in job.branches)
+    assert sum(job.marginal_steps(b) for b in job.branches) == trained
+
+
+def test_five_budgets_two_fold_apart_cost_the_stated_share(tiny, plan_one):
+    budgets = "budget.tokens=[6400,12800,25600,51200,102400]"
+    job = plan_one([*tiny, budgets, "budget.max_epochs=100"])
+    apart = sum(b.n_steps for b in job.branches)
+    share = sum(job.marginal_steps(b) for b in job.branches) / apart
+    assert share == pytest.approx(0.61, abs=0.01)
+
+
+def test_cosine_shares_nothing(tiny, plan_one):
+    job = plan_one([*tiny, "budget.tokens=[6400,12800]", "schedule=cosine"])
+    assert job.trunk_steps == 0
+    assert [job.marginal_steps(b) for b in job.branches] == [100, 200]
+
+
+def test_id_does_not_depend_on_what_else_is_trained(tiny, plan_one):
+    warmup = "schedule.warmup_units=640"
+    alone = plan_one([*tiny, "budget.tokens=6400", warmup])
+    beside = plan_one([*tiny, "budget.tokens=[6400,12800]", warmup])
+    assert alone.branches[0].run_id == beside.branches[0].run_id
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["study=other", "paths.data_dir=/elsewhere", "logger=wandb", "trainer.log_every_steps=7",
+     "trainer.threads=2", "launcher=basic", "batch_size=4", "budget.tokens=6.4e3"],
+)  # fmt: skip
+def test_id_ignores_what_does_not_change_numbers(tiny, plan_one, override):
+    base = plan_one([*tiny, "budget.tokens=6400"])
+    assert plan_one([*tiny, "budget.tokens=6400", override]).branches == base.branches
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=2", "optimizer.lr=1e-3", "model.shape.d_model=32", "batch_size=8", "data.seq_len=32",
+     "schedule.cooldown_fraction=0.1", "trainer.precision=bf16-mixed", "data.n_val_tokens=256",
+     "optimizer.weight_decay=0", "trainer.gradient_clip_val=2"],
+)  # fmt: skip
+def test_id_changes_with_whatever_changes_numbers(tiny, plan_one, override):
+    base = plan_one([*tiny, "budget.tokens=6400"])
+    changed = plan_one([*tiny, "budget.tokens=6400", override])
+    assert changed.branches[0].run_id != base.branches[0].run_id
+
+
+def test_learning_rate_follows_the_rule_unless_given(tiny, plan_one):
+    rule = ["optimizer.lr_rule.lr_ref=1e-2", "optimizer.lr_rule.n_ref=100",
+            "optimizer.lr_rule.exponent=0.5"]  # fmt: skip
+    job = plan_one([*tiny, "budget.tokens=6400", *rule])
+    expected = 1e-2 * (job.shape.n_params_non_embedding / 100) ** -0.5
+    assert job.lr_peak == pytest.approx(expected, rel=1e-3)
+    assert plan_one([*tiny, "budget.tokens=6400", "optimizer.lr=3e-3"]).lr_peak == 3e-3
+
+
+def test_default_warm_up_is_a_tenth_of_the_shortest_budget(tiny, plan_one):
+    job = plan_one([*tiny, "budget.tokens=[6400,12800]"])
+    assert job.warmup_steps == 10
+
+
+def test_isoflop_grid_gives_each_size_its_own_tokens(tiny):
+    jobs = expand([*tiny, "budget=flops", "budget.flops=1e9", "model=gpt_1x16,gpt_2x32"])
+    flops = [job.flops(job.branches[0].n_units)["flops"] for job in jobs]
+    assert flops == pytest.approx([1e9, 1e9], rel=0.02)
+    assert jobs[0].branches[0].n_units > 3 * jobs[1].branches[0].n_units
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+typo=1"], "unknown configuration key.*typo"),
+        (["+trainer.typo=1"], "section trainer.*typo"),
+        (["+budget.typo=1"], "section budget.*typo"),
+        (["+model.shape.typo=1"], "section model.shape.*typo"),
+        (["budget.flops=1e9"], "exactly one horizon"),
+        (["budget.tokens=10"], "less than one batch"),
+        (["schedule.warmup_units=2000"], "32% of the shortest budget.*at most 20%"),
+        (["model.shape.n_head=3"], "n_head=3 does not divide d_model=16"),
+        (["trainer.precision=fp8"], "trainer.precision='fp8'"),
+        (["trainer.accumulate=3"], "does not divide batch_size=4"),
+        (["batch_size=0"], "batch_size=0"),
+        (["seed=-1"], "seed=-1"),
+        (["optimizer.lr=0"], "optimizer.lr=0"),
+        (["schedule.cooldown_fraction=2"], "cooldown_fraction=2"),
+        (["model=gpt_9x999"], "Could not find 'model/gpt_9x999'"),
+        (["model=clip_1x16"], "data=scenes objective=contrastive"),
+        (["nonsense=1"], "nonsense"),
+    ],
+)
+def test_mistakes_are_named_before_any_compute(tiny, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        expand([*tiny, "budget.tokens=6400", *overrides])
+
+
+def test_a_missing_budget_says_how_to_give_one(tiny):
+    with pytest.raises(ConfigError, match=r"budget.tokens has no value; give budget.tokens="):
+        expand(tiny)
+
+
+def test_a_patch_that_does_not_divide_the_image_is_refused(tiny_clip):
+    with pytest.raises(ConfigError, match="patch_size=5 does not divide image_size=24"):
+        expand([*tiny_clip, "budget.samples=320", "model.shape.image.patch_size=5"])
+
+
+def test_a_contrastive_batch_is_not_split(tiny_clip):
+    with pytest.raises(ConfigError, match="would contrast only pairs of the same micro-batch"):
+        expand([*tiny_clip, "budget.samples=320", "trainer.accumulate=2"])

@@ -1,0 +1,291 @@
+"""Trunks, branches and resumed runs end exactly where unbroken runs end."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+
+import pytest
+import torch
+
+from fmscale.build import build_parts
+from fmscale.runs.store import RunFolder, Study
+from fmscale.training import checkpoint, run
+from fmscale.training.callbacks import MetricsRecorder
+from fmscale.training.fit import fit_steps
+
+BUDGETS = "budget.tokens=[2560,5120]"  # 40 and 80 steps of 4 x 16 tokens
+
+
+def study_of(job) -> Study:
+    return Study.open(job.config["paths"]["runs_dir"], job.config["study"])
+
+
+def train(job) -> list:
+    """Train a job in this process and return its records."""
+    run.train_trunk(job)
+    for branch in job.branches:
+        run.train_branch(job, branch)
+    return [study_of(job).run(branch.run_id).record() for branch in job.branches]
+
+
+def weights(job, branch) -> dict:
+    folder = study_of(job).run(branch.run_id)
+    return checkpoint.load(checkpoint.path_of(folder.checkpoints, branch.n_steps)).model
+
+
+def assert_equal_bits(left: dict, right: dict) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_branch_equals_a_separate_wsd_run_bit_for_bit(tiny, plan_one, tmp_path, dropout):
+    job = plan_one([*tiny, BUDGETS, f"model.dropout={dropout}"])
+    train(job)
+    parts = build_parts(job.config)
+    for branch in job.branches:
+        folder = RunFolder(tmp_path / f"apart-{branch.n_steps}")
+        folder.path.mkdir()
+        apart = fit_steps(  # one unbroken fit with the whole schedule: no trunk, no checkpoint
+            job,
+            parts,
+            folder,
+            start=None,
+            stop_step=branch.n_steps,
+            multiplier=functools.partial(
+                parts.multiplier,
+                warmup_steps=job.warmup_steps,
+                n_steps=branch.n_steps,
+                cooldown_steps=branch.cooldown_steps,
+            ),
+            precision="32-true",
+            report=run.ignore,
+        )
+        assert_equal_bits(apart.model.state_dict(), weights(job, branch))
+
+
+def test_budgets_trained_together_equal_budgets_trained_alone(tiny, plan_one, tmp_path):
+    together = plan_one([*tiny, BUDGETS])
+    records = train(together)
+    warmup = f"schedule.warmup_units={together.warmup_steps * together.units_per_step}"
+    for tokens, record in zip((2560, 5120), records, strict=True):
+        alone = plan_one(
+            [*tiny, f"budget.tokens={tokens}", warmup, f"paths.runs_dir={tmp_path / 'alone'}"]
+        )
+        (lone,) = train(alone)
+        assert lone.run_id == record.run_id
+        assert lone.metrics == record.metrics
+
+
+def test_cosine_decays_to_its_floor_and_is_annealed(tiny, plan_one):
+    job = plan_one([*tiny, BUDGETS, "schedule=cosine"])
+    records = train(job)
+    assert [r.annealed for r in records] == [True, True]
+    assert [r.flops_marginal for r in records] == [r.flops for r in records]
+    rates = [row["lr"] for row in study_of(job).run(records[0].run_id).metrics() if "lr" in row]
+    assert max(rates) == pytest.approx(job.lr_peak, rel=1e-3)
+    assert rates[-1] < 0.01 * job.lr_peak
+    assert not (study_of(job).path / "trunks").exists()
+
+
+def test_constant_runs_are_marked_as_not_annealed(tiny, plan_one):
+    records = train(plan_one([*tiny, BUDGETS, "schedule=constant"]))
+    assert [r.annealed for r in records] == [False, False]
+    assert [r.n_steps for r in records] == [40, 80]
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tiny, plan_one, tmp_path, monkeypatch):
+    calm = plan_one([*tiny, BUDGETS, f"paths.runs_dir={tmp_path / 'calm'}"])
+    calm_records = train(calm)
+
+    job = plan_one([*tiny, BUDGETS, "trainer.checkpoint_every_seconds=0"])
+    plain = MetricsRecorder.on_step_end
+
+    def killed_at(step):
+        def on_step_end(self, module):
+            plain(self, module)
+            if module.step == step:
+                raise KeyboardInterrupt
+
+        return on_step_end
+
+    for step in (23, 51, 70):  # in the trunk twice, in the last cooldown once
+        monkeypatch.setattr(MetricsRecorder, "on_step_end", killed_at(step))
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            train(job)
+    monkeypatch.setattr(MetricsRecorder, "on_step_end", plain)
+    records = train(job)
+
+    for branch, record, calm_record in zip(job.branches, records, calm_records, strict=True):
+        assert record.metrics == calm_record.metrics
+        assert_equal_bits(weights(job, branch), weights(calm, branch))
+        rows = study_of(job).run(branch.run_id).metrics()
+        assert rows == study_of(calm).run(branch.run_id).metrics()
+
+
+def test_a_torn_checkpoint_is_named_and_the_one_before_it_used(tiny, plan_one, caplog):
+    job = plan_one([*tiny, BUDGETS])
+    run.train_trunk(job)
+    folder = study_of(job).trunk(job.trunk_id).checkpoints
+    good, torn = (checkpoint.path_of(folder, step) for step in (32, 64))
+    torn.write_bytes(torn.read_bytes()[:1000])
+    found = checkpoint.latest(folder, at_most=64)
+    assert found is not None
+    assert found.step == 32
+    assert good.exists()
+    assert torn.name in caplog.text
+
+
+def test_finished_runs_are_left_alone(tiny, plan_one):
+    job = plan_one([*tiny, BUDGETS])
+    train(job)
+    before = {p: p.stat().st_mtime_ns for p in study_of(job).path.rglob("*") if p.is_file()}
+    train(job)
+    assert {p: p.stat().st_mtime_ns for p in study_of(job).path.rglob("*") if p.is_file()} == before
+
+
+def test_a_larger_budget_later_continues_the_trunk(tiny, plan_one):
+    warmup = "schedule.warmup_units=256"
+    first = plan_one([*tiny, "budget.tokens=2560", warmup])
+    train(first)
+    later = plan_one([*tiny, "budget.tokens=[2560,5120]", warmup])
+    assert later.trunk_id == first.trunk_id
+    steps = []
+    run.train_trunk(later, steps.append)
+    trunk = study_of(later).trunk(later.trunk_id)
+    assert [row["step"] for row in trunk.metrics()] == list(range(2, 66, 2))
+    assert {event["event"] for event in steps} == {"branch_ready"}
+
+
+def test_a_diverged_run_is_kept_with_its_status(tiny, plan_one):
+    job = plan_one([*tiny, BUDGETS, "optimizer.lr=1e30"])
+    for record in train(job):
+        assert record.status == "diverged"
+        assert record.metrics == {}
+        assert not record.annealed
+    status = study_of(job).run(job.branches[0].run_id).status()
+    assert status["state"] == "diverged"
+    assert "nan" in json.dumps(status) or "diverged" in status["reason"]
+
+
+def test_a_failure_leaves_status_and_traceback(tiny, plan_one, monkeypatch):
+    job = plan_one([*tiny, "budget.tokens=2560"])
+    run.train_trunk(job)
+
+    def broken(*arguments):
+        raise RuntimeError("the evaluator broke")
+
+    monkeypatch.setattr(run, "evaluate", broken)
+    with pytest.raises(RuntimeError, match="the evaluator broke"):
+        run.train_branch(job, job.branches[0])
+    folder = study_of(job).run(job.branches[0].run_id)
+    assert folder.status()["state"] == "failed"
+    assert folder.status()["reason"] == "RuntimeError: the evaluator broke"
+    assert "in broken" in (folder.path / "traceback.txt").read_text()
+    monkeypatch.undo()
+    run.train_branch(job, job.branches[0])  # trying again works and clears the traces
+    assert folder.status()["state"] == "completed"
+    assert not (folder.path / "traceback.txt").exists()
+
+
+def test_a_full_disk_fails_the_run_and_leaves_no_half_record(tiny, plan_one, monkeypatch):
+    job = plan_one([*tiny, "budget.tokens=2560"])
+    run.train_trunk(job)
+
+    def full(self, record):
+        raise OSError(28, f"cannot write {self.path / 'record.json'} (No space left on device)")
+
+    monkeypatch.setattr(RunFolder, "write_record", full)
+    with pytest.raises(OSError, match=r"record\.json \(No space left"):
+        run.train_branch(job, job.branches[0])
+    folder = study_of(job).run(job.branches[0].run_id)
+    assert not (folder.path / "record.json").exists()
+    assert "No space left" in folder.status()["reason"]
+
+
+def test_accumulated_micro_batches_equal_the_whole_batch(tiny, plan_one, tmp_path):
+    whole = train(plan_one([*tiny, "budget.tokens=2560"]))[0]
+    parts = plan_one([*tiny, "budget.tokens=2560", "trainer.accumulate=2"])
+    split = train(parts)[0]
+    assert split.n_steps == whole.n_steps
+    assert split.n_tokens == whole.n_tokens
+    assert split.metrics["val_loss"] == pytest.approx(whole.metrics["val_loss"], rel=1e-4)
+
+
+def test_bf16_trains_to_about_the_same_loss(tiny, plan_one):
+    full = train(plan_one([*tiny, "budget.tokens=5120"]))[0]
+    half = train(plan_one([*tiny, "budget.tokens=5120", "trainer.precision=bf16-mixed"]))[0]
+    assert half.environment["precision"] == "bf16-mixed"
+    assert half.metrics["val_loss"] == pytest.approx(full.metrics["val_loss"], rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_to_about_the_same_loss(tiny, plan_one):
+    plain = train(plan_one([*tiny, "budget.tokens=2560"]))[0]
+    compiled = train(plan_one([*tiny, "budget.tokens=2560", "trainer.compile=true"]))[0]
+    assert compiled.metrics["val_loss"] == pytest.approx(plain.metrics["val_loss"], rel=1e-3)
+
+
+def test_training_learns(tiny, plan_one):
+    short, long = train(plan_one([*tiny, "budget.tokens=[2560,10240]"]))
+    assert short.metrics["val_loss"] < math.log(256) - 1
+    assert long.metrics["val_loss"] < short.metrics["val_loss"]
+
+
+def test_the_record_counts_what_was_trained(tiny, plan_one):
+    job = plan_one([*tiny, BUDGETS])
+    record = train(job)[1]
+    assert record.n_tokens == 5120 == record.n_steps * record.batch_tokens
+    assert record.n_tokens_unique == min(5120, build_parts(job.config).data.n_items * 16)
+    assert record.flops == job.shape.train_flops_per_unit(4)["flops"] * 5120
+    assert record.flops_6nd == 6 * record.n_params_total * 5120
+    assert sum(record.n_params_by_group.values()) == record.n_params_total
+    assert record.val_batch_size == 32
+    assert record.environment["precision"] == "32-true"
+    assert record.units["val_loss"] == "nats/token"
+    assert record.tokens_per_second == pytest.approx(5120 / record.seconds_train)
+    assert {"sha256", "n_files"} & set(record.data) or record.data
+
+
+def test_metrics_rows_carry_all_axes(tiny, plan_one):
+    job = plan_one([*tiny, BUDGETS])
+    train(job)
+    rows = study_of(job).run(job.branches[0].run_id).metrics()
+    assert [row["step"] for row in rows] == [*range(2, 42, 2), 40]
+    for row in rows:
+        assert row["tokens"] == row["step"] * 64
+        assert row["flops"] == job.flops(row["tokens"])["flops"]
+    assert [row["annealed"] for row in rows] == [False] * 20 + [True]
+    assert "val/loss" in rows[-1]
+
+
+def test_clip_goes_through_the_same_door(tiny_clip, plan_one):
+    job = plan_one([*tiny_clip, "budget.samples=[160,320]"])
+    for record in train(job):
+        assert record.family == "clip"
+        assert record.n_tokens is None
+        assert record.n_samples == record.n_steps * 16
+        assert 0 < record.metrics["val_loss"] < 2 * math.log(32)
+        assert 0 <= record.metrics["zero_shot_error"] <= 1
+        assert record.units["val_loss"] == "nats/pair"
+
+
+def test_a_budget_beyond_the_data_is_refused_before_training(tiny, plan_one):
+    job = plan_one([*tiny, "budget.tokens=1e7"])
+    with pytest.raises(ValueError, match="passes over the .* unique tokens"):
+        run.check(job)
+    assert not study_of(job).path.exists()
+
+
+def test_gpt_on_image_data_is_refused(tiny, plan_one):
+    job = plan_one([*tiny, "budget.tokens=2560"])
+    wrong = plan_one([*tiny, "budget.tokens=2560"])
+    wrong.config["data"] = {
+        "_target_": "fmscale.data.scenes.Scenes", "n_val_samples": 64, "val_batch_size": 32,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="the model counts tokens, the data samples"):
+        run.check(wrong)
+    run.check(job)
