@@ -20,18 +20,18 @@ class Objective:
 
     name: str
     log: bool  # logarithmic residuals
-    delta: float  # Huber: quadratic inside, linear outside; inf is least squares
+    delta: float  # Huber: 0.5 r^2 inside, linear outside; inf: r^2
     unit_slope: bool = False  # divide by delta: |r| in the limit delta -> 0
     above: float = 1.0  # factor on residuals > 0 (prediction too high); 1 is symmetric
     reduction: str = "sum"
 
     def rho(self, r: Array) -> Array:
-        a = np.abs(r)
-        inner = np.minimum(a, self.delta)
-        # 0.5 min(a, d)^2 + d (a - min(a, d)), without an overflow at d = inf
-        out = 0.5 * inner * inner
-        if np.isfinite(self.delta):
-            out += self.delta * (a - inner)
+        if not np.isfinite(self.delta):
+            out = r * r  # plain squares, so that the sum is the familiar RSS
+        else:
+            a = np.abs(r)
+            inner = np.minimum(a, self.delta)
+            out = 0.5 * inner * inner + self.delta * (a - inner)
             if self.unit_slope:
                 out /= self.delta
         if self.above != 1.0:
@@ -41,7 +41,7 @@ class Objective:
     def derivatives(self, r: Array) -> tuple[Array, Array]:
         """First and second derivative of rho."""
         if not np.isfinite(self.delta):
-            first, second = r.copy(), np.ones_like(r)
+            first, second = 2.0 * r, np.full_like(r, 2.0)
         else:
             first = np.clip(r, -self.delta, self.delta)
             second = (first == r).astype(float)
@@ -71,7 +71,7 @@ class Objective:
         elif np.isfinite(self.delta):
             text = f"Huber(delta={self.delta:g}) on {space}"
         else:
-            text = f"0.5 x squares of {space}"
+            text = f"least squares on {space}"
         if self.above != 1.0:
             text += f", predictions that are too high weighted {self.above:g}"
         return f"{text}, {self.reduction} over points"

@@ -49,7 +49,7 @@ class FitResult:
     columns: dict[str, str]  # letter of the law -> source column or rule
     conventions: dict[str, str]
     source: str
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[Dropped, ...] = field(repr=False)
     certificate: Certificate
     warnings: tuple[str, ...]
     noise: Noise | None  # measured from repeats

@@ -156,7 +156,8 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
         )
         _keep_final_weights(folder, fitted)
         folder.write_record(record)
-        parts.outlet.summarize({**record.metrics, "status": record.status})
+        columns = record.to_dict().items()
+        parts.outlet.summarize({k: v for k, v in columns if not isinstance(v, dict)})
         outcome.finish(record.status, fitted)
     _forget_trunk_checkpoint(trunk, branch)
 

@@ -1,0 +1,111 @@
+"""Every choice in conf/ composes, names real code and builds."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra.utils import instantiate
+
+from fmscale.build import build_shape
+from fmscale.plan import expand
+
+CONF = Path(__file__).parent.parent / "conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+SIZES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if not p.stem.endswith("_base"))
+PRESETS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
+CLIP = ["objective=contrastive", "data=scenes", "evaluation=zero_shot", "budget=samples",
+        "budget.samples=1e5"]  # fmt: skip
+GPT = ["budget.tokens=1e7", "budget.max_epochs=100"]
+
+
+def targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("_target_"), str):
+            yield node["_target_"]
+        for value in node.values():
+            yield from targets(value)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONF)))
+def test_every_target_exists(path):
+    for target in targets(yaml.safe_load(path.read_text())):
+        module, name = target.rsplit(".", 1)
+        assert callable(getattr(importlib.import_module(module), name)), target
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_builds_with_the_sizes_its_name_promises(size):
+    overrides = [*(CLIP if size.startswith("clip") else GPT), f"model={size}", "logger=none"]
+    (job,) = expand(overrides)
+    assert job.shape.label == size
+    with torch.device("meta"):
+        model = instantiate(job.config["model"])
+    assert sum(p.numel() for p in model.parameters()) == job.shape.n_params_total
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        f"{folder.name}={path.stem}"
+        for folder in sorted(CONF.iterdir())
+        if folder.is_dir() and folder.name not in ("model", "experiment", "budget", "__pycache__")
+        for path in sorted(folder.glob("*.yaml"))
+    ],
+)
+def test_every_choice_composes(choice):
+    group, _, option = choice.partition("=")
+    clip = option in ("contrastive", "scenes", "zero_shot")
+    base = [o for o in (CLIP if clip else GPT) if not o.startswith(f"{group}=")]
+    overrides = [*base, choice, "model=clip_1x16" if clip else "model=gpt_1x16"]
+    (job,) = expand(overrides)
+    assert job.branches
+
+
+@pytest.mark.parametrize("kind", ["tokens", "tokens_per_param", "flops"])
+def test_every_horizon_composes(kind):
+    (job,) = expand([f"budget={kind}", f"budget.{kind}=1e5", "budget.max_epochs=1e9"])
+    assert job.branches
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_expands_and_names_its_study_after_itself(preset):
+    jobs = expand([f"experiment={preset}"])
+    assert {job.config["study"] for job in jobs} == {preset}
+    assert len({b.run_id for job in jobs for b in job.branches}) == sum(
+        len(job.branches) for job in jobs
+    )
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_states_question_command_and_cost(preset):
+    text = (CONF / "experiment" / f"{preset}.yaml").read_text()
+    assert text.startswith("# @package _global_\n# Question: ")
+    assert f"experiment={preset}" in text.split("defaults:")[0]
+    assert "# Expected: " in text
+
+
+def test_the_gpt_demo_spans_what_it_promises():
+    jobs = expand(["experiment=gpt_demo"])
+    sizes = {job.shape.n_params_non_embedding for job in jobs}
+    budgets = {b.n_units for job in jobs for b in job.branches}
+    assert len(sizes) >= 5
+    assert max(sizes) / min(sizes) >= 100
+    assert len(budgets) >= 5
+    assert max(budgets) / min(budgets) >= 10**1.2
+
+
+def test_the_clip_demo_spans_what_it_promises():
+    jobs = expand(["experiment=clip_demo"])
+    assert len({job.shape.label for job in jobs}) >= 4
+    assert len({b.n_units for job in jobs for b in job.branches}) >= 5
+
+
+def test_shapes_need_no_torch_to_be_built():
+    (job,) = expand([*GPT, "model=gpt_12x768"])
+    assert build_shape(job.config) == job.shape

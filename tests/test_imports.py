@@ -1,0 +1,105 @@
+"""Imports run one way; each rule is tested, and so is that the check can fail."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STANDARD = set(sys.stdlib_module_names)
+
+# (files, packages that must not be imported anywhere in them)
+FORBIDDEN = [
+    ("analysis/**/*.py", {"torch", "fmscale", "experiments", "pytorch_lightning", "hydra"}),
+    ("fmscale/**/*.py", {"analysis", "experiments"}),
+    ("fmscale/models/*.py", {"pytorch_lightning", "hydra", "omegaconf", "wandb"}),
+    ("fmscale/objectives/*.py", {"pytorch_lightning", "hydra", "omegaconf", "wandb"}),
+    ("fmscale/optim/*.py", {"pytorch_lightning", "hydra", "omegaconf", "wandb"}),
+    ("fmscale/evaluation/*.py", {"pytorch_lightning", "hydra", "omegaconf", "wandb"}),
+    ("fmscale/training/*.py", {"hydra", "omegaconf"}),
+]
+# Files that need the standard library and each other, nothing else.
+PURE = ["fmscale/sizing.py", "fmscale/budget.py", "fmscale/settings.py", "fmscale/job.py",
+        "fmscale/runs/*.py"]  # fmt: skip
+LIGHTNING_IN_DATA = {"fmscale/data/module.py"}
+HYDRA_IN = {
+    "fmscale/train.py",
+    "fmscale/plan.py",
+    "fmscale/build.py",
+    "fmscale/launching/plugins/hydra_plugins/fmscale_local.py",
+}
+
+
+def imported(source: str) -> set[str]:
+    """Top-level packages imported anywhere in some source, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def files(pattern: str) -> list[Path]:
+    found = sorted(ROOT.glob(pattern))
+    assert found, pattern
+    return found
+
+
+@pytest.mark.parametrize(("pattern", "forbidden"), FORBIDDEN)
+def test_packages_do_not_import_what_they_must_not(pattern, forbidden):
+    for path in files(pattern):
+        assert not imported(path.read_text()) & forbidden, path
+
+
+@pytest.mark.parametrize("pattern", PURE)
+def test_planning_needs_the_standard_library_only(pattern):
+    for path in files(pattern):
+        assert imported(path.read_text()) <= STANDARD | {"fmscale"}, path
+
+
+def test_lightning_and_hydra_stay_where_they_belong():
+    for path in files("fmscale/**/*.py"):
+        name = path.relative_to(ROOT).as_posix()
+        packages = imported(path.read_text())
+        if name.startswith("fmscale/data/") and name not in LIGHTNING_IN_DATA:
+            assert "pytorch_lightning" not in packages, name
+        if "hydra" in packages:
+            assert name in HYDRA_IN, name
+
+
+def test_the_check_sees_an_import_inside_a_function():
+    assert imported("def f():\n    import torch.nn\n    from hydra.utils import x\n") == {
+        "torch",
+        "hydra",
+    }
+
+
+FRESH = "import {module}, sys; bad = {bad} & set(sys.modules); assert not bad, bad"
+
+
+@pytest.mark.parametrize(
+    ("module", "bad"),
+    [
+        ("analysis", "{'torch', 'fmscale', 'hydra', 'matplotlib.pyplot', 'plotly', 'wandb'}"),
+        ("fmscale", "{'torch', 'hydra', 'numpy'}"),
+        ("fmscale.sizing", "{'torch', 'numpy'}"),
+        ("fmscale.job", "{'torch', 'numpy', 'hydra'}"),
+        ("fmscale.status", "{'torch', 'hydra'}"),
+        ("fmscale.models.gpt", "{'pytorch_lightning', 'hydra', 'wandb'}"),
+    ],
+)
+def test_a_fresh_interpreter_loads_no_more_than_promised(module, bad):
+    code = FRESH.format(module=module, bad=bad)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_fresh_interpreter_check_can_fail():
+    code = FRESH.format(module="fmscale.models.gpt", bad="{'torch'}")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
+    assert result.returncode != 0
