@@ -36,10 +36,13 @@ def fit_card(result: FitResult, title: str = "") -> str:
         f"rounding from {result.certificate.starts} starts",
     )
     row("certificate", result.certificate.describe())
-    row("bounds", "; ".join(
-        f"{p.name} in [{_end(p.bounds[0], p.positive)}, {_end(p.bounds[1], False)}]"
-        for p in law.parameters
-    ))
+    row(
+        "bounds",
+        "; ".join(
+            f"{p.name} in [{_end(p.bounds[0], p.positive)}, {_end(p.bounds[1], False)}]"
+            for p in law.parameters
+        ),
+    )
     row("fixed", ", ".join(f"{n} = {result.parameters[n]:g}" for n in result.fixed) or "none")
     row("intervals", f"{result.level:.0%}, {result.interval_method}")
     row("seed noise", noise_text(result))
@@ -57,8 +60,13 @@ def fit_card(result: FitResult, title: str = "") -> str:
         row("held out", "nothing")
     row("random seed", str(result.seed))
     row("versions", ", ".join(f"{k} {v}" for k, v in result.versions.items()))
-    lines += ["", "| parameter | value | 95 % interval | standard error |"
-              .replace("95 %", f"{result.level:.0%}"), "| --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "| parameter | value | 95 % interval | standard error |".replace(
+            "95 %", f"{result.level:.0%}"
+        ),
+        "| --- | --- | --- | --- |",
+    ]
     for name, value in result.parameters.items():
         lines.append(
             f"| {name} | {value!r} | {result.interval_text(name)} | "

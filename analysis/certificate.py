@@ -115,9 +115,9 @@ def polish_absolute(problem: Problem, working: Array, free: NDArray[np.bool_]) -
         jac = problem.residual_jacobian(best[None])[0][:, index]
         # variables: step d (k), overshoot u, undershoot v >= 0 with r + J d = u - v
         equality = np.hstack([jac, -np.eye(n), np.eye(n)])
-        box = [
-            (max(-radius, low[j] - best[j]), min(radius, high[j] - best[j])) for j in index
-        ] + [(0.0, None)] * (2 * n)
+        box = [(max(-radius, low[j] - best[j]), min(radius, high[j] - best[j])) for j in index] + [
+            (0.0, None)
+        ] * (2 * n)
         answer = linprog(
             np.concatenate([np.zeros(k), w, w]), A_eq=equality, b_eq=-r, bounds=box, method="highs"
         )

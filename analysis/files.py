@@ -37,7 +37,9 @@ def read_table(path: str | Path) -> RunTable:
         try:
             frame = pd.read_parquet(path)
         except ImportError as error:
-            raise TableError(f"{path}: Parquet needs pyarrow: pip install fmscale[report]") from error
+            raise TableError(
+                f"{path}: Parquet needs pyarrow: pip install fmscale[report]"
+            ) from error
         except (OSError, ValueError) as error:
             raise TableError(f"{path}: not a readable Parquet file ({error})") from error
     else:
@@ -107,7 +109,9 @@ def map_columns(
         if rule not in DERIVATIONS:
             raise TableError(f"--{letter.lower()}-from {rule}: choose {', '.join(DERIVATIONS)}")
         if letter in conventions:
-            raise TableError(f"{letter} is both a column ({conventions[letter]}) and derived ({rule})")
+            raise TableError(
+                f"{letter} is both a column ({conventions[letter]}) and derived ({rule})"
+            )
         needed = {"D": ("C", "N"), "N": ("C", "D"), "C": ("N", "D")}[letter]
         for other in needed:
             if other not in conventions:
@@ -116,7 +120,11 @@ def map_columns(
         k = DERIVATIONS[rule]
         with np.errstate(divide="ignore", invalid="ignore"):
             frame[letter] = k * a * b if letter == "C" else a / (k * b)
-        text = f"{k:g} {needed[0]} {needed[1]}" if letter == "C" else f"{needed[0]} / ({k:g} {needed[1]})"
+        text = (
+            f"{k:g} {needed[0]} {needed[1]}"
+            if letter == "C"
+            else f"{needed[0]} / ({k:g} {needed[1]})"
+        )
         conventions[letter] = text
     if run_id is not None:
         if run_id not in frame:
@@ -142,7 +150,7 @@ def _identical_ids(table: RunTable) -> RunTable:
 
 
 def parse_unit(text: Any) -> float:
-    """"1e21", "2.5e9", "70B", "3T", "1 PF-day" -> a number."""
+    """ "1e21", "2.5e9", "70B", "3T", "1 PF-day" -> a number."""
     words = str(text).strip().replace("_", "").replace(",", "")
     suffix = {"k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15}
     try:

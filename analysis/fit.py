@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis import identifiability, scores
 from analysis.certificate import FitError, Optimum, certify, optimize
-from analysis.kernel import Problem, make_problem
+from analysis.kernel import Problem, SumProblem, make_problem
 from analysis.laws import Law, get_law
 from analysis.laws.law import Array
 from analysis.objectives import Objective, get_objective
@@ -21,7 +22,7 @@ from analysis.points import Noise, Points, make_points, measure_noise
 from analysis.profiles import delta_intervals, profile_intervals
 from analysis.result import FitResult
 from analysis.select import check_agreement, check_units, evaluate_query, positive_values
-from analysis.table import RunTable, TableError, as_table
+from analysis.table import C_COLUMNS, N_COLUMNS, RunTable, TableError, as_table
 from analysis.uncertainty import METHODS, Draws, choose_method, draw, percentiles, widened_level
 
 INTERVALS = ("auto", *METHODS, "profile", "delta", "none")
@@ -69,12 +70,14 @@ def fit(
     if not 0 < level < 1:
         raise ValueError(f"level={level}: between 0 and 1")
     law = get_law(law)
-    goal = objective if isinstance(objective, Objective) else get_objective(
-        objective or law.default_objective, delta
+    goal = (
+        objective
+        if isinstance(objective, Objective)
+        else get_objective(objective or law.default_objective, delta)
     )
     table = as_table(data)
     names = {letter: (columns or {}).get(letter, letter) for letter in law.columns}
-    table = _clean(table, law, names, metric, goal, error)
+    table = clean(table, law, names, metric, goal, error)
     check_agreement(table)
     held = _held_out(table, hold_out)
     noise = noise or measure_noise(table, metric, goal.log)
@@ -88,7 +91,7 @@ def fit(
             f"law {law.name} has {free} free parameters and there are {len(points)} points; "
             f"add runs, fix a parameter (--fix), or use a simpler law"
         )
-    problem = _problem(law, points, goal)
+    problem = make_problem_of(law, points, goal, fixed)
     fixed_working = problem.to_working(fixed_theta[None])[0]
     given = (
         problem.to_working(np.array([law.encode({**_middle(law), **s}) for s in start]))
@@ -153,8 +156,11 @@ def fit(
         residual_log=goal.log,
         bounds=bounds,
         samples=samples,
-        widened=widened_level(level, draws.units, free) if draws is not None and draws.widen else None,
-        data=_data(everything, held),
+        widened=widened_level(level, draws.units, free)
+        if draws is not None and draws.widen
+        else None,
+        data=_data(everything, held, table),
+        alternatives=_alternatives(table, names),
         seed=seed,
         held_out=None,
         versions=versions(),
@@ -179,7 +185,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _clean(
+def clean(
     table: RunTable,
     law: Law,
     names: Mapping[str, str],
@@ -238,12 +244,19 @@ def _middle(law: Law) -> dict[str, float]:
     }
 
 
-def _problem(law: Law, points: Points, objective: Objective) -> Problem:
+def make_problem_of(
+    law: Law, points: Points, objective: Objective, fixed: NDArray[np.bool_]
+) -> Problem:
+    """The problem of these points; fixed parameters keep a coordinate of their own."""
     ones = np.ones(len(points))
     scale = ones
     if points.error is not None:
         scale = points.error / points.y if objective.log else points.error
-    return make_problem(law, points.x, points.y, objective, scale, ones)
+    problem = make_problem(law, points.x, points.y, objective, scale, ones)
+    if isinstance(problem, SumProblem) and fixed.any():
+        held = tuple(n for n, f in zip(law.names, fixed, strict=True) if f)
+        return dataclasses.replace(problem, uncentred=held)
+    return problem
 
 
 def _natural(
@@ -269,7 +282,9 @@ def _intervals(
     bootstrap: int,
     seed: int,
     warnings: list[str],
-) -> tuple[dict[str, tuple[float | None, float | None]], dict[str, float | None], Draws | None, str]:
+) -> tuple[
+    dict[str, tuple[float | None, float | None]], dict[str, float | None], Draws | None, str
+]:
     """Intervals by the asked method; refused (and said so) when noise cannot be known."""
     if interval not in INTERVALS:
         raise ValueError(f"interval={interval!r}: choose one of {', '.join(INTERVALS)}")
@@ -320,9 +335,24 @@ def _from_samples(
     return intervals, errors
 
 
-def _data(points: Points, held: NDArray[np.bool_]) -> dict[str, list[Any]]:
+def _alternatives(table: RunTable, names: Mapping[str, str]) -> dict[str, dict[str, list[float]]]:
+    """The same runs under the other counting conventions their records hold."""
+    out: dict[str, dict[str, list[float]]] = {}
+    for letter, columns in (("N", N_COLUMNS), ("C", C_COLUMNS)):
+        used = table.conventions.get(names.get(letter, letter))
+        others = [c for c in columns if c in table.frame and c != used]
+        if "N" in names and used is not None and others:
+            out[letter] = {c: table.numbers(c).tolist() for c in others}
+    return out
+
+
+def _data(points: Points, held: NDArray[np.bool_], table: RunTable) -> dict[str, list[Any]]:
     out: dict[str, list[Any]] = {"id": list(points.ids)}
     out.update({k: v.tolist() for k, v in points.x.items()})
+    if "C" in table.frame and "C" not in out:
+        compute = table.numbers("C")
+        if np.isfinite(compute).all() and (compute > 0).all():
+            out["C"] = compute.tolist()  # lets a forecast turn a budget into N and D
     out["y"] = points.y.tolist()
     if points.error is not None:
         out["error"] = points.error.tolist()

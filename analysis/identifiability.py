@@ -82,8 +82,10 @@ def after(law: Law, result: FitResult, points: Points) -> list[str]:
                     f"lowest value {lowest:.3g}): larger runs, closer to the floor, would cure it"
                 )
         if result.interval_method == "profile" and (low is None or high is None):
-            side = "both sides" if low is None and high is None else (
-                "below" if low is None else "above"
+            side = (
+                "both sides"
+                if low is None and high is None
+                else ("below" if low is None else "above")
             )
             out.append(f"the interval of {p.name} is open {side}: the data do not bound it")
     out += _confounded(law, result)

@@ -153,8 +153,8 @@ def fit_isoflop(
         draws = _redraw(used, curves, log_nd, method, noise, bootstrap, rng)
         if len(draws) < bootstrap:
             warnings.append(
-                f"{bootstrap - len(draws)} of {bootstrap} redraws lost a bracket: intervals leave "
-                "them out"
+                f"{bootstrap - len(draws)} of {bootstrap} redraws lost most brackets: the "
+                "intervals leave them out"
             )
     elif noise is None:
         warnings.append("no interval: too few sizes per budget to measure the noise of the loss")
@@ -248,7 +248,11 @@ def _redraw(
     count: int,
     rng: np.random.Generator,
 ) -> Array:
-    """Exponents of N* and D* on redrawn losses, (count, 2); redraws without bracket are left out."""
+    """Exponents of N* and D* on redrawn losses, (count, 2).
+
+    A redraw that loses the bracket of a budget goes on without that budget, as a real repetition
+    would; one that keeps fewer than two, or than half of them, is left out.
+    """
     log_c = np.log([m.budget for m in used])
     places = np.full((count, len(used)), np.nan)
     for k, m in enumerate(used):
@@ -266,17 +270,21 @@ def _redraw(
                 places[s, k] = np.nan if place is None else place
         outside = (places[:, k] <= u[0]) | (places[:, k] >= u[-1])
         places[outside, k] = np.nan
-    good = ~np.isnan(places).any(axis=1)
-    places = places[good]
-    d_places = np.column_stack(
-        [
-            log_nd.get(m.budget, (-1.0, np.log(m.budget / 6)))[1]
-            + log_nd.get(m.budget, (-1.0, 0.0))[0] * places[:, k]
-            for k, m in enumerate(used)
-        ]
-    )
-    if len(places) == 0:
-        return np.empty((0, 2))
+    kept = ~np.isnan(places)
+    good = kept.sum(axis=1) >= max(2, len(used) / 2)
+    places, kept = places[good], kept[good]
+    slope = np.array([log_nd.get(m.budget, (-1.0, 0.0))[0] for m in used])
+    offset = np.array([log_nd.get(m.budget, (-1.0, np.log(m.budget / 6)))[1] for m in used])
     return np.column_stack(
-        [np.polyfit(log_c, places.T, 1)[0], np.polyfit(log_c, d_places.T, 1)[0]]
+        [masked_slope(log_c, places, kept), masked_slope(log_c, offset + slope * places, kept)]
     )
+
+
+def masked_slope(x: Array, y: Array, kept: NDArray[np.bool_]) -> Array:
+    """Least-squares slope of each row of y (S, k) on x (k,), over the entries kept."""
+    weight = kept.astype(float)
+    total = weight.sum(axis=1, keepdims=True)
+    value = np.where(kept, y, 0.0)
+    dx = x - (weight * x).sum(axis=1, keepdims=True) / total
+    dy = value - value.sum(axis=1, keepdims=True) / total
+    return np.asarray((weight * dx * dy).sum(axis=1) / (weight * dx * dx).sum(axis=1))

@@ -12,13 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.laws.law import Array, Columns, Law
+from analysis.laws.law import Array, Columns, Law, Rows
 from analysis.laws.sums import SumLaw
 from analysis.objectives import Objective
 
 # Samples are processed in blocks of about this many residuals: the work arrays then stay in the
 # second-level cache, which is worth a factor of three.
 BLOCK = 32_768
+
+
+def all_rows(working: Array) -> Rows:
+    return np.arange(len(working), dtype=np.intp)
 
 
 @dataclass
@@ -59,12 +63,12 @@ class Problem:
     def with_objective(self, objective: Objective) -> Problem:
         return replace(self, objective=objective)
 
-    def rows(self, array: Array, rows: Array) -> Array:
+    def rows(self, array: Array, rows: Rows) -> Array:
         return array if array.ndim == 1 else array[rows]
 
-    def value(self, working: Array, rows: Array | None = None) -> Array:
+    def value(self, working: Array, rows: Rows | None = None) -> Array:
         """Objective (S,) at working coordinates (S, P)."""
-        rows = np.arange(len(working)) if rows is None else rows
+        rows = all_rows(working) if rows is None else rows
         out = np.empty(len(working))
         for block in self._blocks(len(working)):
             r, _ = self._residuals(working[block], rows[block])
@@ -73,19 +77,19 @@ class Problem:
             )
         return np.where(np.isfinite(out), out, np.inf)
 
-    def derivatives(self, working: Array, rows: Array | None = None) -> tuple[Array, Array, Array]:
+    def derivatives(self, working: Array, rows: Rows | None = None) -> tuple[Array, Array, Array]:
         """Objective (S,), gradient (S, P), Hessian (S, P, P)."""
         raise NotImplementedError
 
-    def residuals(self, working: Array, rows: Array | None = None) -> Array:
+    def residuals(self, working: Array, rows: Rows | None = None) -> Array:
         """Residuals (S, n), divided by `scale`."""
-        return self._residuals(working, np.arange(len(working)) if rows is None else rows)[0]
+        return self._residuals(working, all_rows(working) if rows is None else rows)[0]
 
     def residual_jacobian(self, working: Array) -> Array:
         """Derivatives of the residuals by working coordinates, (S, n, P)."""
         raise NotImplementedError
 
-    def _residuals(self, working: Array, rows: Array) -> tuple[Array, list[Array]]:
+    def _residuals(self, working: Array, rows: Rows) -> tuple[Array, list[Array]]:
         raise NotImplementedError
 
     def _blocks(self, count: int) -> list[slice]:
@@ -97,9 +101,9 @@ class Problem:
 class SumProblem(Problem):
     """Sum laws. Working coordinates measure log columns from their mean, which makes amplitudes
     and exponents nearly uncorrelated; amplitudes become the terms' sizes at the centre.
-    Uncentred, every coordinate is one parameter: what a profile fixes."""
+    An amplitude named in `uncentred` keeps its meaning at x = 1: what is held fixed."""
 
-    centred: bool = True
+    uncentred: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,17 +120,18 @@ class SumProblem(Problem):
             if term.column is not None and term.exponent is not None:
                 log_column = np.log(inputs[term.column])
                 # An amplitude shared by two columns could not be centred; none of ours is.
-                centre = float(np.mean(log_column)) if self.centred else 0.0
+                moved = term.amplitude not in self.uncentred
+                centre = float(np.mean(log_column)) if moved else 0.0
                 index.append(names.index(term.exponent))
                 coefficients.append(-(log_column - centre))
                 self._shift[index[0], index[1]] = -centre
             self._terms.append((index, np.stack(coefficients, axis=1)))
         self._unshift = np.linalg.inv(self._shift)
         self._pairs = {
-            (k, l): np.einsum("na,nb->nab", ck, cl).reshape(n, -1)
+            (k, m): np.einsum("na,nb->nab", ck, cl).reshape(n, -1)
             for k, (_, ck) in enumerate(self._terms)
-            for l, (_, cl) in enumerate(self._terms)
-            if k <= l
+            for m, (_, cl) in enumerate(self._terms)
+            if k <= m
         }
 
     def to_working(self, theta: Array) -> Array:
@@ -142,17 +147,17 @@ class SumProblem(Problem):
         for j, parameter in enumerate(self.law.parameters):
             if parameter.positive:
                 low[j], high[j] = smallest, np.log(1e6 * float(np.max(self.y)))
-        if not self.centred:  # amplitudes then live where log columns are zero: far away
-            for term in self.law.terms:
-                if term.column is not None:
-                    j = self.law.names.index(term.amplitude)
-                    low[j], high[j] = -200.0, 700.0
+        assert isinstance(self.law, SumLaw)
+        for term in self.law.terms:
+            if term.column is not None and term.amplitude in self.uncentred:
+                j = self.law.names.index(term.amplitude)
+                low[j], high[j] = -200.0, 700.0  # it lives at x = 1, far from the data
         return low, high
 
     def log_terms(self, working: Array) -> list[Array]:
         return [working[:, index] @ coefficients.T for index, coefficients in self._terms]
 
-    def _residuals(self, working: Array, rows: Array) -> tuple[Array, list[Array]]:
+    def _residuals(self, working: Array, rows: Rows) -> tuple[Array, list[Array]]:
         sizes = [np.exp(z) for z in self.log_terms(working)]  # K x (S, n)
         total = sizes[0].copy()
         for size in sizes[1:]:
@@ -166,15 +171,15 @@ class SumProblem(Problem):
         return total, sizes
 
     def residual_jacobian(self, working: Array) -> Array:
-        _, parts = self._residuals(working, np.arange(len(working)))
+        _, parts = self._residuals(working, all_rows(working))
         out = np.zeros((*parts[0].shape, working.shape[1]))
         for part, (index, coefficients) in zip(parts, self._terms, strict=True):
             for m, j in enumerate(index):
                 out[..., j] += part * (coefficients[:, m] / self.scale)
         return out
 
-    def derivatives(self, working: Array, rows: Array | None = None) -> tuple[Array, Array, Array]:
-        rows = np.arange(len(working)) if rows is None else rows
+    def derivatives(self, working: Array, rows: Rows | None = None) -> tuple[Array, Array, Array]:
+        rows = all_rows(working) if rows is None else rows
         s, p = working.shape
         f, g, h = np.empty(s), np.zeros((s, p)), np.zeros((s, p, p))
         for block in self._blocks(s):
@@ -194,11 +199,13 @@ class SumProblem(Problem):
                 own = (weighted @ self._pairs[k, k]).reshape(-1, m, m)
                 hb[:, np.array(index)[:, None], np.array(index)] += own
                 outer_k = outer * parts[k]
-                for l in range(k, len(self._terms)):
-                    other = self._terms[l][0]
-                    cross = ((outer_k * parts[l]) @ self._pairs[k, l]).reshape(-1, m, len(other))
+                for other_k in range(k, len(self._terms)):
+                    other = self._terms[other_k][0]
+                    cross = ((outer_k * parts[other_k]) @ self._pairs[k, other_k]).reshape(
+                        -1, m, len(other)
+                    )
                     hb[:, np.array(index)[:, None], np.array(other)] += cross
-                    if l != k:
+                    if other_k != k:
                         hb[:, np.array(other)[:, None], np.array(index)] += cross.transpose(0, 2, 1)
         f = np.where(np.isfinite(f), f, np.inf)
         return f, g, h
@@ -208,7 +215,7 @@ class SumProblem(Problem):
 class GeneralProblem(Problem):
     """Any law, through `Law.evaluate` and `Law.jacobian`."""
 
-    def _residuals(self, working: Array, rows: Array) -> tuple[Array, list[Array]]:
+    def _residuals(self, working: Array, rows: Rows) -> tuple[Array, list[Array]]:
         with np.errstate(all="ignore"):  # a wild trial point gives inf and is rejected
             value = self.law.evaluate(working, self.x)
             if self.objective.log:
@@ -222,7 +229,7 @@ class GeneralProblem(Problem):
                 jac = jac / value[..., None]
             return np.asarray(jac / self.scale[:, None])
 
-    def _gradient(self, working: Array, rows: Array) -> tuple[Array, Array]:
+    def _gradient(self, working: Array, rows: Rows) -> tuple[Array, Array]:
         with np.errstate(all="ignore"):
             value, jac = self.law.jacobian(working, self.x)
             if self.objective.log:
@@ -230,13 +237,13 @@ class GeneralProblem(Problem):
                 value = np.log(np.where(value > 0, value, np.nan))
             r = (value - self.rows(self.log_y, rows)) / self.scale
             w = self.rows(self.weights, rows)
-            first, second = self.objective.derivatives(r)
+            first, _ = self.objective.derivatives(r)
             f = np.sum(self.objective.rho(r) * w, axis=1)
             g = np.einsum("sn,snp->sp", first * w / self.scale, jac)
         return np.where(np.isfinite(f), f, np.inf), np.nan_to_num(g)
 
-    def derivatives(self, working: Array, rows: Array | None = None) -> tuple[Array, Array, Array]:
-        rows = np.arange(len(working)) if rows is None else rows
+    def derivatives(self, working: Array, rows: Rows | None = None) -> tuple[Array, Array, Array]:
+        rows = all_rows(working) if rows is None else rows
         s, p = working.shape
         f, g, h = np.empty(s), np.empty((s, p)), np.empty((s, p, p))
         for block in self._blocks(s * p):

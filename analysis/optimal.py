@@ -6,7 +6,7 @@ three give N* = G C^a and D* = H C^b with bootstrap intervals, under each conven
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +19,15 @@ from analysis.fit import fit
 from analysis.isoflop import PowerOfCompute, fit_isoflop
 from analysis.laws.law import Array
 from analysis.result import FitResult
-from analysis.table import RunTable, TableError
+from analysis.table import C_COLUMNS, N_COLUMNS, RunTable, TableError
 from analysis.uncertainty import percentiles
 
-# Counting conventions of a run record: columns for N, columns for C.
-N_COLUMNS = ("n_params_total", "n_params_non_embedding", "n_params_matmul")
-C_COLUMNS = ("flops", "flops_causal", "flops_6nd", "flops_6nd_non_embedding", "flops_6nd_matmul")
-SEPARABLE = {"joint": ("A", "B", "alpha", "beta"), "joint_tied": ("A", "B", "alpha", "alpha"),
-             "overtrain": ("a", "b", "eta", "eta"), "kaplan": ()}
+SEPARABLE = {
+    "joint": ("A", "B", "alpha", "beta"),
+    "joint_tied": ("A", "B", "alpha", "alpha"),
+    "overtrain": ("a", "b", "eta", "eta"),
+    "kaplan": (),
+}
 GRID = 600  # sizes tried per budget for laws without closed form
 
 
@@ -122,8 +123,13 @@ def _optimum_on_grid(
 
 
 def approach_1(
-    table: RunTable, metric: str, rule: str = "pareto", bootstrap: int = 1000, seed: int = 0,
-    level: float = 0.95, **options: Any,
+    table: RunTable,
+    metric: str,
+    rule: str = "pareto",
+    bootstrap: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    **options: Any,
 ) -> dict[str, Any]:
     """Power laws of N and D along a named envelope; intervals by redrawing its points."""
     front = envelope(table, rule, x="C", metric=metric, **options)
@@ -147,14 +153,26 @@ def approach_1(
 
 
 def approach_3(
-    table: RunTable, metric: str, bootstrap: int = 1000, seed: int = 0, law: str = "joint",
-    cluster: str | None = None, **options: Any,
+    table: RunTable,
+    metric: str,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    law: str = "joint",
+    cluster: str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Exponents of the joint law's closed form."""
-    result = fit(law, table, metric=metric, bootstrap=bootstrap, seed=seed, cluster=cluster, **options)
+    result = fit(
+        law, table, metric=metric, bootstrap=bootstrap, seed=seed, cluster=cluster, **options
+    )
     rule = compute_rule(table.numbers("N"), table.numbers("D"), table.numbers("C"))
-    return {"approach": f"3: {law} law", "points": result.n_points, "fit": result, "rule": rule,
-            **exponents(result, rule)}
+    return {
+        "approach": f"3: {law} law",
+        "points": result.n_points,
+        "fit": result,
+        "rule": rule,
+        **exponents(result, rule),
+    }
 
 
 def exponents(result: FitResult, rule: ComputeRule) -> dict[str, PowerOfCompute]:
@@ -164,6 +182,7 @@ def exponents(result: FitResult, rule: ComputeRule) -> dict[str, PowerOfCompute]
         raise ValueError(f"law {result.law} has no closed form for its optimum")
     out = {}
     for position, name in enumerate(("a", "b")):
+
         def slope(p: Mapping[str, Any], k: int = position) -> Any:
             n1 = optimum_closed(p, result.law, rule.k, rule)[k]
             n2 = optimum_closed(p, result.law, rule.k * np.e, rule)[k]
@@ -171,7 +190,9 @@ def exponents(result: FitResult, rule: ComputeRule) -> dict[str, PowerOfCompute]
 
         with np.errstate(divide="ignore", invalid="ignore"):
             value = float(slope(result.parameters))
-            start = float(np.log(optimum_closed(result.parameters, result.law, 1.0, rule)[position]))
+            start = float(
+                np.log(optimum_closed(result.parameters, result.law, 1.0, rule)[position])
+            )
             interval = None
             if result.samples:
                 draws = np.asarray(slope(result.samples), dtype=float)
@@ -183,17 +204,22 @@ def exponents(result: FitResult, rule: ComputeRule) -> dict[str, PowerOfCompute]
 
 
 def compare_approaches(
-    table: RunTable, metric: str, envelope_rule: str = "pareto", bootstrap: int = 1000,
-    seed: int = 0, cluster: str | None = None,
+    table: RunTable,
+    metric: str,
+    envelope_rule: str = "pareto",
+    bootstrap: int = 1000,
+    seed: int = 0,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """All three approaches and whether they agree."""
     rows: list[dict[str, Any]] = []
-    for make in (
+    attempts: tuple[Callable[[], dict[str, Any]], ...] = (
         lambda: approach_1(table, metric, envelope_rule, bootstrap, seed),
         lambda: _approach_2(table, metric, "parabola", seed),
         lambda: _approach_2(table, metric, "akima", seed),
         lambda: approach_3(table, metric, bootstrap, seed, cluster=cluster),
-    ):
+    )
+    for make in attempts:
         try:
             rows.append(make())
         except (FitError, TableError) as reason:
@@ -212,12 +238,21 @@ def _approach_2(table: RunTable, metric: str, method: str, seed: int) -> dict[st
     if found.n_opt is None or found.d_opt is None:
         raise FitError(f"2: IsoFLOP ({method}): " + "; ".join(found.warnings[-1:]))
     used = sum(not m.reason for m in found.minima)
-    return {"approach": f"2: IsoFLOP ({method})", "points": used, "a": found.n_opt,
-            "b": found.d_opt, "warnings": list(found.warnings)}
+    return {
+        "approach": f"2: IsoFLOP ({method})",
+        "points": used,
+        "a": found.n_opt,
+        "b": found.d_opt,
+        "warnings": list(found.warnings),
+    }
 
 
 def under_conventions(
-    table: RunTable, metric: str, data: str, bootstrap: int = 400, seed: int = 0,
+    table: RunTable,
+    metric: str,
+    data: str,
+    bootstrap: int = 400,
+    seed: int = 0,
     cluster: str | None = None,
 ) -> list[dict[str, Any]]:
     """Approach 3 under each convention for N and C that the table has (R1: it changes a)."""
@@ -226,6 +261,13 @@ def under_conventions(
         for c_name in (c for c in C_COLUMNS if c in table.frame):
             mapped = map_columns(table, {"N": n_name, "C": c_name, "D": data})
             found = approach_3(mapped, metric, bootstrap, seed, cluster=cluster)
-            out.append({"N": n_name, "C": c_name, "a": found["a"], "b": found["b"],
-                        "rule": found["rule"].origin})
+            out.append(
+                {
+                    "N": n_name,
+                    "C": c_name,
+                    "a": found["a"],
+                    "b": found["b"],
+                    "rule": found["rule"].origin,
+                }
+            )
     return out

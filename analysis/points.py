@@ -98,7 +98,7 @@ def measure_noise(table: RunTable, metric: str, log: bool) -> Noise | None:
         return None
     values = pd.Series(table.numbers(metric), index=frame.index)
     if log:
-        values = np.log(values.where(values > 0))
+        values = pd.Series(np.log(values.where(values > 0)), index=frame.index)
     groups = values.groupby([frame[k].fillna("missing").astype(str) for k in keys])
     counts, variances = groups.count(), groups.var(ddof=1)
     repeated = counts > 1

@@ -58,7 +58,7 @@ def uncentred(problem: Problem, optimum: Optimum) -> tuple[Problem, Array]:
     """The same problem in coordinates where every natural parameter is one coordinate."""
     theta = problem.from_working(optimum.working[None])[0]
     if isinstance(problem, SumProblem):
-        return replace(problem, centred=False), theta
+        return replace(problem, uncentred=problem.law.names), theta
     return problem, theta
 
 
@@ -117,7 +117,9 @@ def delta_intervals(
             if p.positive:
                 # An interval wider than e^50 each way bounds nothing.
                 wide = quantile * se > 50
-                intervals[p.name] = (None, None) if wide else (float(np.exp(low)), float(np.exp(high)))
+                intervals[p.name] = (
+                    (None, None) if wide else (float(np.exp(low)), float(np.exp(high)))
+                )
                 errors[p.name] = float(np.exp(theta[j]) * se)
             else:
                 intervals[p.name], errors[p.name] = (float(low), float(high)), se
@@ -220,6 +222,4 @@ def profile(
     grid = np.concatenate(values)
     order = np.argsort(grid)
     shown = np.exp(grid[order]) if law.parameters[j].positive else grid[order]
-    return Profile(
-        name, shown, np.concatenate(heights)[order], threshold, (ends[0], ends[1])
-    )
+    return Profile(name, shown, np.concatenate(heights)[order], threshold, (ends[0], ends[1]))

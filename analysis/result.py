@@ -59,6 +59,7 @@ class FitResult:
     samples: dict[str, Array] = field(repr=False)  # parameter -> (S,) refits
     widened: float | None  # two-sided level whose percentiles cover `level`; None: no correction
     data: dict[str, list[Any]] = field(repr=False)
+    alternatives: dict[str, dict[str, list[float]]] = field(repr=False)  # other N and C
     seed: int
     held_out: dict[str, Any] | None
     versions: dict[str, str]
@@ -94,10 +95,12 @@ class FitResult:
         unknown = np.full(n, np.nan)
         bands = [unknown] * 4
         if self.samples:
-            wanted = self._effective_level(level)
+            wanted = self.effective_level(level)
             p = {k: v[:, None] for k, v in self.samples.items()}
             with np.errstate(over="ignore"):
-                value = np.broadcast_to(np.asarray(law.value(p, columns), dtype=float), (len(next(iter(p.values()))), n))
+                value = np.broadcast_to(
+                    np.asarray(law.value(p, columns), dtype=float), (len(next(iter(p.values()))), n)
+                )
             low, high = percentiles(value, wanted)
             bands = [low, high, unknown, unknown]
             sigma = self.new_run_sd()
@@ -116,7 +119,8 @@ class FitResult:
         known = [v for v in (self.residual_sd, seed) if v is not None]
         return max(known) if known else None
 
-    def _effective_level(self, level: float | None) -> float:
+    def effective_level(self, level: float | None = None) -> float:
+        """Level whose percentiles of the draws cover `level`."""
         if level is None or level == self.level:
             return self.widened or self.level
         if self.widened is None:
@@ -204,6 +208,7 @@ class FitResult:
             "seed": self.seed,
             "held_out": self.held_out,
             "versions": dict(self.versions),
+            "alternatives": self.alternatives,
             "data": self.data,
             "samples": stored,
         }

@@ -39,7 +39,7 @@ def score_held_out(result: FitResult, points: Points) -> dict[str, Any]:
     """
     band = result.predict(points.x)
     mean = band["mean"].to_numpy()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i, name in enumerate(points.ids):
         low, high = band["low_new"].iloc[i], band["high_new"].iloc[i]
         known = np.isfinite(low) and np.isfinite(high)

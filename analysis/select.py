@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.table import RunTable, TableError
 
@@ -38,7 +39,7 @@ def where(table: RunTable, query: str) -> RunTable:
     return table.keep(evaluate_query(table.frame, query), f"not {query}")
 
 
-def evaluate_query(frame: pd.DataFrame, query: str) -> np.ndarray:  # type: ignore[type-arg]
+def evaluate_query(frame: pd.DataFrame, query: str) -> NDArray[np.bool_]:
     try:
         answer = frame.eval(query, engine="python")
     except Exception as error:  # pandas raises a dozen kinds for a typing mistake
@@ -120,12 +121,12 @@ def largest(table: RunTable, column: str, tolerance: float = 0.02) -> RunTable:
     return table.keep(values >= top * (1 - tolerance), f"{shown} is below its largest, {top:.4g}")
 
 
-def largest_compute(table: RunTable, column: str = "C", share: float = 0.1) -> np.ndarray:  # type: ignore[type-arg]
+def largest_compute(table: RunTable, column: str = "C", share: float = 0.1) -> NDArray[np.bool_]:
     """Mask of the runs with the largest compute: the top `share`, at least one, ties included."""
     values = table.numbers(column)
     count = max(1, round(share * len(values)))
     cut = np.sort(values)[-count]
-    return values >= cut * (1 - 1e-9)
+    return np.asarray(values >= cut * (1 - 1e-9))
 
 
 def cross_section(table: RunTable, vary: str, hold: str, tolerance: float = 0.05) -> RunTable:

@@ -97,11 +97,11 @@ def projected_starts(problem: SumProblem, keep: int, seed: int) -> Array:
     rng = np.random.default_rng(seed)
     extra = rng.choice(rest, size=min(keep // 4, rest.size), replace=False)
     assert n == basis.shape[1]
-    return theta[np.concatenate([best, extra])]
+    return np.asarray(theta[np.concatenate([best, extra])], dtype=float)
 
 
 def make_starts(problem: Problem, keep: int, seed: int) -> Array:
-    """Starts in working coordinates (M, P) for any law; the best `keep` of many for general ones."""
+    """Starts in working coordinates (M, P); for general laws the best `keep` of many."""
     if isinstance(problem, SumProblem):
         return projected_starts(problem, keep, seed)
     y = problem.y if problem.y.ndim == 1 else problem.y[0]
@@ -110,4 +110,4 @@ def make_starts(problem: Problem, keep: int, seed: int) -> Array:
     order = np.argsort(score, kind="stable")
     best, rest = order[: keep - keep // 4], order[keep - keep // 4 :]
     extra = np.random.default_rng(seed).choice(rest, size=min(keep // 4, rest.size), replace=False)
-    return candidates[np.concatenate([best, extra])]
+    return np.asarray(candidates[np.concatenate([best, extra])], dtype=float)

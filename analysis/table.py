@@ -23,6 +23,11 @@ UNITS = {
 }
 
 
+# Counting conventions of a run record: columns for N, columns for C.
+N_COLUMNS = ("n_params_total", "n_params_non_embedding", "n_params_matmul")
+C_COLUMNS = ("flops", "flops_causal", "flops_6nd", "flops_6nd_non_embedding", "flops_6nd_matmul")
+
+
 class TableError(ValueError):
     """The input cannot be used as it is; the message names the place and the remedy."""
 

@@ -55,7 +55,7 @@ def resample_weights(points: Points, method: str, count: int, seed: int) -> Arra
     bootstraps that used it are then reproduced draw by draw.
     """
     units = len(points) if method == "rows" else points.clusters
-    drawn = np.random.RandomState(seed).choice(units, size=(count, units), replace=True)  # noqa: NPY002
+    drawn = np.random.RandomState(seed).choice(units, size=(count, units), replace=True)
     weights = np.zeros((count, units))
     np.add.at(weights, (np.arange(count)[:, None], drawn), 1.0)
     return weights if method == "rows" else weights[:, points.cluster]
@@ -164,8 +164,10 @@ def noise_scale(
 
 def _usable(problem: Problem, noise: Noise | None) -> bool:
     """Seed noise speaks of these residuals: same space, no weights."""
-    return noise is not None and noise.log == problem.objective.log and bool(
-        np.all(problem.scale == 1)
+    return (
+        noise is not None
+        and noise.log == problem.objective.log
+        and bool(np.all(problem.scale == 1))
     )
 
 

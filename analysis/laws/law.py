@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
 Columns = Mapping[str, Array]
 
 
@@ -138,7 +139,7 @@ class Law:
         p = {name: np.array([[float(parameters[name])]]) for name in self.names}
         n = len(next(iter(columns.values())))
         value = np.asarray(self.value(p, columns), dtype=float)
-        return np.broadcast_to(value, (1, n))[0].copy()
+        return np.array(np.broadcast_to(value, (1, n))[0], dtype=float)
 
     def format(self, parameters: Mapping[str, float]) -> str:
         """The formula with numbers in it."""

@@ -15,7 +15,7 @@ from analysis.laws.law import Array, Columns, Law, Parameter
 
 
 class SigmoidLink(Law):
-    """metric = chance + (ceiling - chance) / (1 + exp(k (L - L0))) (Grattafiori et al. 2024, 3.2.1)."""
+    """metric = chance + (ceiling - chance) / (1 + exp(k (L - L0)))."""
 
     name = "sigmoid_link"
     columns = ("L",)
@@ -96,4 +96,8 @@ class ExpLink(Law):
     def guesses(self, x: Columns, y: Array) -> dict[str, tuple[float, float]]:
         high, spread = float(np.max(y)), max(float(np.ptp(y)), 1e-6)
         width = max(float(np.ptp(x["L"])), 1e-9)
-        return {"eps": (high, high + spread), "k": (1e-2, 1e2), "gamma": (0.2 / width, 10.0 / width)}
+        return {
+            "eps": (high, high + spread),
+            "k": (1e-2, 1e2),
+            "gamma": (0.2 / width, 10.0 / width),
+        }

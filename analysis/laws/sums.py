@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class SumLaw(Law):
     """A sum of non-negative power terms."""
 
     terms: tuple[Term, ...] = ()
-    meanings: Mapping[str, str] = {}
+    meanings: ClassVar[Mapping[str, str]] = {}
     signed_exponents: bool = False  # a bare power law may also rise
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class PowerFloor(SumLaw):
     formula = "E + a x^-c"
     source = "Henighan et al. 2020, Eq. 1.1"
     terms = (Term("E"), Term("a", "x", "c"))
-    meanings = {"E": "floor"}
+    meanings: ClassVar[Mapping[str, str]] = {"E": "floor"}
 
 
 class Joint(SumLaw):
@@ -120,7 +120,11 @@ class Joint(SumLaw):
     source = "Hoffmann et al. 2022, Eq. 2"
     default_objective = "huber"
     terms = (Term("E"), Term("A", "N", "alpha"), Term("B", "D", "beta"))
-    meanings = {"E": "irreducible loss", "alpha": "exponent of N", "beta": "exponent of D"}
+    meanings: ClassVar[Mapping[str, str]] = {
+        "E": "irreducible loss",
+        "alpha": "exponent of N",
+        "beta": "exponent of D",
+    }
 
 
 class JointTied(SumLaw):
@@ -150,7 +154,7 @@ class Overtrain(SumLaw):
 
 
 class LearningCurve(SumLaw):
-    """L(N, S) = E + A/N^alpha + B/S^beta over steps S (Kaplan et al. 2020, Eq. 1.6, with a floor)."""
+    """L(N, S) = E + A/N^alpha + B/S^beta over steps S (Kaplan et al. 2020, Eq. 1.6, and E)."""
 
     name = "learning_curve"
     columns = ("N", "S")

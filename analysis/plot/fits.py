@@ -136,11 +136,25 @@ def _points(ax: Axes, result: FitResult, letter: str, sizes: Array | None) -> No
     if held.any():
         rim = [c for c, h in zip(colors, held, strict=True) if h]
         ax.scatter(
-            x[held], y[held], s=52, marker="D", facecolors="none", edgecolors=rim,
-            linewidths=1.6, zorder=5,
+            x[held],
+            y[held],
+            s=52,
+            marker="D",
+            facecolors="none",
+            edgecolors=rim,
+            linewidths=1.6,
+            zorder=5,
         )
-        ax.scatter([], [], s=46, marker="D", facecolors="none", edgecolors="#222222",
-                   linewidths=1.6, label="held out")
+        ax.scatter(
+            [],
+            [],
+            s=46,
+            marker="D",
+            facecolors="none",
+            edgecolors="#222222",
+            linewidths=1.6,
+            label="held out",
+        )
 
 
 def plot_residuals(results: Sequence[FitResult], ax: Axes | None = None) -> Axes:
@@ -157,8 +171,15 @@ def plot_residuals(results: Sequence[FitResult], ax: Axes | None = None) -> Axes
             color = LAW_COLORS.get(result.law, OTHER_COLOR)
             x = columns[letter]
             ax.scatter(x[~held], relative[~held], s=16, color=color, label=result.law)
-            ax.scatter(x[held], relative[held], s=30, marker="D", facecolors="none",
-                       edgecolors=color, linewidths=1.3)
+            ax.scatter(
+                x[held],
+                relative[held],
+                s=30,
+                marker="D",
+                facecolors="none",
+                edgecolors=color,
+                linewidths=1.3,
+            )
         ax.axhline(0, color="#888888", lw=0.8)
         ax.set_xscale("log")
         ax.set_xlabel(axis_label(letter, results[0].columns.get(letter)))

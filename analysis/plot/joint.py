@@ -32,21 +32,51 @@ def plot_joint(result: FitResult, ax: Axes | None = None, title: str = "") -> Ax
         grid = np.logspace(low - 0.05, high + 0.25, 120)
         for size in sizes:
             at = data[over] == size
-            ax.scatter(data[along][at & ~held], y[at & ~held], s=26, color=colors[size], zorder=4,
-                       edgecolors="white", linewidths=0.4)
-            ax.scatter(data[along][at & held], y[at & held], s=50, marker="D", facecolors="none",
-                       edgecolors=colors[size], linewidths=1.5, zorder=5)
+            ax.scatter(
+                data[along][at & ~held],
+                y[at & ~held],
+                s=26,
+                color=colors[size],
+                zorder=4,
+                edgecolors="white",
+                linewidths=0.4,
+            )
+            ax.scatter(
+                data[along][at & held],
+                y[at & held],
+                s=50,
+                marker="D",
+                facecolors="none",
+                edgecolors=colors[size],
+                linewidths=1.5,
+                zorder=5,
+            )
             if size not in drawn or len(data) > 2:
                 continue
             band = result.predict({over: np.full_like(grid, size), along: grid})
-            ax.plot(grid, band["mean"], color=colors[size], lw=1.4, zorder=3,
-                    label=f"{over} = {short_number(size)}")
+            ax.plot(
+                grid,
+                band["mean"],
+                color=colors[size],
+                lw=1.4,
+                zorder=3,
+                label=f"{over} = {short_number(size)}",
+            )
             if band["low"].notna().all():
-                ax.fill_between(grid, band["low"], band["high"], color=colors[size], alpha=0.15,
-                                lw=0, zorder=2)
+                ax.fill_between(
+                    grid, band["low"], band["high"], color=colors[size], alpha=0.15, lw=0, zorder=2
+                )
         if held.any():
-            ax.scatter([], [], s=46, marker="D", facecolors="none", edgecolors="#222222",
-                       linewidths=1.5, label="held out")
+            ax.scatter(
+                [],
+                [],
+                s=46,
+                marker="D",
+                facecolors="none",
+                edgecolors="#222222",
+                linewidths=1.5,
+                label="held out",
+            )
         ax.plot([], [], " ", label=label(result))
         finish_axes(ax, result, along, title)
     return ax

@@ -64,7 +64,7 @@ UNITS = {
 def style() -> Iterator[None]:
     import matplotlib
 
-    with matplotlib.rc_context(SETTINGS):
+    with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]
         yield
 
 
@@ -84,6 +84,17 @@ def save(figure: Any, stem: Path) -> list[Path]:
     figure.savefig(paths[0])
     figure.savefig(paths[1], metadata={"Date": None})
     return paths
+
+
+def save_axes(ax: Axes, path: str) -> None:
+    """Write the figure an axes belongs to; the ending chooses the format."""
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise ValueError("these axes belong to no figure")
+    try:
+        figure.savefig(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def axis_label(letter: str, column: str | None = None) -> str:
@@ -116,9 +127,9 @@ def log_ticks(axis: Any) -> None:
 
     low, high = sorted(axis.get_view_interval())
     if low > 0 and np.log10(high / low) < 1.6:
-        subs = np.arange(1.0, 10.0) if np.log10(high / low) < 0.9 else [1.0, 2.0, 3.0, 5.0]
+        subs = list(np.arange(1.0, 10.0)) if np.log10(high / low) < 0.9 else [1.0, 2.0, 3.0, 5.0]
         if np.log10(high / low) < 0.35:
-            subs = np.arange(1.0, 10.0, 0.2 if np.log10(high / low) > 0.12 else 0.1)
+            subs = list(np.arange(1.0, 10.0, 0.2 if np.log10(high / low) > 0.12 else 0.1))
         axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         axis.set_minor_formatter(NullFormatter())

@@ -21,7 +21,8 @@ h1{font-size:26px;margin:0 0 4px}h2{margin-top:44px;border-bottom:1px solid #ddd
 h3{margin:34px 0 4px}table{border-collapse:collapse;font-size:13px;margin:8px 0 16px}
 td,th{border-bottom:1px solid #e4e4e4;padding:4px 10px 4px 0;text-align:left;vertical-align:top}
 code{background:#f4f4f6;padding:1px 4px;border-radius:3px}.quiet{color:#666;font-size:13px}
-.warn{color:#8a5300}details{margin:6px 0}pre{background:#f7f7f9;padding:10px;overflow:auto;font-size:12px}
+.warn{color:#8a5300}details{margin:6px 0}
+pre{background:#f7f7f9;padding:10px;overflow:auto;font-size:12px}
 .figure{height:520px}nav a{margin-right:14px}
 """
 
@@ -30,7 +31,8 @@ def render_html(studies: Sequence[StudyReport]) -> str:
     """The whole page."""
     from plotly.offline import get_plotlyjs
 
-    body, figures = [], {}
+    body: list[str] = []
+    figures: dict[str, dict[str, Any]] = {}
     for study in studies:
         body.append(f"<h2 id='{_e(study.study)}'>{_e(study.study)} ({_e(study.family)})</h2>")
         body.append(f"<p>{len(study.table)} runs. " + " ".join(map(_e, study.notes)) + "</p>")
@@ -47,7 +49,8 @@ def render_html(studies: Sequence[StudyReport]) -> str:
             body.append(f"<p class='quiet'>{_e(panel.rule)}; diamonds are held out.</p>")
             body.append(f"<div class='figure' id='{key}'></div>{_table(panel)}{_refusals(panel)}")
             body += [
-                f"<details><summary>Fit card: {_e(r.law)}</summary><pre>{_e(fit_card(r))}</pre></details>"
+                f"<details><summary>Fit card: {_e(r.law)}</summary>"
+                f"<pre>{_e(fit_card(r))}</pre></details>"
                 for r in panel.fits
             ]
     links = "".join(f"<a href='#{_e(s.study)}'>{_e(s.study)}</a>" for s in studies)
@@ -75,10 +78,19 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
     traces: list[dict[str, Any]] = []
     if not joint:
         frame = study.table.frame
-        rest = frame[~frame["run_id"].astype(str).isin(first.data["id"]) & frame[panel.metric].notna()]
+        rest = frame[
+            ~frame["run_id"].astype(str).isin(first.data["id"]) & frame[panel.metric].notna()
+        ]
         if len(rest):
-            traces.append(_scatter(rest[panel.against], rest[panel.metric], list(rest["run_id"]),
-                                   "other runs", {"color": "#c9c9c9", "size": 5}))
+            traces.append(
+                _scatter(
+                    rest[panel.against],
+                    rest[panel.metric],
+                    list(rest["run_id"]),
+                    "other runs",
+                    {"color": "#c9c9c9", "size": 5},
+                )
+            )
     traces += _runs(first, letter, panel.sizes)
     if joint:
         traces += _joint_curves(first, panel.sizes)
@@ -92,14 +104,20 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
     ratio = (y.max() / y.min()) ** 0.25 * 1.02 if log_y else 1.0
     axis: dict[str, Any] = {"title": {"text": axis_label("metric", panel.metric)}}
     if log_y:
-        axis |= {"type": "log", "range": [float(np.log10(y.min() / ratio)), float(np.log10(y.max() * ratio))]}
+        axis |= {
+            "type": "log",
+            "range": [float(np.log10(y.min() / ratio)), float(np.log10(y.max() * ratio))],
+        }
     return {
         "data": traces,
         "layout": {
             "template": "none",
             "margin": {"l": 70, "r": 20, "t": 20, "b": 60},
-            "xaxis": {"type": "log", "gridcolor": "#eee", "title": {
-                "text": axis_label(shown, first.conventions.get(shown))}},
+            "xaxis": {
+                "type": "log",
+                "gridcolor": "#eee",
+                "title": {"text": axis_label(shown, first.conventions.get(shown))},
+            },
             "yaxis": {"gridcolor": "#eee", **axis},
             "legend": {"orientation": "h", "y": -0.18},
             "hovermode": "closest",
@@ -116,12 +134,20 @@ def _runs(result: FitResult, letter: str, sizes: Any) -> list[dict[str, Any]]:
         for flag, symbol in ((False, "circle"), (True, "diamond-open")):
             at = (sizes == size) & (held == flag)
             if at.any():
-                out.append(_scatter(
-                    x[at], y[at], list(names[at]),
-                    f"N = {short_number(size)}" + (" (held out)" if flag else ""),
-                    {"color": _rgb(rgba), "symbol": symbol, "size": 11 if flag else 8,
-                     "line": {"width": 2 if flag else 0}},
-                ))
+                out.append(
+                    _scatter(
+                        x[at],
+                        y[at],
+                        list(names[at]),
+                        f"N = {short_number(size)}" + (" (held out)" if flag else ""),
+                        {
+                            "color": _rgb(rgba),
+                            "symbol": symbol,
+                            "size": 11 if flag else 8,
+                            "line": {"width": 2 if flag else 0},
+                        },
+                    )
+                )
     return out
 
 
@@ -131,29 +157,52 @@ def _joint_curves(result: FitResult, sizes: Any) -> list[dict[str, Any]]:
     out = []
     for size, rgba in size_colors(sizes.tolist()).items():
         band = result.predict({over: np.full_like(grid, size), along: grid})
-        out += _band(grid, band, _rgb(rgba), f"{result.law}, N = {short_number(size)}", legend=False)
+        out += _band(
+            grid, band, _rgb(rgba), f"{result.law}, N = {short_number(size)}", legend=False
+        )
     return out
 
 
 def _band(grid: Any, band: Any, color: str, name: str, legend: bool = True) -> list[dict[str, Any]]:
-    line = {"x": _list(grid), "y": _list(band["mean"]), "type": "scatter", "mode": "lines",
-            "name": name, "line": {"color": color, "width": 2}, "showlegend": legend}
+    line = {
+        "x": _list(grid),
+        "y": _list(band["mean"]),
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "line": {"color": color, "width": 2},
+        "showlegend": legend,
+    }
     if band["low"].isna().any():
         return [line]
-    edge = {"type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip",
-            "showlegend": False, "x": _list(grid)}
+    edge = {
+        "type": "scatter",
+        "mode": "lines",
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "x": _list(grid),
+    }
     fill = {"fill": "tonexty", "fillcolor": _transparent(color)}
     return [{**edge, "y": _list(band["low"])}, {**edge, **fill, "y": _list(band["high"])}, line]
 
 
 def _scatter(x: Any, y: Any, text: list[Any], name: str, marker: dict[str, Any]) -> dict[str, Any]:
-    return {"x": _list(x), "y": _list(y), "text": [str(t) for t in text], "type": "scatter",
-            "mode": "markers", "name": name, "marker": marker,
-            "hovertemplate": "%{text}<br>%{x:.4g}, %{y:.5g}<extra></extra>"}
+    return {
+        "x": _list(x),
+        "y": _list(y),
+        "text": [str(t) for t in text],
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "marker": marker,
+        "hovertemplate": "%{text}<br>%{x:.4g}, %{y:.5g}<extra></extra>",
+    }
 
 
 def _table(panel: Panel) -> str:
-    head = "<tr><th>law</th><th>formula (drawn)</th><th>parameters, all runs (95 %)</th><th>held-out error</th><th>fit</th></tr>"
+    names = ("law", "formula (drawn)", "parameters, all runs (95 %)", "held-out error", "fit")
+    head = "<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
     rows = []
     for r, whole in zip(panel.fits, panel.full, strict=True):
         parameters = "<br>".join(

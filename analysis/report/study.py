@@ -46,7 +46,11 @@ class Panel:
 
     @property
     def name(self) -> str:
-        return f"{self.metric}_vs_{self.against}" if self.against != "joint" else f"{self.metric}_joint"
+        return (
+            f"{self.metric}_vs_{self.against}"
+            if self.against != "joint"
+            else f"{self.metric}_joint"
+        )
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
 
 def summary_rows(studies: Sequence[StudyReport]) -> list[tuple[str, ...]]:
     """Rows of the closing table: laws and intervals of all runs, error on held-out ones."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for study in studies:
         for panel in study.panels:
             for result, whole in zip(panel.fits, panel.full, strict=True):

@@ -45,7 +45,7 @@ POSITIONS = (
 )
 RELATIONS = ("left of", "right of", "above", "below")
 INVERSE_RELATION = np.array([1, 0, 3, 2])
-BACKGROUNDS = ("black", "gray", "white", "navy", "beige")
+BACKGROUNDS = ("black", "gray", "navy", "maroon", "forest")
 
 # One color per shape, every one another color: these eight concepts are never trained on.
 HELD_OUT_COLOR = (3 * np.arange(len(SHAPES)) + 2) % len(COLORS)
@@ -94,14 +94,14 @@ class SceneGrammar:
     """Probabilities of the scene language. Sizes, positions, relations, backgrounds are uniform."""
 
     zipf_exponent: float = 0.8  # p(concept) ~ rank^-zipf_exponent; 0 is uniform
-    p_second_object: float = 0.5
+    p_second_object: float = 0.3
     p_mention_shape: float = 0.9
     p_mention_color: float = 0.9
-    p_mention_size: float = 0.6
-    p_mention_position: float = 0.6
+    p_mention_size: float = 0.7
+    p_mention_position: float = 0.8
     p_mention_relation: float = 0.8
-    p_mention_background: float = 0.6
-    p_mention_second: float = 0.8
+    p_mention_background: float = 0.5
+    p_mention_second: float = 0.9
 
     def __post_init__(self) -> None:
         for field in fields(self):

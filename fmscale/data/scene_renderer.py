@@ -32,17 +32,18 @@ COLOR_RGB = np.array(
 )
 BACKGROUND_RGB = np.array(
     [
-        (15, 15, 15),  # black
-        (120, 120, 120),  # gray
-        (245, 245, 245),  # white
-        (15, 25, 85),  # navy
-        (225, 205, 165),  # beige
+        (12, 12, 12),  # black
+        (75, 75, 75),  # gray
+        (15, 25, 95),  # navy
+        (90, 20, 30),  # maroon
+        (15, 70, 40),  # forest
     ]
 )
-RADIUS = (0.125, 0.175, 0.23)  # small, medium, large; share of the image's side
+# small, medium, large; share of the image's side. With the jitter and the widest shape of radius 1
+# the largest one stays under a quarter, so that two objects half an image apart never touch.
+RADIUS = (0.145, 0.19, 0.235)
+OUTLINE_INSIDE = 0.4  # opacity inside an outlined shape
 RADIUS_JITTER = (0.94, 1.0, 1.06)
-WOBBLE = 1
-PSTAY = 0.0
 _OPAQUE = 128  # blending weights 0..128: (color difference) * weight fits 16 bits
 _SUPERSAMPLE = 8
 _LAYOUT_STREAM = 0x1A
@@ -54,8 +55,9 @@ class SceneStyle:
     """How scenes are drawn; the training style is the default one."""
 
     palette: np.ndarray | None = None  # (n_color, 3) in place of COLOR_RGB
-    color_jitter: int = 24  # each channel of each color moves by up to this much
-    noise: float = 10.0  # standard deviation of pixel noise, in levels of 0..255
+    color_jitter: int = 12  # each channel of each color moves by up to this much
+    position_jitter: float = 0.1  # how often an object is a pixel off its place, along each axis
+    noise: float = 6.0  # standard deviation of pixel noise, in levels of 0..255
     outline: bool = False  # draw only the rim of each shape
 
 
@@ -85,7 +87,7 @@ class SceneRenderer:
         style = style or SceneStyle()
         size = self.image_size
         u = random_uniform(seed, _LAYOUT_STREAM, indices, 16)
-        center = self._centers(scenes, u[:, 0:5])
+        center = self._centers(scenes, u[:, 0:5], style.position_jitter)
         radius = (u[:, 5:7] * len(RADIUS_JITTER)).astype(np.int64)
         jitter = np.round((2 * u[:, 7:16] - 1) * style.color_jitter).astype(np.int16)
         palette = COLOR_RGB if style.palette is None else style.palette
@@ -109,14 +111,14 @@ class SceneRenderer:
             np.clip(image, 0, 255, out=image)
         return image.astype(np.uint8)
 
-    def _centers(self, scenes: SceneBatch, u: np.ndarray) -> np.ndarray:
+    def _centers(self, scenes: SceneBatch, u: np.ndarray, jitter: float) -> np.ndarray:
         """Object centers (B, 2 objects, x and y) in pixels from the top left corner."""
         quarter = self.image_size // 4
-        wobble = WOBBLE
-        shift = np.sign(u-.5)*np.where(np.abs(u-.5)>PSTAY/2,WOBBLE,0); shift=shift.astype(np.int64)
+        step = max(self.image_size // 24, 1)
+        shift = step * ((u >= 1 - jitter / 2).astype(np.int64) - (u < jitter / 2))
         single = quarter * (1 + np.stack([scenes.position % 3, scenes.position // 3], axis=1))
         single = single + shift[:, 0:2]
-        # Two objects stand half an image apart along one axis and wobble across it. They never
+        # Two objects stand half an image apart along one axis and jitter across it. They never
         # overlap: which of them the caption names first must not show.
         horizontal = scenes.relation < 2
         first_is_lower = (scenes.relation % 2) == 1  # right of, below: the larger coordinate
@@ -159,7 +161,10 @@ def _gaussian_quantiles(n: int) -> np.ndarray:
 
 
 def _canvases(image_size: int) -> np.ndarray:
-    """Blending weights (outline, shape, size, jitter, 2S, 2S) int16, shapes in the middle."""
+    """Blending weights (outline, shape, size, jitter, 2S, 2S) int16, shapes in the middle.
+
+    Outlined shapes keep a faint inside.
+    """
     side = 2 * image_size
     fine = (np.arange(side * _SUPERSAMPLE) + 0.5) / _SUPERSAMPLE - image_size
     out = np.zeros((2, len(SHAPES), len(SIZES), len(RADIUS_JITTER), side, side), dtype=np.int16)
@@ -172,8 +177,9 @@ def _canvases(image_size: int) -> np.ndarray:
             x, y = np.meshgrid(inner / radius, inner / radius)
             for k, shape in enumerate(SHAPES):
                 filled = _inside(shape, x, y)
-                for outline, mask in enumerate((filled, _rim(filled))):
-                    out[outline, k, s, j, middle, middle] = _average(mask)
+                hollow = np.where(_rim(filled), 1.0, OUTLINE_INSIDE * filled)
+                for outline, weight in enumerate((filled, hollow)):
+                    out[outline, k, s, j, middle, middle] = _average(weight)
     return out
 
 
@@ -186,9 +192,9 @@ def _rim(filled: np.ndarray) -> np.ndarray:
     return filled & ~core
 
 
-def _average(mask: np.ndarray) -> np.ndarray:
-    n = mask.shape[0] // _SUPERSAMPLE
-    cells = mask.reshape(n, _SUPERSAMPLE, n, _SUPERSAMPLE).mean(axis=(1, 3))
+def _average(weight: np.ndarray) -> np.ndarray:
+    n = weight.shape[0] // _SUPERSAMPLE
+    cells = weight.reshape(n, _SUPERSAMPLE, n, _SUPERSAMPLE).mean(axis=(1, 3))
     return np.round(cells * _OPAQUE).astype(np.int16)
 
 
@@ -202,7 +208,7 @@ def _inside(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if shape == "triangle":
         return (y < 0.8) & (y > 2 * abs(x) - 1)
     if shape == "diamond":
-        return abs(x) / 0.8 + abs(y) / 1.1 < 1
+        return abs(x) / 0.72 + abs(y) < 1
     if shape == "cross":
         return (np.minimum(abs(x), abs(y)) < 0.33) & (np.maximum(abs(x), abs(y)) < 1)
     if shape == "ring":
@@ -210,7 +216,7 @@ def _inside(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if shape == "star":
         # Five points: the radius falls linearly from tip to notch within each 36 degrees.
         turn = np.abs((np.arctan2(x, -y) / (2 * np.pi / 5) + 0.5) % 1 - 0.5) * 2  # 0 at a tip
-        return r < 1.1 - 0.68 * turn
+        return r < 1 - 0.6 * turn
     if shape == "moon":
         return (r < 1) & (np.hypot(x - 0.5, y) > 0.8)
     raise AssertionError(shape)

@@ -45,6 +45,7 @@ class Scenes:
         n_task_images: images of each zero-shot task.
         noise: standard deviation of the pixel noise, in levels of 0..255.
         color_jitter: each channel of each color moves by up to this many levels.
+        position_jitter: how often an object is one pixel off its place, along each axis.
         grammar: probabilities of the scene language.
         name: the data set's name in records.
     """
@@ -62,8 +63,9 @@ class Scenes:
         n_val_samples: int = 4096,
         val_batch_size: int = 256,
         n_task_images: int = 512,
-        noise: float = 10.0,
-        color_jitter: int = 24,
+        noise: float = 6.0,
+        color_jitter: int = 12,
+        position_jitter: float = 0.1,
         grammar: SceneGrammar | None = None,
         name: str = "scenes",
     ) -> None:
@@ -94,7 +96,9 @@ class Scenes:
         self.val_batch_size = val_batch_size
         self.n_task_images = n_task_images
         self.grammar = grammar or SceneGrammar()
-        self.style = SceneStyle(noise=noise, color_jitter=color_jitter)
+        self.style = SceneStyle(
+            noise=noise, color_jitter=color_jitter, position_jitter=position_jitter
+        )
         self.writer = CaptionWriter(self.tokenizer, seq_len)
         self.renderer = SceneRenderer(image_size)
 
@@ -158,6 +162,7 @@ class Scenes:
             "seed": self.seed,
             "noise": self.style.noise,
             "color_jitter": self.style.color_jitter,
+            "position_jitter": self.style.position_jitter,
             "grammar": dataclasses.asdict(self.grammar),
         }
         # The settings alone would not show a change of the renderer, so some pixels go in too.

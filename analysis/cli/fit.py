@@ -1,0 +1,183 @@
+"""fmscale-analysis fit: one law, with intervals, certificate, sensitivity and predictions."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from analysis.card import fit_card
+from analysis.cli.options import (
+    add_json_option,
+    add_objective_options,
+    add_table_options,
+    column_of,
+    parse_assignments,
+    read_mapped,
+    write_json,
+)
+from analysis.cli.screen import progress
+from analysis.files import map_columns, read_table
+from analysis.fit import INTERVALS, fit
+from analysis.laws import LAWS, get_law
+from analysis.objectives import get_objective
+from analysis.plot.style import save_axes
+from analysis.result import FitResult
+from analysis.select import positive_values
+from analysis.sensitivity import sensitivity
+from analysis.table import RunTable, TableError
+
+EXAMPLE = (
+    'fmscale-analysis fit points.csv --law joint --n "Model Size" --c "Training FLOP" --d-from 6nd '
+    "--loss loss --drop-highest-loss 5 --objective huber --bootstrap 4000 --seed 42 --json fit.json"
+)
+
+
+def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = parsers.add_parser("fit", help="fit one law", epilog=f"example: {EXAMPLE}")
+    add_table_options(parser)
+    parser.add_argument("--law", required=True, choices=list(LAWS))
+    parser.add_argument("--breaks", type=int, default=1, help="breaks of broken_power")
+    add_objective_options(parser)
+    parser.add_argument(
+        "--reduction",
+        choices=("sum", "mean"),
+        default="sum",
+        help="how the objective is reported; the optimum is the same",
+    )
+    parser.add_argument("--interval", choices=INTERVALS, default="auto")
+    parser.add_argument("--bootstrap", type=int, default=2000, metavar="REFITS")
+    parser.add_argument("--cluster", metavar="COLUMN", help="rows that are resampled together")
+    parser.add_argument("--level", type=float, default=0.95)
+    parser.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
+        "--start",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE,...",
+        help="a start of your own, tried besides the others",
+    )
+    parser.add_argument(
+        "--hold-out", metavar="QUERY", help="rows predicted, not fitted: 'C > 1e21'"
+    )
+    parser.add_argument(
+        "--bounds", metavar="LOW,HIGH", help="range of the metric (chance, ceiling)"
+    )
+    parser.add_argument("--predict", metavar="TABLE", help="rows to predict, same column names")
+    parser.add_argument("--no-sensitivity", action="store_true", help="skip the sensitivity table")
+    parser.add_argument("--card", metavar="FILE", help="write the fit card (Markdown)")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw points, law and band (.png, .svg, .pdf)"
+    )
+    add_json_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    table = read_mapped(args)
+    law = get_law(args.law, args.breaks)
+    columns = column_of(law, table)
+    if args.objective or args.reduction == "mean":
+        objective: Any = get_objective(
+            args.objective or law.default_objective, args.delta, reduction=args.reduction
+        )
+    else:
+        objective = None
+    error = None
+    if args.error:
+        error = args.error
+    with progress("fitting") as step:
+        step(args.law)
+        result = fit(
+            law,
+            table,
+            columns=columns,
+            objective=objective,
+            delta=args.delta,
+            error=error,
+            hold_out=args.hold_out,
+            fix=parse_assignments(args.fix, "--fix"),
+            start=[parse_assignments([s], "--start") for s in args.start],
+            interval=args.interval,
+            bootstrap=args.bootstrap,
+            cluster=args.cluster,
+            level=args.level,
+            bounds=parse_bounds(args.bounds),
+            seed=args.seed,
+        )
+        answer = result.to_dict()
+        print(result.summary())
+        if not args.no_sensitivity:
+            step("sensitivity")
+            answer["sensitivity"] = _sensitivity(result)
+    if args.predict:
+        answer["predictions"] = predict_table(result, args)
+    if args.card:
+        Path(args.card).write_text(fit_card(result))
+    if args.plot:
+        save_axes(result.plot(), args.plot)
+    write_json(args.json, answer)
+    return 0
+
+
+def parse_bounds(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(v) for v in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"--bounds {text!r}: expected LOW,HIGH") from error
+    if not low < high:
+        raise ValueError(f"--bounds {text!r}: LOW must be below HIGH")
+    return low, high
+
+
+def _sensitivity(result: FitResult) -> list[dict[str, Any]]:
+    table = sensitivity(result)
+    shown = [c for c in table.columns if c not in ("group", "refused")]
+    print("  sensitivity:")
+    print(
+        "    "
+        + table[shown]
+        .to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-")
+        .replace("\n", "\n    ")
+    )
+    # NaN: a parameter that is not part of this form
+    return [{str(k): v for k, v in r.items() if v == v} for r in table.to_dict("records")]
+
+
+def predict_table(result: FitResult, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Predictions, with intervals, for the rows of another table."""
+    other = read_table(args.predict)
+    wanted = {}
+    for letter in result.model.columns:
+        source = result.columns[letter]
+        wanted[letter] = source if source in other.frame else None
+    derive = {}
+    if wanted.get("D", "") is None and args.d_from:
+        wanted |= {"C": result.conventions.get("C"), "N": result.conventions.get("N")}
+        wanted.pop("D")
+        derive = {"D": args.d_from}
+    missing = [k for k, v in wanted.items() if v is None]
+    if missing:
+        raise TableError(
+            f"{args.predict}: needs the columns "
+            f"{', '.join(result.columns[k] for k in missing)} of the fitted table"
+        )
+    rows: RunTable = map_columns(other, wanted, derive)
+    rows = positive_values(rows, [c for c in result.model.columns if c != "L"], None)
+    band = result.predict(rows.frame)
+    print(f"  predictions for {len(rows)} rows of {args.predict}:")
+    out: list[dict[str, Any]] = []
+    metric = result.conventions.get("metric", "metric")
+    for i, name in enumerate(rows.ids):
+        row: dict[str, Any] = {"id": name}
+        row |= {c: float(rows.frame[c].iloc[i]) for c in result.model.columns}
+        row |= {str(c): float(band[c].iloc[i]) for c in band}
+        if metric in rows.frame:
+            row["value"] = float(rows.frame[metric].iloc[i])
+        out.append(row)
+        print(f"    {name}: {row['mean']:.6g} [{row['low']:.6g}, {row['high']:.6g}]")
+    for dropped in rows.dropped[len(other.dropped) :]:
+        print(f"    {dropped}")
+    return out

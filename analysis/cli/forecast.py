@@ -1,0 +1,110 @@
+"""fmscale-analysis forecast: what a budget buys."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from analysis.cli.options import add_json_option, write_json
+from analysis.files import parse_unit
+from analysis.forecast import Budget, budget_from_hours, forecast, target_loss
+from analysis.optimal import ComputeRule
+from analysis.result import FitResult
+
+EXAMPLE = "fmscale-analysis forecast fit.json --flops 1e24 --json forecast.json"
+
+
+def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = parsers.add_parser(
+        "forecast", help="best size and data for a budget", epilog=f"example: {EXAMPLE}"
+    )
+    parser.add_argument("fit", help="fit.json written by `fit --json`")
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--flops", help="training FLOPs: 1e24, 3.6PF-days")
+    budget.add_argument("--gpu-hours", type=float, help="accelerator hours (with --peak and --mfu)")
+    budget.add_argument("--dollars", type=float, help="money (with --price, --peak and --mfu)")
+    budget.add_argument("--target-loss", type=float, help="the loss to reach")
+    parser.add_argument("--peak", default="989T", help="peak FLOP/s of one accelerator (989T)")
+    parser.add_argument("--mfu", type=float, default=0.4, help="share of the peak reached (0.4)")
+    parser.add_argument("--price", type=float, help="dollars per accelerator hour")
+    parser.add_argument(
+        "--six-nd", action="store_true", help="take C = 6 N D, whatever the runs say"
+    )
+    parser.add_argument(
+        "--no-fan", action="store_true", help="skip the other forms and conventions"
+    )
+    parser.add_argument("--level", type=float, default=0.95)
+    add_json_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    result = FitResult.load(args.fit)
+    rule = ComputeRule() if args.six_nd else None
+    answer: dict[str, Any] = {}
+    if args.target_loss is not None:
+        answer |= target_loss(result, args.target_loss, rule, args.level)
+        budget = with_price(Budget(answer["flops"]), args)
+        print(
+            f"loss {args.target_loss:g} needs {budget.flops:.4g} FLOPs"
+            f"{_range(answer['flops_interval'])}"
+        )
+    else:
+        budget = read_budget(args)
+    answer |= forecast(result, budget, rule, fan=not args.no_fan, level=args.level)
+    show(answer)
+    write_json(args.json, answer)
+    return 0
+
+
+def read_budget(args: argparse.Namespace) -> Budget:
+    if args.flops is not None:
+        return with_price(Budget(parse_unit(args.flops)), args)
+    peak = parse_unit(args.peak)
+    if args.gpu_hours is not None:
+        return budget_from_hours(args.gpu_hours, peak, args.mfu, args.price)
+    if not args.price:
+        raise ValueError("--dollars needs --price (dollars per accelerator hour)")
+    return budget_from_hours(args.dollars / args.price, peak, args.mfu, args.price)
+
+
+def with_price(budget: Budget, args: argparse.Namespace) -> Budget:
+    """Hours and dollars of a budget given in FLOPs, when a price is known."""
+    if args.price is None:
+        return budget
+    hours = budget.flops / (3600 * parse_unit(args.peak) * args.mfu)
+    return Budget(budget.flops, hours, hours * args.price)
+
+
+def show(answer: dict[str, Any]) -> None:
+    print(f"{answer['law']}: {answer['formula']}")
+    cost = "" if answer["gpu_hours"] is None else f", {answer['gpu_hours']:,.0f} accelerator hours"
+    cost += "" if answer["dollars"] is None else f", ${answer['dollars']:,.0f}"
+    print(f"  budget {answer['flops']:.4g} FLOPs{cost}")
+    for key, name in (("n_opt", "N*"), ("d_opt", "D*"), ("loss", "loss")):
+        if answer.get(key) is not None:
+            print(f"  {name:>5} = {answer[key]:.5g}{_range(answer.get(f'{key}_interval'))}")
+    if answer.get("new_run_interval"):
+        print(f"  one new run: loss{_range(answer['new_run_interval'])}")
+    if "compute_rule" in answer:
+        print(f"  C = {answer['compute_rule']}; D*/N* = {answer['tokens_per_parameter']:.3g}")
+    print(f"  {answer['decades_beyond']:.2f} decades beyond the largest run")
+    for row in answer.get("fan", []):
+        if "refused" in row:
+            print(f"    {row['variant']}: refused, {row['refused']}")
+        elif row["n_opt"] is None:
+            print(f"    {row['variant']}: no finite optimum")
+        else:
+            print(
+                f"    {row['variant']}: N* {row['n_opt']:.4g}, D* {row['d_opt']:.4g}, "
+                f"loss {row['loss']:.4f}"
+            )
+    for warning in answer["warnings"]:
+        print(f"  warning: {warning}")
+
+
+def _range(interval: list[float | None] | None) -> str:
+    if interval is None:
+        return "  [no interval]"
+    low, high = ("open" if v is None else f"{v:.5g}" for v in interval)
+    return f"  [{low}, {high}]"

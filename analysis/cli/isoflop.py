@@ -1,0 +1,147 @@
+"""fmscale-analysis isoflop: the best size at each budget, and two other ways to the same law."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from analysis.cli.options import add_json_option, add_table_options, read_mapped, write_json
+from analysis.cli.screen import progress
+from analysis.envelope import RULES
+from analysis.fit import versions
+from analysis.isoflop import METHODS, IsoFlop, PowerOfCompute, fit_isoflop
+from analysis.optimal import compare_approaches
+from analysis.plot.style import save_axes
+from analysis.select import positive_values, where
+from analysis.table import RunTable, TableError
+
+EXAMPLE = (
+    "fmscale-analysis isoflop points.csv --n params --d tokens --c budget --loss loss "
+    "--by experiment --method akima --json isoflop.json"
+)
+
+
+def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = parsers.add_parser(
+        "isoflop", help="best size at each compute budget", epilog=f"example: {EXAMPLE}"
+    )
+    add_table_options(parser)
+    parser.add_argument("--method", choices=METHODS, default="parabola")
+    parser.add_argument("--by", metavar="COLUMN", help="one answer for each value of this column")
+    parser.add_argument("--bootstrap", type=int, default=400, metavar="REDRAWS")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.05,
+        help="budgets within this relative distance are one",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--three",
+        choices=RULES,
+        metavar="RULE",
+        help="also approaches 1 (with this envelope rule) and 3, side by side",
+    )
+    parser.add_argument("--plot", metavar="FILE", help="curves and minima")
+    add_json_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    table = read_mapped(args, with_envelope=False)
+    if "N" not in table.frame or "C" not in table.frame:
+        raise TableError("isoflop needs --n and --c (or --c-from 6nd)")
+    table = positive_values(table, [c for c in ("N", "C", "D") if c in table.conventions], "metric")
+    if len(table) == 0:
+        raise TableError(f"no usable row is left. {table.account()}")
+    groups: list[tuple[str, RunTable]] = [("all", table)]
+    if args.by:
+        if args.by not in table.frame:
+            raise TableError(f"--by {args.by!r}: no such column")
+        names = list(dict.fromkeys(table.frame[args.by].dropna()))
+        groups = [
+            (str(v), table.keep(table.frame[args.by] == v, f"other {args.by}")) for v in names
+        ]
+    answers: dict[str, Any] = {}
+    with progress("isoflop") as step:
+        for name, part in groups:
+            step(name)
+            found = fit_isoflop(
+                part,
+                "metric",
+                args.method,
+                args.bootstrap,
+                seed=args.seed,
+                tolerance=args.tolerance,
+            )
+            answers[name] = {**found.to_dict(), "n_points": len(part)}
+            show(name, found)
+            if args.three:
+                answers[name]["three"] = three(part, args.three, args.seed)
+    for dropped in table.dropped:
+        print(dropped)
+    if args.plot:
+        from analysis.plot.isoflop import plot_isoflop
+
+        save_axes(plot_isoflop(found), args.plot)
+    answer: dict[str, Any] = {
+        "method": args.method,
+        "by": args.by,
+        "experiments": answers,
+        "dropped": [d.to_dict() for d in table.dropped],
+        "warnings": [f"{k}: {w}" for k, v in answers.items() for w in v["warnings"]],
+        "versions": versions(),
+    }
+    if not args.by:
+        answer |= answers["all"]
+    write_json(args.json, answer)
+    return 0
+
+
+def show(name: str, found: IsoFlop) -> None:
+    print(
+        f"{name}: {found.method}, {sum(not m.reason for m in found.minima)} of "
+        f"{len(found.minima)} budgets bracketed"
+    )
+    for m in found.minima:
+        if not m.reason:
+            print(
+                f"  C = {m.budget:.3g}: N* = {m.n_opt:.4g}, D* = {m.d_opt:.4g}, loss {m.loss:.4f}"
+            )
+    for letter, law in (("N", found.n_opt), ("D", found.d_opt)):
+        if law is not None:
+            print(f"  {letter}* ~ C^{power_text(law)}")
+    for warning in found.warnings:
+        print(f"  warning: {warning}")
+
+
+def power_text(law: PowerOfCompute) -> str:
+    interval = "" if law.interval is None else f"  [{law.interval[0]:.4f}, {law.interval[1]:.4f}]"
+    return f"{law.exponent:.4f}{interval}"
+
+
+def three(table: RunTable, rule: str, seed: int) -> dict[str, Any]:
+    """The three approaches as plain data, printed."""
+    if "D" not in table.frame:
+        table = where(table, "N > 0")
+        frame = table.frame.copy()
+        frame["D"] = frame["C"] / (6 * frame["N"])
+        table = table.with_frame(frame)
+    found = compare_approaches(table, "metric", rule, seed=seed)
+    rows = []
+    for r in found["approaches"]:
+        row = {k: v for k, v in r.items() if k in ("approach", "points", "reason")}
+        for key in ("a", "b"):
+            if isinstance(r.get(key), PowerOfCompute):
+                row[key] = r[key].exponent
+                row[f"{key}_interval"] = r[key].interval
+        rows.append(row)
+        text = f"N* ~ C^{power_text(r['a'])}" if "a" in r else r.get("reason", "")
+        print(f"  approach {r['approach']}: {text}")
+    verdict = {
+        True: "agree within their intervals",
+        False: "do NOT agree",
+        None: "cannot be compared",
+    }
+    print(f"  the approaches {verdict[found['consistent']]}")
+    return {"approaches": rows, "consistent": found["consistent"]}

@@ -1,0 +1,182 @@
+"""Options shared by the commands that read a table: which column is what, which rows stay."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.envelope import RULES, envelope
+from analysis.files import DERIVATIONS, map_columns, read_table
+from analysis.laws import LAWS, Law, get_law
+from analysis.objectives import ALIASES, OBJECTIVES
+from analysis.report.study import COMPUTE, DATA_COLUMN, PARAMETERS
+from analysis.select import drop_highest, final_runs, where
+from analysis.table import RunTable, TableError
+
+LETTERS = {"n": "N", "d": "D", "c": "C", "u": "U", "steps": "S", "x": "x", "l": "L"}
+
+
+def add_table_options(parser: argparse.ArgumentParser, metric_required: bool = False) -> None:
+    parser.add_argument("table", help="CSV, TSV, JSON lines, Parquet or a run-store folder")
+    columns = parser.add_argument_group("columns")
+    columns.add_argument("--n", metavar="COLUMN", help="parameters")
+    columns.add_argument("--d", metavar="COLUMN", help="training tokens or samples")
+    columns.add_argument("--c", metavar="COLUMN", help="training FLOPs")
+    columns.add_argument("--u", metavar="COLUMN", help="unique tokens or samples")
+    columns.add_argument("--steps", metavar="COLUMN", help="optimizer steps")
+    columns.add_argument("--x", metavar="COLUMN", help="the variable of a one-variable law")
+    columns.add_argument("--l", metavar="COLUMN", help="the loss, for a link from loss to metric")
+    columns.add_argument(
+        "--metric", "--loss", dest="metric", metavar="COLUMN", help="to be predicted"
+    )
+    columns.add_argument("--error", metavar="COLUMN", help="standard error of the metric")
+    columns.add_argument("--run-id", metavar="COLUMN", help="identifies a row; must be unique")
+    for letter in "ndc":
+        columns.add_argument(
+            f"--{letter}-from",
+            choices=sorted(DERIVATIONS),
+            help=f"derive {letter.upper()}: C = 6 N D",
+        )
+    rows = parser.add_argument_group("rows (what is dropped is always listed)")
+    rows.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="QUERY",
+        help="keep rows, e.g. 'task == \"imagenet\"'; may be repeated",
+    )
+    rows.add_argument("--drop-highest-loss", type=int, default=0, metavar="K")
+    rows.add_argument(
+        "--all-runs", action="store_true", help="keep runs that are not annealed end points"
+    )
+    rows.add_argument("--envelope", choices=RULES, help="keep the efficient frontier, by this rule")
+    rows.add_argument("--bins", type=int, default=10, help="bins of the envelope in log x")
+    rows.add_argument("--pad", type=float, default=0.0, help="decades added above the largest x")
+    rows.add_argument("--quantile", type=float, default=0.1, help="for --envelope quantile")
+
+
+def add_objective_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--objective", choices=sorted((*OBJECTIVES, *ALIASES)), help="default: the law's own"
+    )
+    parser.add_argument("--delta", type=float, default=1e-3, help="Huber width")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="FILE", help="write the answer at full precision")
+
+
+def read_mapped(args: argparse.Namespace, with_envelope: bool = True) -> RunTable:
+    """Table with canonical columns, after the row options."""
+    table = read_table(args.table)
+    is_store = "schema_version" in table.frame and "run_id" in table.frame
+    if is_store and not args.all_runs:
+        table = final_runs(table)
+    columns = {letter: getattr(args, name) for name, letter in LETTERS.items()}
+    columns["metric"] = args.metric
+    if is_store and len(table):
+        families = set(table.frame["family"].astype(str))
+        if len(families) == 1:
+            family = families.pop()
+            columns["N"] = columns["N"] or PARAMETERS
+            columns["D"] = columns["D"] or DATA_COLUMN.get(family)
+            columns["C"] = columns["C"] or COMPUTE
+            columns["metric"] = columns["metric"] or "val_loss"
+    derive = {
+        letter.upper(): getattr(args, f"{letter}_from")
+        for letter in "ndc"
+        if getattr(args, f"{letter}_from")
+    }
+    table = map_columns(table, columns, derive, args.run_id)
+    for query in args.where:
+        table = where(table, query)
+    if columns["metric"] is None:
+        raise TableError("name the column to predict: --metric COLUMN (or --loss COLUMN)")
+    if args.drop_highest_loss:
+        table = drop_highest(table, "metric", args.drop_highest_loss)
+    if with_envelope and args.envelope:
+        x = "x" if "x" in table.conventions else "C"
+        if x not in table.conventions:
+            raise TableError("--envelope needs --x or --c")
+        from analysis.select import positive_values
+
+        table = positive_values(table, [x], "metric")
+        table = envelope(table, args.envelope, x, "metric", args.bins, args.pad, args.quantile)
+    return table
+
+
+def column_of(law: Law, table: RunTable) -> dict[str, str]:
+    """Letters of a law -> columns; a one-variable law takes x, or the only letter there is."""
+    out = {}
+    for letter in law.columns:
+        out[letter] = letter
+        if letter == "x" and "x" not in table.conventions:
+            have = [c for c in ("N", "D", "C", "S") if c in table.conventions]
+            if len(have) != 1:
+                raise TableError(
+                    f"law {law.name} is of one variable: name it with --x COLUMN"
+                    + (f" (or give only one of {', '.join(have)})" if have else "")
+                )
+            out[letter] = have[0]
+        if letter == "L" and "L" not in table.conventions:
+            raise TableError(
+                f"law {law.name} predicts a metric from a loss: name it with --l COLUMN"
+            )
+    return out
+
+
+def parse_laws(text: str) -> list[str]:
+    names = [n.strip() for n in text.split(",") if n.strip()]
+    for name in names:
+        get_law(name)
+    if not names:
+        raise ValueError(f"--laws {text!r}: name some of {', '.join(LAWS)}")
+    return names
+
+
+def parse_assignments(items: Sequence[str], option: str) -> dict[str, float]:
+    """["E=1.69", "alpha=0.3,beta=0.3"] -> numbers by name."""
+    out: dict[str, float] = {}
+    for item in items:
+        for part in item.split(","):
+            name, _, value = part.partition("=")
+            try:
+                out[name.strip()] = float(value)
+            except ValueError as error:
+                raise ValueError(f"{option} {part!r}: expected name=number") from error
+    return out
+
+
+def write_json(path: str | None, answer: Any) -> None:
+    """Write JSON (to stdout for "-"); floats keep every digit, what is not finite becomes null."""
+    if path is None:
+        return
+    text = json.dumps(finite(answer), indent=1, allow_nan=False) + "\n"
+    if path == "-":
+        sys.stdout.write(text)
+    else:
+        Path(path).write_text(text)
+
+
+def finite(value: Any) -> Any:
+    """The same structure with NaN and infinity replaced by None."""
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def say(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line)

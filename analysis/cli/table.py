@@ -1,0 +1,66 @@
+"""fmscale-analysis table: run folders or any table as one clean table, with what was dropped."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from analysis.files import read_table
+from analysis.load import NESTED
+from analysis.select import final_runs, where
+from analysis.table import TableError
+
+EXAMPLE = "fmscale-analysis table runs/gpt_demo --out runs.csv"
+SHOWN = (
+    "run_id",
+    "model",
+    "seed",
+    "n_params_total",
+    "n_tokens",
+    "n_samples",
+    "flops",
+    "val_loss",
+    "zero_shot_error",
+    "status",
+)
+
+
+def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = parsers.add_parser(
+        "table", help="collect runs into one table", epilog=f"example: {EXAMPLE}"
+    )
+    parser.add_argument("table", help="run-store folder, CSV, TSV, JSON lines or Parquet")
+    parser.add_argument("--where", action="append", default=[], metavar="QUERY")
+    parser.add_argument("--all-runs", action="store_true", help="keep diverged and unannealed runs")
+    parser.add_argument("--columns", help="columns to print, separated by commas")
+    parser.add_argument("--out", metavar="FILE", help="write .csv, .jsonl or .parquet")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    table = read_table(args.table)
+    if "schema_version" in table.frame and not args.all_runs:
+        table = final_runs(table)
+    for query in args.where:
+        table = where(table, query)
+    frame = table.frame.drop(columns=[c for c in NESTED if c in table.frame])
+    if args.out:
+        path = Path(args.out)
+        if path.suffix == ".csv":
+            frame.to_csv(path, index=False)
+        elif path.suffix == ".jsonl":
+            frame.to_json(path, orient="records", lines=True, double_precision=15)
+        elif path.suffix == ".parquet":
+            frame.to_parquet(path, index=False)
+        else:
+            raise TableError(f"--out {args.out}: use .csv, .jsonl or .parquet")
+    columns = args.columns.split(",") if args.columns else [c for c in SHOWN if c in frame]
+    missing = [c for c in columns if c not in frame]
+    if missing:
+        raise TableError(f"--columns: no column {', '.join(missing)}")
+    shown = frame[columns] if columns else frame
+    print(shown.to_string(index=False, max_rows=60, float_format=lambda v: f"{v:.6g}"))
+    print(f"{len(table)} rows; {table.account()}")
+    for warning in table.warnings:
+        print(f"warning: {warning}")
+    return 0

@@ -1,0 +1,229 @@
+"""What to train with a budget: N*, D*, loss with interval, and how far to believe it.
+
+The fan shows the same question answered by other forms, objectives and conventions on the same
+runs: a spread wider than the interval means the choice of form matters more than noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.certificate import FitError
+from analysis.fit import fit
+from analysis.laws.law import Array
+from analysis.optimal import ComputeRule, compute_rule, optimum
+from analysis.result import FitResult
+from analysis.table import TableError
+from analysis.uncertainty import percentiles
+
+FAR = 1.0  # decades beyond the largest compute: warn
+FAN_LAWS = ("joint", "joint_tied", "kaplan")
+FAN_OBJECTIVES = ("huber", "log_least_squares", "absolute")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Training FLOPs and, when they were bought by the hour, how."""
+
+    flops: float
+    gpu_hours: float | None = None
+    dollars: float | None = None
+
+
+def budget_from_hours(
+    hours: float, peak_flops: float, utilization: float, price: float | None = None
+) -> Budget:
+    """FLOPs of `hours` accelerator-hours at a share `utilization` of `peak_flops` per second."""
+    if not (hours > 0 and peak_flops > 0 and 0 < utilization <= 1):
+        raise ValueError(
+            f"hours={hours}, peak={peak_flops}, utilization={utilization}: all positive, "
+            "utilization at most 1"
+        )
+    return Budget(
+        hours * 3600 * peak_flops * utilization, hours, None if price is None else hours * price
+    )
+
+
+def forecast(
+    result: FitResult,
+    budget: Budget | float,
+    rule: ComputeRule | None = None,
+    fan: bool = True,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """Best size, data and loss for a budget.
+
+    Args:
+        rule: how compute follows from N and D; default: measured from the fitted runs when they
+            carry C, else 6 N D.
+    """
+    spent = budget if isinstance(budget, Budget) else Budget(float(budget))
+    if not (np.isfinite(spent.flops) and spent.flops > 0):
+        raise ValueError(f"flops={spent.flops}: a positive number of training FLOPs")
+    out: dict[str, Any] = {
+        "law": result.law,
+        "formula": result.formula(),
+        "flops": spent.flops,
+        "gpu_hours": spent.gpu_hours,
+        "dollars": spent.dollars,
+        "level": level,
+        "warnings": [],
+    }
+    letters = set(result.model.columns)
+    if {"N", "D"} <= letters:
+        rule = rule or stored_rule(result)
+        found = optimum(result, spent.flops, rule)
+        names = (("n_opt", "N"), ("d_opt", "D"), ("loss", "loss"))
+        wanted = result.effective_level(level)
+        for name, key in names:
+            out[name] = _number(found[key][0])
+            out[f"{name}_interval"] = _interval(found[key][1:], wanted)
+        out["tokens_per_parameter"] = _number(found["D"][0] / found["N"][0])
+        out["compute_rule"] = rule.origin
+        out["new_run_interval"] = _new_run(result, found["loss"][1:], wanted)
+        beyond = _beyond(result, rule, spent.flops)
+        if not np.isfinite(found["N"][0]):
+            out["warnings"].append("a term of the law is zero: no finite optimum")
+    elif result.columns.get(next(iter(letters))) == "C" or letters == {"x"}:
+        band = result.predict({"x": [spent.flops]}, level)
+        out["loss"] = _number(band["mean"].iloc[0])
+        out["loss_interval"] = _pair(band["low"].iloc[0], band["high"].iloc[0])
+        out["new_run_interval"] = _pair(band["low_new"].iloc[0], band["high_new"].iloc[0])
+        out["n_opt"] = out["d_opt"] = None
+        out["warnings"].append(
+            f"law {result.law} is of one variable ({result.columns['x']}, taken as FLOPs): it says "
+            "nothing about size and data"
+        )
+        beyond = float(np.log10(spent.flops / result.ranges()["x"][1]))
+    else:
+        raise ValueError(f"law {result.law} of {', '.join(sorted(letters))} cannot use a budget")
+    out["decades_beyond"] = max(beyond, 0.0)
+    if beyond > FAR:
+        out["warnings"].append(
+            f"{beyond:.1f} decades beyond the largest compute fitted: intervals know noise, not "
+            "whether the law still holds there"
+        )
+    if fan and {"N", "D"} <= letters:
+        out["fan"] = make_fan(result, spent.flops)
+        spread = [row["loss"] for row in out["fan"] if row.get("loss") is not None]
+        if len(spread) > 1:
+            out["fan_loss"] = [min(spread), max(spread)]
+    return out
+
+
+def target_loss(
+    result: FitResult, loss: float, rule: ComputeRule | None = None, level: float = 0.95
+) -> dict[str, Any]:
+    """Compute needed to reach a loss, by bisection over log C; open when the floor forbids it."""
+    rule = rule or stored_rule(result)
+    log_low, log_high = np.log(1e3), np.log(1e40)
+    for _ in range(80):
+        middle = 0.5 * (log_low + log_high)
+        if optimum(_only(result), float(np.exp(middle)), rule)["loss"][0] > loss:
+            log_low = middle
+        else:
+            log_high = middle
+    needed = float(np.exp(log_high))
+    if needed > 1e39:
+        raise FitError(
+            f"loss {loss} is not reached by {result.formula()}: it lies at or below the floor"
+        )
+    grid = np.exp(np.linspace(np.log(needed) - 12, np.log(needed) + 12, 97))
+    losses = np.array([optimum(result, c, rule)["loss"][1:] for c in grid])  # (G, S)
+    flops_interval: list[float | None] | None = None
+    if losses.size:
+        reached = losses <= loss
+        crossing = np.where(reached.any(axis=0), np.argmax(reached, axis=0), len(grid))
+        tail = 0.5 * (1 - result.effective_level(level))
+        ends = np.quantile(crossing, [tail, 1 - tail], method="nearest").astype(int)
+        flops_interval = [None if e in (0, len(grid)) else float(grid[e]) for e in ends]
+    return {"target_loss": loss, "flops": needed, "flops_interval": flops_interval}
+
+
+def make_fan(result: FitResult, flops: float) -> list[dict[str, Any]]:
+    """The same runs, other forms, objectives, cuts and conventions."""
+    frame = pd.DataFrame({k: result.data[k] for k in ("N", "D", "y")})
+    if "C" in result.data:
+        frame["C"] = result.data["C"]
+    rows = []
+    for law in FAN_LAWS:
+        rows.append(_answer(f"form: {law}", law, frame, flops))
+    for objective in FAN_OBJECTIVES:
+        rows.append(_answer(f"objective: {objective}", "joint", frame, flops, objective))
+    for count in (1, 3):
+        if len(frame) > count + 6:
+            kept = frame.sort_values("y").iloc[:-count]
+            rows.append(_answer(f"without the {count} highest", "joint", kept, flops))
+    for letter, columns in result.alternatives.items():
+        for name, values in columns.items():
+            other = frame.copy()
+            other[letter] = values
+            rows.append(_answer(f"convention: {letter} = {name}", "joint", other, flops))
+    return rows
+
+
+def _answer(
+    name: str, law: str, frame: pd.DataFrame, flops: float, objective: str | None = None
+) -> dict[str, Any]:
+    try:
+        again = fit(law, frame, metric="y", objective=objective, interval="none")
+    except (FitError, TableError) as reason:
+        return {"variant": name, "refused": str(reason)}
+    rule = ComputeRule()
+    if "C" in frame:
+        rule = compute_rule(*(frame[c].to_numpy(float) for c in ("N", "D", "C")))
+    found = optimum(again, flops, rule)
+    return {
+        "variant": name,
+        "n_opt": _number(found["N"][0]),
+        "d_opt": _number(found["D"][0]),
+        "loss": _number(found["loss"][0]),
+    }
+
+
+def stored_rule(result: FitResult) -> ComputeRule:
+    """C of N and D as the fitted runs have it."""
+    if "C" not in result.data:
+        return ComputeRule()
+    n, d, c = (np.array(result.data[k], dtype=float) for k in ("N", "D", "C"))
+    return compute_rule(n, d, c)
+
+
+def _only(result: FitResult) -> FitResult:
+    return result.replace(samples={})
+
+
+def _beyond(result: FitResult, rule: ComputeRule, flops: float) -> float:
+    used = ~np.array(result.data["held_out"], dtype=bool)
+    n, d = np.array(result.data["N"], dtype=float), np.array(result.data["D"], dtype=float)
+    largest = float(np.max((rule.k * n**rule.p * d**rule.q)[used]))
+    return float(np.log10(flops / largest))
+
+
+def _new_run(result: FitResult, draws: Array, level: float) -> list[float] | None:
+    sigma = result.new_run_sd()
+    draws = draws[np.isfinite(draws)]
+    if sigma is None or draws.size == 0:
+        return None
+    scatter = sigma * np.random.default_rng(result.seed).standard_normal(draws.size)
+    return _interval(draws * np.exp(scatter) if result.residual_log else draws + scatter, level)
+
+
+def _interval(draws: Array, level: float) -> list[float] | None:
+    draws = draws[np.isfinite(draws)]
+    if draws.size == 0:
+        return None
+    low, high = percentiles(draws, level)
+    return [float(low), float(high)]
+
+
+def _pair(low: float, high: float) -> list[float] | None:
+    return [float(low), float(high)] if np.isfinite(low) and np.isfinite(high) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,101 @@
+"""IsoFLOP curves with their minima, the frontier of optima, and a coverage diagram."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.isoflop import IsoFlop
+from analysis.plot.style import axis_label, log_ticks, new_figure, size_colors, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_isoflop(found: IsoFlop, ax: Axes | None = None, title: str = "") -> Axes:
+    """Loss against N, one colour per budget; diamonds are minima, hollow curves are excluded."""
+    with style():
+        if ax is None:
+            ax = new_figure(6.8, 4.8)[1]
+        colors = size_colors([m.budget for m in found.minima])
+        for m in found.minima:
+            sizes, loss = found.curves[m.budget]
+            color = colors[m.budget]
+            kept = not m.reason
+            ax.scatter(
+                sizes,
+                loss,
+                s=18,
+                facecolors=color if kept else "none",
+                edgecolors=color,
+                label=f"{m.budget:.2g} FLOPs" + ("" if kept else " (excluded)"),
+            )
+            if not kept or m.n_opt is None or m.loss is None:
+                continue
+            u = np.log(sizes)
+            grid = np.linspace(u[0], u[-1], 200)
+            if found.method == "parabola":
+                curve = np.polyval(np.polyfit(u - u.mean(), loss, 2), grid - u.mean())
+            else:
+                from scipy.interpolate import Akima1DInterpolator
+
+                curve = Akima1DInterpolator(u, loss)(grid)
+            ax.plot(np.exp(grid), curve, color=color, lw=1.2)
+            ax.scatter(
+                m.n_opt, m.loss, s=52, marker="D", color=color, edgecolors="#222222", zorder=5
+            )
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        log_ticks(ax.yaxis)
+        ax.set_xlabel(axis_label("N"))
+        ax.set_ylabel("loss")
+        ax.set_title(title, loc="left", fontsize=10.5)
+        ax.legend(ncols=2 if len(found.minima) > 6 else 1)
+    return ax
+
+
+def plot_frontier(found: IsoFlop, ax: Axes | None = None) -> Axes:
+    """N* and D* against compute, with their power laws."""
+    with style():
+        if ax is None:
+            ax = new_figure()[1]
+        used = [m for m in found.minima if not m.reason]
+        c = np.array([m.budget for m in used])
+        series = (
+            ("N*", [m.n_opt for m in used], found.n_opt, "#0072B2"),
+            ("D*", [m.d_opt for m in used], found.d_opt, "#D55E00"),
+        )
+        for name, values, law, color in series:
+            ax.scatter(c, np.array(values, dtype=float), s=28, color=color, zorder=3)
+            if law is None:
+                continue
+            grid = np.geomspace(c.min() / 1.5, c.max() * 10, 50)
+            text = f"{name} ~ C^{law.exponent:.3f}"
+            if law.interval:
+                text += f"  [{law.interval[0]:.3f}, {law.interval[1]:.3f}]"
+            ax.plot(grid, [law.at(v) for v in grid], color=color, lw=1.4, label=text)
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_xlabel(axis_label("C"))
+        ax.set_ylabel("optimal parameters, data")
+        ax.legend()
+    return ax
+
+
+def plot_coverage(
+    nominal: Sequence[float], measured: Sequence[float], trials: int, ax: Axes | None = None
+) -> Axes:
+    """Measured against nominal coverage of intervals, with binomial error bars."""
+    with style():
+        if ax is None:
+            ax = new_figure(4.6, 4.4)[1]
+        x, y = np.asarray(nominal, dtype=float), np.asarray(measured, dtype=float)
+        ax.plot([0, 1], [0, 1], color="#888888", lw=0.9)
+        ax.errorbar(x, y, yerr=1.96 * np.sqrt(y * (1 - y) / trials), fmt="o", ms=4, color="#0072B2")
+        ax.set_xlabel("nominal coverage")
+        ax.set_ylabel(f"measured coverage ({trials} planted data sets)")
+        ax.set_xlim(0, 1.02)
+        ax.set_ylim(0, 1.02)
+    return ax

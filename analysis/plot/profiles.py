@@ -1,0 +1,65 @@
+"""Profile curves: how the best objective rises when one parameter is held."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from analysis.certificate import optimize
+from analysis.fit import make_problem_of
+from analysis.objectives import get_objective
+from analysis.plot.style import new_figure, style
+from analysis.points import make_points
+from analysis.profiles import Profile, profile
+from analysis.result import FitResult
+from analysis.table import RunTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def make_profiles(result: FitResult) -> list[Profile]:
+    """Profiles of every free parameter, from the points stored in the fit."""
+    law = result.model
+    frame = pd.DataFrame({k: v for k, v in result.data.items() if k != "id"})
+    frame = frame[~frame.pop("held_out").astype(bool)].reset_index(drop=True)
+    objective = get_objective(result.objective_name, result.objective_delta or 1e-3)
+    points = make_points(RunTable(frame), law, {}, "y", "error" if "error" in frame else None)
+    fixed = np.array([n in result.fixed for n in law.names])
+    problem = make_problem_of(law, points, objective, fixed)
+    given = problem.to_working(law.encode(result.parameters)[None])
+    best = optimize(problem, result.seed, given, fixed, given[0])
+    return [
+        profile(problem, best, n, fixed, result.level) for n in law.names if n not in result.fixed
+    ]
+
+
+def plot_profiles(result: FitResult, ax: Axes | None = None) -> Axes:
+    """All profiles on one axis: parameter over its estimate, rise of the objective over the
+    threshold's. A curve that never crosses 1 belongs to an interval that is open there."""
+    with style():
+        if ax is None:
+            ax = new_figure()[1]
+        for found in make_profiles(result):
+            best = float(np.min(found.objective))
+            height = (found.objective - best) / (found.threshold - best)
+            centre = result.parameters[found.name]
+            shown = height < 3
+            low, high = found.interval
+            text = (
+                f"{found.name}: [{'open' if low is None else f'{low:.4g}'}, "
+                f"{'open' if high is None else f'{high:.4g}'}]"
+            )
+            scale = centre if centre != 0 else 1.0
+            ax.plot(
+                found.values[shown] / scale, height[shown], marker=".", ms=3, lw=1.2, label=text
+            )
+        ax.axhline(1.0, color="#222222", lw=0.9, ls="--")
+        ax.set_ylim(0, 3)
+        ax.set_xscale("log")
+        ax.set_xlabel("parameter / estimate")
+        ax.set_ylabel("rise of the objective / threshold")
+        ax.legend(title=f"{result.level:.0%} profile intervals")
+    return ax

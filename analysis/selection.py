@@ -1,0 +1,235 @@
+"""Which law, judged on runs it has not seen; and which run the answer hangs on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.certificate import FitError, descend, optimize
+from analysis.fit import clean, fit, make_problem_of
+from analysis.laws import get_law
+from analysis.laws.law import Array
+from analysis.objectives import get_objective
+from analysis.points import make_points
+from analysis.result import FitResult
+from analysis.scores import aicc
+from analysis.table import RunTable, TableError, as_table
+
+HORIZONS = (2.0, 4.0, 10.0)  # times the compute cut
+ONE_SIZE = 1.05
+
+
+def compare(
+    laws: Sequence[str],
+    data: RunTable | pd.DataFrame,
+    metric: str = "metric",
+    columns: dict[str, str] | None = None,
+    objective: str | None = None,
+    delta: float = 1e-3,
+    compute: str = "C",
+    cut: float | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Laws on equal terms: the same points, the same objective, the same held-out runs.
+
+    Args:
+        objective: one for all; default "log_least_squares", the only one all laws share.
+        compute: column by which runs are held out.
+        cut: largest compute fitted; default: the geometric middle between smallest and largest
+            that leaves 10x beyond where possible.
+
+    Returns:
+        One row a law: parameters, objective, aicc (of log residuals), residual_sd,
+        leave_one_size_out (RMS log error), error_2x, error_4x, error_10x (mean |log error| of runs
+        up to that factor beyond the cut), n_beyond, refused.
+    """
+    table = as_table(data)
+    rows = []
+    for name in laws:
+        law = get_law(name)
+        row: dict[str, Any] = {"law": name, "k": len(law.parameters), "refused": None}
+        rows.append(row)
+        try:
+            options: dict[str, Any] = {
+                "metric": metric,
+                "columns": columns,
+                "delta": delta,
+                "seed": seed,
+                "objective": objective or "log_least_squares",
+                "interval": "none",
+            }
+            whole = fit(law, table, **options)
+            log_residuals = log_errors(whole)
+            row |= {
+                "objective": whole.objective,
+                "aicc": aicc(log_residuals, len(law.parameters) - len(whole.fixed)),
+                "residual_sd": float(np.std(log_residuals)),
+                "leave_one_size_out": leave_one_size_out(whole, options),
+            }
+            row |= hold_out_by_compute(name, table, compute, cut, options)
+        except (FitError, TableError) as reason:
+            row["refused"] = str(reason)
+    out = pd.DataFrame(rows)
+    if "aicc" in out and out["aicc"].notna().any():
+        out["delta_aicc"] = out["aicc"] - out["aicc"].min()
+    return out
+
+
+def log_errors(result: FitResult) -> Array:
+    """log(value / prediction) of every stored point, fitted or held out."""
+    x = {c: np.array(result.data[c], dtype=float) for c in result.model.columns}
+    y = np.array(result.data["y"], dtype=float)
+    predicted = result.model.predict(x, result.parameters)
+    return np.asarray(np.log(y / np.maximum(predicted, 1e-300)))
+
+
+def hold_out_by_compute(
+    law: str, table: RunTable, compute: str, cut: float | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Train below a cut, score at 2x, 4x and 10x beyond it."""
+    if compute not in table.frame:
+        return {"cut": None}
+    c = table.numbers(compute)
+    if cut is None:
+        low, high = float(np.min(c)), float(np.max(c))
+        cut = max(high / HORIZONS[-1], float(np.sqrt(low * high)))
+    beyond = c > cut * (1 + 1e-9)
+    out: dict[str, Any] = {"cut": cut, "n_beyond": int(beyond.sum())}
+    if not beyond.any() or beyond.all():
+        return out
+    below = fit(law, table.keep(~beyond, f"{compute} above the cut {cut:.3g}"), **options)
+    outside = table.keep(beyond, f"{compute} below the cut {cut:.3g}")
+    columns = options["columns"] or {}
+    x = {k: outside.numbers(columns.get(k, k)) for k in below.model.columns}
+    error = np.abs(
+        np.log(np.maximum(below.predict(x)["mean"].to_numpy(), 1e-300))
+        - np.log(outside.numbers(options["metric"]))
+    )
+    for factor in HORIZONS:
+        near = outside.numbers(compute) <= cut * factor * (1 + 1e-9)
+        out[f"error_{factor:g}x"] = float(error[near].mean()) if near.any() else None
+    return out
+
+
+def rolling_origin(
+    law: str,
+    data: RunTable | pd.DataFrame,
+    metric: str = "metric",
+    compute: str = "C",
+    origins: int = 4,
+    **options: Any,
+) -> pd.DataFrame:
+    """Backtest: fit below a rising cut of compute, predict everything above it.
+
+    Returns:
+        One row an origin: cut, n_fit, n_beyond, decades (of the farthest), mean_error,
+        signed_error (mean log(prediction/value): a law that bends shows a steady sign).
+    """
+    table = as_table(data)
+    c = table.numbers(compute)
+    cuts = np.quantile(c, np.linspace(0.5, 0.9, origins), method="lower")
+    rows = []
+    for cut in np.unique(cuts):
+        beyond = c > cut
+        row: dict[str, Any] = {
+            "cut": float(cut),
+            "n_fit": int((~beyond).sum()),
+            "n_beyond": int(beyond.sum()),
+        }
+        rows.append(row)
+        if not beyond.any():
+            continue
+        try:
+            found = fit(law, table, metric=metric, hold_out=beyond, interval="none", **options)
+        except (FitError, TableError) as reason:
+            row["refused"] = str(reason)
+            continue
+        assert found.held_out is not None
+        relative = np.array([r["relative_error"] for r in found.held_out["rows"]])
+        row |= {
+            "decades": float(np.log10(c.max() / cut)),
+            "mean_error": float(np.mean(np.abs(relative))),
+            "signed_error": float(np.mean(np.log1p(relative))),
+        }
+    return pd.DataFrame(rows)
+
+
+def leave_one_size_out(result: FitResult, options: dict[str, Any]) -> float | None:
+    """RMS log error when every value of the law's first column is left out in turn."""
+    first = result.model.columns[0]
+    values = np.array(result.data[first], dtype=float)
+    groups = np.round(np.log(values) / np.log(ONE_SIZE)) if (values > 0).all() else values
+    weights = np.array([(groups != g).astype(float) for g in np.unique(groups)])
+    errors = _refit_predictions(result, options, weights)
+    if errors is None:
+        return None
+    out = np.array([errors[k][weights[k] == 0] for k in range(len(weights))], dtype=object)
+    flat = np.concatenate([np.asarray(e, dtype=float) for e in out])
+    return float(np.sqrt(np.mean(flat**2)))
+
+
+def influence(result: FitResult, **options: Any) -> pd.DataFrame:
+    """How each run moves the parameters: refits without it, all at once.
+
+    Returns:
+        One row a run: id, its residual, the change of each parameter, and `reach`, the largest
+        change in units of that parameter's standard error (where known).
+    """
+    n = len(result.data["y"])
+    weights = 1.0 - np.eye(n)
+    theta = _refit(result, options, weights)
+    if theta is None:
+        raise FitError("influence needs at least one point more than free parameters")
+    out = pd.DataFrame({"id": result.data["id"], "residual": log_errors(result)})
+    reach = np.zeros(n)
+    for name, value in result.parameters.items():
+        change = theta[name] - value
+        out[f"d_{name}"] = change
+        error = result.standard_errors.get(name)
+        if error:
+            reach = np.maximum(reach, np.abs(change) / error)
+    out["reach"] = reach
+    return out.sort_values("reach", ascending=False, ignore_index=True)
+
+
+def _refit(result: FitResult, options: dict[str, Any], weights: Array) -> dict[str, Array] | None:
+    """Parameters for each row of weights, (S,) each; warm from the optimum."""
+    law = result.model
+    objective = get_objective(result.objective_name, result.objective_delta or 1e-3)
+    frame = pd.DataFrame({k: v for k, v in result.data.items() if k not in ("id", "held_out")})
+    table = clean(RunTable(frame), law, {c: c for c in law.columns}, "y", objective, None)
+    points = make_points(
+        table, law, {c: c for c in law.columns}, "y", "error" if "error" in frame else None
+    )
+    if len(points) <= len(law.parameters):
+        return None
+    fixed = np.array([n in result.fixed for n in law.names])
+    problem = make_problem_of(law, points, objective, fixed)
+    given = problem.to_working(law.encode(result.parameters)[None])
+    best = optimize(problem, result.seed, given, fixed, given[0])
+    found = descend(
+        problem.with_data(weights=weights),
+        np.repeat(best.working[None], len(weights), axis=0),
+        np.arange(len(weights)),
+        fixed,
+        tolerance=1e-8,
+        widths=[],
+    )
+    return law.decode(problem.from_working(found.working))
+
+
+def _refit_predictions(
+    result: FitResult, options: dict[str, Any], weights: Array
+) -> list[Array] | None:
+    p = _refit(result, options, weights)
+    if p is None:
+        return None
+    law = result.model
+    x = {c: np.array(result.data[c], dtype=float) for c in law.columns}
+    value = np.asarray(law.value({k: v[:, None] for k, v in p.items()}, x), dtype=float)
+    value = np.broadcast_to(value, weights.shape)
+    y = np.array(result.data["y"], dtype=float)
+    return list(np.log(y) - np.log(np.maximum(value, 1e-300)))

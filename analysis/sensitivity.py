@@ -1,0 +1,150 @@
+"""How the answer moves when a choice does: one table, by default, for every fit.
+
+Replications found that dropping a handful of points moved beta of Hoffmann et al. 2022 from 0.45
+to 0.33; a fit that hides its choices hides this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.certificate import FitError
+from analysis.fit import fit
+from analysis.result import FitResult
+from analysis.table import RunTable, TableError
+
+DELTAS = (1e-4, 1e-3, 1e-2)
+TOP_DROPPED = (1, 2, 5, 10)
+EARLY = (0.1, 0.25)  # shares of the runs with the least data, left out as "still warming up"
+FAMILY = {
+    "joint": ("joint", "joint_tied"),
+    "power_floor": ("power_floor", "power", "shifted_power"),
+    "power": ("power", "power_floor"),
+}
+
+
+def sensitivity(result: FitResult, deltas: Sequence[float] = DELTAS) -> pd.DataFrame:
+    """Refits of the stored points under other choices.
+
+    Returns:
+        One row a variant: group (delta, objective, dropped, early, form, convention), variant,
+        n_points, every parameter of the law, and `a` = beta/(alpha + beta) for joint laws.
+    """
+    frame = pd.DataFrame(
+        {
+            k: v
+            for k, v in result.data.items()
+            if k in (*result.model.columns, "y", "error", "held_out")
+        }
+    )
+    frame = frame[~frame.pop("held_out").astype(bool)].reset_index(drop=True)
+    variants: list[tuple[str, str, str, pd.DataFrame, dict[str, Any]]] = [
+        ("base", "as fitted", result.law, frame, {})
+    ]
+    if result.residual_log:
+        variants += [
+            ("delta", f"Huber delta {d:g}", result.law, frame, {"objective": "huber", "delta": d})
+            for d in deltas
+        ]
+        variants += [
+            ("objective", name, result.law, frame, {"objective": name})
+            for name in ("log_least_squares", "absolute")
+        ]
+    order = np.argsort(frame["y"].to_numpy())
+    for count in TOP_DROPPED:
+        if count < len(frame) / 4:
+            variants.append(
+                (
+                    "dropped",
+                    f"without the {count} highest",
+                    result.law,
+                    frame.iloc[np.sort(order[:-count])],
+                    {},
+                )
+            )
+    data = next((c for c in ("D", "S", "x", "C") if c in frame), None)
+    for share in EARLY:
+        count = int(share * len(frame))
+        if data and count and len(frame) - count > 2 * len(result.parameters):
+            kept = np.sort(np.argsort(frame[data].to_numpy(), kind="stable")[count:])
+            variants.append(
+                (
+                    "early",
+                    f"without the {share:.0%} of runs with least {data}",
+                    result.law,
+                    frame.iloc[kept],
+                    {},
+                )
+            )
+    for form in FAMILY.get(result.law, ()):
+        if form != result.law:
+            variants.append(("form", form, form, frame, {}))
+    used = ~np.array(result.data["held_out"], dtype=bool)
+    for letter, columns in result.alternatives.items():
+        for name, values in columns.items():
+            if letter in frame:
+                other = frame.copy()
+                other[letter] = np.array(values, dtype=float)[used]
+                variants.append(("convention", f"{letter} = {name}", result.law, other, {}))
+    return pd.DataFrame([_row(result, *variant) for variant in variants])
+
+
+def _row(
+    result: FitResult, group: str, name: str, law: str, frame: pd.DataFrame, options: dict[str, Any]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"group": group, "variant": name, "n_points": len(frame)}
+    choice = {
+        "objective": result.objective_name,
+        "delta": result.objective_delta or 1e-3,
+        "interval": "none",
+        "error": "error" if "error" in frame else None,
+        "fix": {n: result.parameters[n] for n in result.fixed} if law == result.law else {},
+        "seed": result.seed,
+        **options,
+    }
+    try:
+        found = fit(law, RunTable(frame.reset_index(drop=True)), metric="y", **choice)
+    except (FitError, TableError) as reason:
+        return {**row, "refused": str(reason)}
+    row |= found.parameters
+    p = found.parameters
+    if {"alpha", "beta"} <= set(p) and p["alpha"] + p["beta"] > 0:
+        row["a"] = p["beta"] / (p["alpha"] + p["beta"])
+    return row
+
+
+def tornado(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Range of one quantity over each group of choices, widest first.
+
+    Returns:
+        Columns group, low, high, low_variant, high_variant, base.
+    """
+    if quantity not in table:
+        raise ValueError(
+            f"{quantity!r} is not in the sensitivity table: {', '.join(table.columns)}"
+        )
+    known = table[table[quantity].notna()]
+    base = float(known.loc[known["group"] == "base", quantity].iloc[0])
+    rows = []
+    for group, part in known[known["group"] != "base"].groupby("group"):
+        values, names = part[quantity].to_numpy(dtype=float), list(part["variant"])
+        low, high = int(np.argmin(values)), int(np.argmax(values))
+        rows.append(
+            {
+                "group": group,
+                "low": min(float(values[low]), base),
+                "high": max(float(values[high]), base),
+                "low_variant": names[low],
+                "high_variant": names[high],
+                "base": base,
+            }
+        )
+    out = pd.DataFrame(rows)
+    if out.empty:
+        return out
+    width = out["high"] - out["low"]
+    return out.loc[width.sort_values(ascending=False).index].reset_index(drop=True)

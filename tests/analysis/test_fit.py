@@ -1,0 +1,238 @@
+"""Known truths: parameters to eight digits, certificates, refusals, hold-outs, round trips."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import FitError, FitResult, TableError, fit
+from tests.analysis.test_laws import NATURAL
+
+HOFFMANN = NATURAL["joint"]
+
+
+def isoflop_grid(law=HOFFMANN, budgets=8, points=16, noise=0.0, seed=0):
+    """budgets x points around the optimum, losses from the joint law."""
+    rng = np.random.default_rng(seed)
+    c = np.repeat(np.geomspace(1e18, 3e21, budgets), points)
+    n = np.tile(np.geomspace(0.1, 10, points), budgets) * 0.1 * (c / 6) ** 0.5
+    d = c / (6 * n)
+    loss = law["E"] + law["A"] * n ** -law["alpha"] + law["B"] * d ** -law["beta"]
+    loss = loss * np.exp(noise * rng.standard_normal(len(loss)))
+    return pd.DataFrame({"N": n, "D": d, "C": c, "metric": loss})
+
+
+@pytest.mark.parametrize(
+    "objective",
+    ["huber", "log_least_squares", "least_squares", "absolute", "asymmetric", "huber_raw"],
+)
+def test_planted_joint_law_to_eight_digits(objective):
+    result = fit("joint", isoflop_grid(), objective=objective, interval="none")
+    assert result.parameters == pytest.approx(HOFFMANN, rel=1e-8)
+    assert result.certificate.share_at_best > 0.2
+
+
+@pytest.mark.parametrize(
+    ("law", "columns"),
+    [
+        ("log_linear", "x"),
+        ("power", "x"),
+        ("power_floor", "x"),
+        ("shifted_power", "x"),
+        ("broken_power", "x"),
+        ("joint_tied", "ND"),
+        ("kaplan", "ND"),
+        ("overtrain", "ND"),
+        ("learning_curve", "NS"),
+        ("sigmoid_link", "L"),
+        ("exp_link", "L"),
+    ],
+)
+def test_planted_laws_are_recovered(law, columns):
+    from analysis import get_law
+
+    rng = np.random.default_rng(3)
+    if columns == "x":
+        frame = pd.DataFrame({"x": np.geomspace(2.0, 1e7, 60)})
+    elif columns == "L":
+        frame = pd.DataFrame({"L": np.linspace(0.5, 6.0, 60)})
+    else:
+        frame = pd.DataFrame({"N": 10 ** rng.uniform(5, 10, 80)})
+        frame[columns[1]] = 10 ** rng.uniform(
+            2 if "S" in columns else 7, 11 - 4 * ("S" in columns), 80
+        )
+    truth = NATURAL[law]
+    frame["metric"] = get_law(law).predict({c: frame[c].to_numpy() for c in columns}, truth)
+    result = fit(law, frame, interval="none")
+    if law == "sigmoid_link" and result.parameters["k"] * truth["k"] < 0:
+        # chance and ceiling may swap with the sign of k: the same curve
+        swapped = result.parameters
+        result = result.replace(parameters={"chance": swapped["ceiling"],
+                                            "ceiling": swapped["chance"],
+                                            "k": -swapped["k"], "L0": swapped["L0"]})  # fmt: skip
+    assert result.parameters == pytest.approx(truth, rel=1e-5)
+
+
+def test_data_constrained_recovers_with_the_single_epoch_part_fixed():
+    from analysis import get_law
+
+    truth = NATURAL["data_constrained"]
+    rng = np.random.default_rng(1)
+    u = 10 ** rng.uniform(8, 10, 80)
+    frame = pd.DataFrame({"N": 10 ** rng.uniform(7, 10, 80), "U": u,
+                          "D": u * 10 ** rng.uniform(0, 1.8, 80)})  # fmt: skip
+    frame["metric"] = get_law("data_constrained").predict(
+        {c: frame[c].to_numpy() for c in "NDU"}, truth
+    )
+    fixed = {k: truth[k] for k in ("E", "A", "B", "alpha", "beta")}
+    result = fit("data_constrained", frame, fix=fixed, interval="none")
+    assert result.parameters == pytest.approx(truth, rel=1e-5)
+
+
+def test_sum_and_mean_stop_at_the_same_answer():
+    from analysis import get_objective
+
+    frame = isoflop_grid(noise=0.01)
+    total = fit("joint", frame, objective=get_objective("huber"), interval="none")
+    mean = fit("joint", frame, objective=get_objective("huber", reduction="mean"), interval="none")
+    assert total.parameters == mean.parameters
+    assert total.objective == pytest.approx(mean.objective * len(frame), rel=1e-12)
+
+
+def test_a_bad_start_does_not_hold_the_fit():
+    frame = isoflop_grid(noise=0.01)
+    bad = {"E": 0.5, "A": 3.0, "B": 5.0, "alpha": 0.05, "beta": 1.5}
+    free = fit("joint", frame, interval="none")
+    started = fit("joint", frame, start=[bad], interval="none")
+    assert started.parameters == pytest.approx(free.parameters, rel=1e-6)
+    assert started.certificate.starts == free.certificate.starts + 1
+
+
+def test_certificate_says_how_the_optimum_was_reached():
+    certificate = fit("joint", isoflop_grid(noise=0.01), interval="none").certificate
+    assert certificate.converged
+    assert certificate.starts >= 16
+    assert certificate.gradient_norm < 1e-5
+    assert certificate.improvement > 0
+    assert certificate.at_bound == ()
+
+
+def test_fixed_parameters_stay_and_the_rest_is_found():
+    result = fit("joint", isoflop_grid(), fix={"E": 1.69, "alpha": 0.34}, interval="none")
+    assert result.fixed == ("E", "alpha")
+    assert result.parameters == pytest.approx(HOFFMANN, rel=1e-8)
+    assert result.parameters["E"] == pytest.approx(1.69, rel=1e-15)
+
+
+def test_amplitude_can_be_fixed_although_fits_are_centred():
+    result = fit("joint", isoflop_grid(), fix={"A": 406.4}, interval="none")
+    assert result.parameters == pytest.approx(HOFFMANN, rel=1e-7)
+
+
+def test_standard_errors_weight_the_points():
+    frame = isoflop_grid()
+    frame["se"] = 0.001
+    frame.loc[:15, "metric"] *= 1.5  # spoiled, and known to be worthless
+    frame.loc[:15, "se"] = 1e3
+    result = fit("joint", frame, error="se", objective="log_least_squares", interval="none")
+    assert result.parameters == pytest.approx(HOFFMANN, rel=1e-3)
+
+
+def test_floor_of_a_pure_power_law_is_reported_at_its_bound():
+    x = np.geomspace(1, 1e5, 30)
+    noise = np.exp(0.01 * np.random.default_rng(4).standard_normal(30))
+    result = fit("power_floor", pd.DataFrame({"x": x, "metric": 5 * x**-0.2 * noise}))
+    low = result.intervals["E"][0]
+    assert low == 0 or result.parameters["E"] == 0
+    assert any("E" in w for w in result.warnings)
+
+
+def test_collinear_n_and_d_are_named():
+    n = np.geomspace(1e6, 1e9, 20)
+    loss = 1.69 + 406 * n**-0.34 + 411 * (20 * n) ** -0.28
+    noise = np.exp(0.003 * np.random.default_rng(0).standard_normal(20))
+    frame = pd.DataFrame({"N": n, "D": 20 * n, "metric": loss * noise})
+    result = fit("joint", frame, interval="none", strict=False)
+    assert any("collinear" in w and "large N and small D" in w for w in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (pd.DataFrame({"N": [], "D": [], "metric": []}), "no rows"),
+        (
+            pd.DataFrame({"N": [1e6, 2e6], "D": [1e8, 1e9], "metric": [3.0, 2.9]}),
+            "5 free parameters",
+        ),
+    ],
+)
+def test_too_little_data_is_refused_with_the_remedy(frame, message):
+    with pytest.raises((FitError, TableError), match=message):
+        fit("joint", frame)
+
+
+def test_one_size_is_named():
+    frame = pd.DataFrame({"x": [1e6] * 6, "metric": [3.0, 3.1, 2.9, 3.0, 3.05, 2.95]})
+    result = fit("power", frame, interval="none", strict=False)
+    assert any("one value only" in w for w in result.warnings)
+
+
+def test_as_many_points_as_parameters_gives_no_interval():
+    x = np.array([1e6, 1e7, 1e8])
+    result = fit("power_floor", pd.DataFrame({"x": x, "metric": 1 + 40 * x**-0.3}))
+    assert all(v == (None, None) for v in result.intervals.values())
+    assert any("no noise estimate" in w for w in result.warnings)
+
+
+def test_held_out_runs_are_predicted_not_fitted():
+    frame = isoflop_grid(noise=0.005)
+    result = fit("joint", frame, hold_out="C > 1e21", bootstrap=200)
+    held = result.held_out
+    assert held["n"] == int((frame["C"] > 1e21).sum())
+    assert result.n_points == len(frame) - held["n"]
+    assert held["mean_absolute_relative_error"] < 0.02
+    assert held["coverage_new"] > 0.8
+    assert result.ranges()["N"][1] <= frame["N"].max()
+
+
+def test_result_survives_a_trip_to_disk(tmp_path):
+    frame = isoflop_grid(noise=0.01)
+    result = fit("joint", frame, bootstrap=300, hold_out="C > 1e21")
+    result.save(tmp_path / "fit.json")
+    again = FitResult.load(tmp_path / "fit.json")
+    assert again.to_dict() == result.to_dict()
+    x = {"N": [1e9], "D": [2e10]}
+    pd.testing.assert_frame_equal(again.predict(x), result.predict(x))
+    stored = json.loads((tmp_path / "fit.json").read_text())
+    for key in ("law", "parameters", "intervals", "standard_errors", "objective", "n_points",
+                "dropped", "certificate", "warnings", "versions"):  # fmt: skip
+        assert key in stored
+
+
+def test_a_foreign_json_is_refused(tmp_path):
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(ValueError, match="schema"):
+        FitResult.load(tmp_path / "x.json")
+    (tmp_path / "y.json").write_text("not json")
+    with pytest.raises(ValueError, match="not a fit"):
+        FitResult.load(tmp_path / "y.json")
+
+
+def test_hold_out_of_everything_is_refused():
+    with pytest.raises(TableError, match="every row"):
+        fit("joint", isoflop_grid(), hold_out="C > 0")
+
+
+def test_units_that_look_wrong_are_counted():
+    frame = isoflop_grid(budgets=4)
+    frame["D"] /= 1e9
+    result = fit("joint", frame, interval="none", strict=False)
+    assert any("D < N/1000" in w for w in result.warnings)
+
+
+def test_mixed_evaluation_batches_are_refused():
+    frame = isoflop_grid(budgets=4)
+    frame["val_batch_size"] = [64, 128] * (len(frame) // 2)
+    with pytest.raises(TableError, match="val_batch_size"):
+        fit("joint", frame)
