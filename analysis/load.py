@@ -105,13 +105,19 @@ def _read_run(path: str) -> tuple[dict[str, Any] | None, str]:
     absent = [name for name in REQUIRED if name not in record]
     if absent:
         return None, f"record.json lacks {', '.join(absent)}"
+    wrong = [name for name in REQUIRED if not isinstance(record[name], str)]
+    if wrong:
+        return None, f"record.json: {', '.join(wrong)} should be text"
+    metrics = record.get("metrics", {})
+    if not isinstance(metrics, dict) or any(isinstance(v, (dict, list)) for v in metrics.values()):
+        return None, "record.json: metrics should be an object of numbers"
     return flatten(record), ""
 
 
 def flatten(record: dict[str, Any]) -> dict[str, Any]:
     """Metrics become columns; provenance stays nested; the tokenizer's name is pulled up."""
     row = {k: v for k, v in record.items() if k != "metrics"}
-    for name, value in (record.get("metrics") or {}).items():
+    for name, value in record.get("metrics", {}).items():
         row.setdefault(name, value)
     data = record.get("data")
     if isinstance(data, dict) and "tokenizer" in data:

@@ -27,7 +27,8 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(
             q, k, v, is_causal=self.causal, dropout_p=self.dropout if self.training else 0.0
         )
-        return self.out(y.transpose(1, 2).reshape(B, T, d_model))  # (B, T, d_model)
+        out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, d_model))  # (B, T, d_model)
+        return out
 
 
 class MLP(nn.Module):
@@ -39,7 +40,8 @@ class MLP(nn.Module):
         self.out = nn.Linear(d_hidden, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(F.gelu(self.expand(x), approximate="tanh"))
+        out: Tensor = self.out(F.gelu(self.expand(x), approximate="tanh"))
+        return out
 
 
 class Block(nn.Module):
@@ -57,7 +59,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.dropout(self.attention(self.norm_attention(x)))
-        return x + self.dropout(self.mlp(self.norm_mlp(x)))
+        x = x + self.dropout(self.mlp(self.norm_mlp(x)))
+        return x
 
 
 def block_roles(blocks: nn.ModuleList) -> dict[str, list[Tensor]]:

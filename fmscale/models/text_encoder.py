@@ -40,7 +40,8 @@ class TextEncoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         end = text.argmax(dim=1)  # (B,)
-        return self.norm(x[torch.arange(B, device=x.device), end])  # (B, d_model)
+        feature: Tensor = self.norm(x[torch.arange(B, device=x.device), end])  # (B, d_model)
+        return feature
 
     def roles(self) -> dict[str, list[Tensor]]:
         """Parameters by role, each once, as the initialization table names them."""

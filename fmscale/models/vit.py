@@ -49,7 +49,8 @@ class VisionTransformer(nn.Module):
         x = self.norm_in(x)
         for block in self.blocks:
             x = block(x)
-        return self.norm_out(x[:, 0])  # (B, d_model)
+        feature: Tensor = self.norm_out(x[:, 0])  # (B, d_model)
+        return feature
 
     def patches(self, image: Tensor) -> Tensor:
         """Cut into squares, row by row: (B, n_patches, n_channels * patch_size ** 2)."""

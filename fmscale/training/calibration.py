@@ -8,12 +8,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from fmscale.build import Parts, build_parts
+import numpy as np
+import torch
+
+from fmscale.build import Parts, build_model, build_parts
 from fmscale.evaluation.runner import evaluate
 from fmscale.job import Job
 from fmscale.runs.store import RunFolder
 from fmscale.training.fit import Fitted, fit_steps
 from fmscale.training.outlet import NoOutlet
+from fmscale.training.precision import choose_precision
 
 WARM_STEPS = 5  # the first steps allocate memory
 MEASURED_SECONDS = 0.5
@@ -23,7 +27,14 @@ def resolve_precision(job: Job, parts: Parts) -> str:
     """The precision to train at: the configured one, or for "auto" the faster one here."""
     if job.trainer.precision != "auto":
         return job.trainer.precision
-    return "32-true"
+    model = build_model(job.config)
+    if job.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        model = model.cuda()
+    device = next(model.parameters()).device
+    indices = np.arange(min(job.config["batch_size"] // job.trainer.accumulate, parts.data.n_items))
+    batch = {name: value.to(device) for name, value in parts.data.train_batch(indices).items()}
+    cache = Path(job.config["paths"]["runs_dir"]) / ".calibration" / "precision.json"
+    return choose_precision(model, parts.objective, batch, cache_path=cache).precision
 
 
 def measure_speed(job: Job) -> dict[str, float]:

@@ -10,10 +10,8 @@ store the choice with the run and do not measure again on resume.
 
 import copy
 import json
-import os
 import platform
 import statistics
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -24,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from fmscale.optim.param_groups import adamw
+from fmscale.runs.files import write_json
 
 FULL, MIXED = "32-true", "bf16-mixed"  # Lightning's names
 MIN_GAIN = 1.15  # bfloat16 must be this much faster, or exactness is worth more
@@ -156,9 +155,4 @@ def _read(cache_path: Path) -> dict[str, PrecisionChoice]:
 
 def _write(cache_path: Path, choices: dict[str, PrecisionChoice]) -> None:
     """Replace the file in one step, so that no process ever reads half of it."""
-    cache_path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({key: asdict(choice) for key, choice in choices.items()}, indent=1)
-    handle, name = tempfile.mkstemp(dir=cache_path.parent, prefix=cache_path.name)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    os.replace(name, cache_path)
+    write_json(cache_path, {key: asdict(choice) for key, choice in choices.items()})

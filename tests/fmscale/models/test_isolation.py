@@ -16,7 +16,7 @@ FOREIGN = ["pytorch_lightning", "lightning", "hydra", "omegaconf", "wandb", "ana
 
 def loaded_after(imports: list[str]) -> set[str]:
     """Which of FOREIGN a fresh interpreter holds after the imports."""
-    code = f"import sys\nfor m in {imports}: __import__(m)\nprint(*(set({FOREIGN}) & set(sys.modules)))"
+    code = f"import sys, {', '.join(imports)}\nprint(*(set({FOREIGN}) & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(run.stdout.split())
 

@@ -1,0 +1,72 @@
+"""Runs from a Weights & Biases project, by the public Api and `scan_history`.
+
+Histories are read in full (`history()` samples rows and would lose the last ones). wandb is
+imported when used; the run store is the better source where both exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.table import Dropped, RunTable, TableError
+
+STATES = {"finished": "completed", "crashed": "failed", "failed": "failed", "running": "running"}
+
+
+def load_wandb(
+    project: str,
+    keys: Sequence[str],
+    filters: Mapping[str, Any] | None = None,
+    every: bool = False,
+    base_url: str | None = None,
+) -> RunTable:
+    """One row a run: its config, its summary, and the last logged value of each key.
+
+    Args:
+        project: "entity/project".
+        keys: history keys, for example ["val/loss", "tokens"]; `split/name` becomes `split_name`.
+        filters: passed to `Api().runs` (MongoDB style).
+        every: one row for each logged step that has all keys, with `annealed` as logged
+            (a learning curve), instead of the last one.
+        base_url: another server than wandb.ai.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise TableError("reading W&B needs wandb: pip install wandb") from error
+    overrides = {"base_url": base_url} if base_url else None
+    api = wandb.Api(overrides=overrides)
+    rows: list[dict[str, Any]] = []
+    dropped: dict[str, list[str]] = {}
+    for run in api.runs(project, filters=dict(filters or {})):
+        state = STATES.get(run.state, str(run.state))
+        # A tag of ours (status "diverged") is worth more than W&B's process state.
+        status = str(run.summary.get("status", state))
+        fixed = {
+            **{k: v for k, v in dict(run.config).items() if not k.startswith("_")},
+            **{column(k): v for k, v in dict(run.summary).items() if not k.startswith("_")},
+            "run_id": run.id,
+            "status": status,
+        }
+        logged = [row for row in run.scan_history(keys=list(keys))]
+        complete = [r for r in logged if all(r.get(k) is not None for k in keys)]
+        if not complete:
+            dropped.setdefault(f"no history row has {', '.join(keys)}", []).append(run.id)
+            continue
+        chosen = complete if every else complete[-1:]
+        for position, row in enumerate(chosen):
+            values = {column(k): row[k] for k in keys}
+            name = f"{run.id}@{position}" if every else run.id
+            rows.append({**fixed, **values, "run_id": name, "trunk_id": run.id})
+    accounts = tuple(Dropped(reason, tuple(ids)) for reason, ids in dropped.items())
+    if not rows and not accounts:
+        raise TableError(f"{project}: no runs (filters: {filters or 'none'})")
+    return RunTable(pd.DataFrame(rows), accounts, source=f"wandb {project}")
+
+
+def column(key: str) -> str:
+    """Logged key -> column: val/loss -> val_loss."""
+    return key.replace("/", "_")

@@ -1,0 +1,232 @@
+"""Run folders and files: what is read, what is refused, what is accounted for."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from analysis import TableError, load_runs, map_columns, read_table
+from analysis.files import parse_unit
+from analysis.select import final_runs
+from tests.analysis.planted import write_study
+
+
+@pytest.fixture
+def study(tmp_path):
+    return write_study(tmp_path / "planted", sizes=(2e4, 2e5), budgets=(1e6, 4e6))
+
+
+def rewrite(run, **changes):
+    record = json.loads((run / "record.json").read_text())
+    record.update(changes)
+    (run / "record.json").write_text(json.dumps(record))
+
+
+def test_every_record_becomes_a_row_with_its_metrics(study):
+    table = load_runs(study)
+    assert len(table) == 4
+    assert table.frame["val_loss"].notna().all()
+    assert set(table.frame["tokenizer"]) == {"byte"}
+    assert table.dropped == ()
+
+
+def test_parent_of_studies_is_read_and_trunks_are_not_runs(study):
+    trunk = study / "trunks" / "t1"
+    trunk.mkdir(parents=True)
+    (trunk / "status.json").write_text('{"state": "completed"}')
+    assert len(load_runs(study.parent)) == 4
+
+
+def test_runs_without_record_are_listed_with_their_reason(study):
+    runs = sorted(p for p in study.iterdir())
+    (runs[0] / "record.json").unlink()
+    (runs[0] / "status.json").write_text('{"state": "failed", "reason": "out of memory"}')
+    (runs[1] / "record.json").write_text('{"schema_version": 1, "run_')
+    table = load_runs(study)
+    assert len(table) == 2
+    reasons = " | ".join(str(d) for d in table.dropped)
+    assert "out of memory" in reasons
+    assert "not valid JSON" in reasons
+    assert runs[0].name in reasons
+
+
+def test_unknown_schema_version_is_refused_by_name(study):
+    rewrite(next(iter(sorted(study.iterdir()))), schema_version=7)
+    with pytest.raises(TableError, match="schema version 7"):
+        load_runs(study)
+
+
+def test_two_records_of_one_id_are_refused_and_copies_counted(study, tmp_path):
+    runs = sorted(study.iterdir())
+    (study / "copy").mkdir()
+    text = (runs[0] / "record.json").read_text()
+    (study / "copy" / "record.json").write_text(text)
+    table = load_runs(study)
+    assert len(table) == 4
+    assert "the same run twice" in str(table.dropped[0])
+    rewrite(study / "copy", seed=99)
+    with pytest.raises(TableError, match="ids must be unique"):
+        load_runs(study)
+
+
+def test_diverged_and_unannealed_runs_leave_with_a_reason(study):
+    runs = sorted(study.iterdir())
+    rewrite(runs[0], status="diverged")
+    rewrite(runs[1], annealed=False)
+    table = final_runs(load_runs(study))
+    assert len(table) == 2
+    assert {d.reason for d in table.dropped} == {"status is diverged", "not annealed: a mid-trunk loss"}
+
+
+def test_missing_metric_is_missing_never_zero(study):
+    rewrite(next(iter(sorted(study.iterdir()))), metrics={})
+    frame = load_runs(study).frame
+    assert frame["val_loss"].isna().sum() == 1
+    assert not (frame["val_loss"] == 0).any()
+
+
+def test_empty_and_absent_folders_are_named(tmp_path):
+    with pytest.raises(TableError, match="no run folder"):
+        load_runs(tmp_path)
+    with pytest.raises(TableError, match="no such folder"):
+        load_runs(tmp_path / "nowhere")
+    with pytest.raises(TableError, match="no such file"):
+        read_table(tmp_path / "nowhere.csv")
+
+
+def test_files_of_each_kind_give_the_same_table(tmp_path):
+    frame = pd.DataFrame({"N": [1e6, 2.5e7], "loss": [3.123456789012345, 2.5]})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_json(tmp_path / "a.jsonl", orient="records", lines=True, double_precision=15)
+    frame.to_parquet(tmp_path / "a.parquet")
+    for ending in ("csv", "jsonl", "parquet"):
+        read = read_table(tmp_path / f"a.{ending}").frame
+        np.testing.assert_array_equal(read.to_numpy(float), frame.to_numpy(float))
+
+
+def test_torn_last_line_is_counted_and_a_torn_middle_is_an_error(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2}\n{"a": ')
+    table = read_table(path)
+    assert len(table) == 2
+    assert "torn" in table.warnings[0]
+    path.write_text('{"a": 1}\n{"a": \n{"a": 2}\n')
+    with pytest.raises(TableError, match="line 2"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "empty"), ("N,loss\n", "no rows"), ("a,b\n1,2\n1,2,3,4\n", "not a regular table")],
+)
+def test_unusable_csv_is_an_error_in_words(tmp_path, text, message):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(TableError, match=message):
+        read_table(tmp_path / "x.csv")
+
+
+def test_binary_and_unknown_files_are_refused(tmp_path):
+    for name, message in (("x.csv", "UTF-8"), ("x.jsonl", "UTF-8"), ("x.parquet", "Parquet"),
+                          ("x.xls", "unknown ending")):  # fmt: skip
+        (tmp_path / name).write_bytes(b"\xff\xfe\x00\x01\x80")
+        with pytest.raises(TableError, match=message):
+            read_table(tmp_path / name)
+
+
+def test_text_in_a_number_column_names_row_and_column(tmp_path):
+    (tmp_path / "x.csv").write_text("size,loss\n1e6,3.0\nbig,2.9\n3e6,2.8\n")
+    with pytest.raises(TableError, match=r"column 'size', row 2 .*'big'"):
+        map_columns(read_table(tmp_path / "x.csv"), {"N": "size"})
+
+
+def test_unknown_column_lists_those_there_are(tmp_path):
+    (tmp_path / "x.csv").write_text("size,loss\n1e6,3.0\n")
+    with pytest.raises(TableError, match="there are: size, loss"):
+        map_columns(read_table(tmp_path / "x.csv"), {"N": "params"})
+
+
+def test_data_is_derived_by_a_stated_rule():
+    table = map_columns(pd.DataFrame({"n": [1e6], "c": [6e15]}), {"N": "n", "C": "c"}, {"D": "6nd"})
+    assert table.frame["D"].iloc[0] == pytest.approx(1e9)
+    assert table.conventions["D"] == "C / (6 N)"
+    with pytest.raises(TableError, match="needs C and N"):
+        map_columns(pd.DataFrame({"n": [1e6]}), {"N": "n"}, {"D": "6nd"})
+    with pytest.raises(TableError, match="both"):
+        map_columns(pd.DataFrame({"n": [1.0], "c": [1.0], "d": [1.0]}),
+                    {"N": "n", "C": "c", "D": "d"}, {"D": "6nd"})  # fmt: skip
+
+
+def test_duplicate_ids_must_be_identical():
+    frame = pd.DataFrame({"id": ["a", "a", "b"], "N": [1.0, 1.0, 2.0]})
+    table = map_columns(frame, {}, run_id="id")
+    assert len(table) == 2
+    assert table.dropped[0].count == 1
+    frame.loc[1, "N"] = 5.0
+    with pytest.raises(TableError, match="'a' stands for different rows"):
+        map_columns(frame, {}, run_id="id")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e21", 1e21), ("70B", 70e9), ("1_000", 1000.0), ("2 PF-days", 1.728e20), ("3.5k", 3500.0)],
+)
+def test_quantities_with_suffixes(text, value):
+    assert parse_unit(text) == pytest.approx(value)
+    with pytest.raises(TableError, match="not a number"):
+        parse_unit("a lot")
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(record=st.dictionaries(
+    st.sampled_from(["schema_version", "run_id", "study", "family", "status", "metrics", "data", "x"]),
+    JUNK | st.just(1), max_size=8,
+))  # fmt: skip
+def test_any_record_gives_a_table_or_one_clear_error(tmp_path, record):
+    run = tmp_path / "s" / "r"
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "record.json").write_text(json.dumps(record))
+    try:
+        table = load_runs(tmp_path / "s")
+    except TableError as error:
+        assert str(error)
+    else:
+        assert len(table) + sum(d.count for d in table.dropped) == 1
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=200), ending=st.sampled_from(["csv", "jsonl", "tsv", "parquet"]))
+def test_any_bytes_give_a_table_or_one_clear_error(tmp_path, data, ending):
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(data)
+    try:
+        assert len(read_table(path)) > 0
+    except TableError as error:
+        assert "x." in str(error)
+
+
+VALUES = st.floats(allow_nan=True, allow_infinity=True, width=64)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=0, max_size=12))
+def test_no_row_is_lost_without_account(rows):
+    from analysis.select import positive_values
+
+    frame = pd.DataFrame(rows, columns=["N", "D", "metric"])
+    table = map_columns(frame, {"N": "N", "D": "D", "metric": "metric"})
+    kept = positive_values(table, ["N", "D", "metric"], "metric")
+    assert len(kept) + sum(d.count for d in kept.dropped) == len(rows)
+    if len(kept):
+        values = kept.frame[["N", "D", "metric"]].to_numpy(float)
+        assert np.isfinite(values).all()
+        assert (values > 0).all()
