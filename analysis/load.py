@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 # Nested parts of a record that are kept whole (provenance), not spread into columns.
 NESTED = ("hyperparameters", "data", "environment", "git", "n_params_by_group", "units")
 REQUIRED = ("run_id", "study", "family", "status")
-THREADS = 8
+THREADS = 8  # no faster on a local disk (0.1 ms a run), much so on a network one
 
 
 def is_store(path: Path) -> bool:

@@ -35,7 +35,7 @@ class PrecisionChoice:
     """The faster precision and what it was chosen by."""
 
     precision: str  # FULL or MIXED
-    ratio: float  # seconds per step at FULL / seconds per step at MIXED
+    ratio: float  # seconds at FULL / seconds at MIXED: of medians or of fastest, the smaller
     seconds_full: float  # median seconds per training step
     seconds_mixed: float
     n_pairs: int  # alternating pairs of steps measured, warm-up left out
@@ -110,7 +110,8 @@ def _measure(
         for precision, measured in seconds.items():
             measured.append(seconds_of_step(precision))
     full, mixed = (statistics.median(measured) for measured in seconds.values())
-    ratio = full / mixed
+    # A burst of other load can hit one side more; the fastest steps have to agree with the median.
+    ratio = min(full / mixed, min(seconds[FULL]) / min(seconds[MIXED]))
     return PrecisionChoice(
         precision=MIXED if ratio >= MIN_GAIN else FULL,
         ratio=ratio,

@@ -1,0 +1,103 @@
+"""Comparison on equal terms, backtests, influence, sensitivity, and two-step chains."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import fit
+from analysis.chain import Chain
+from analysis.scores import aicc
+from analysis.selection import compare, influence, rolling_origin
+from analysis.sensitivity import sensitivity, tornado
+from tests.analysis.test_fit import isoflop_grid
+
+
+def test_the_planted_form_wins_the_comparison():
+    table = compare(["joint", "joint_tied", "kaplan"], isoflop_grid(noise=0.002))
+    table = table.set_index("law")
+    assert table["delta_aicc"].idxmin() == "joint"
+    assert table["error_10x"].idxmin() == "joint"
+    assert table["leave_one_size_out"].idxmin() == "joint"
+    assert table.loc["kaplan", "delta_aicc"] > 50
+
+
+def test_a_law_that_cannot_be_fitted_is_listed_with_its_reason():
+    x = np.array([1e6, 1e7, 1e8])
+    frame = pd.DataFrame({"x": x, "C": x, "metric": 9 * x**-0.1})
+    table = compare(["power", "broken_power"], frame).set_index("law")
+    assert "free parameters" in table.loc["broken_power", "refused"]
+
+
+def test_aicc_is_the_textbook_formula():
+    r = np.array([0.1, -0.2, 0.05, 0.0, 0.15, -0.1])
+    n, k = 6, 3
+    expected = n * np.log(np.mean(r**2)) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
+    assert aicc(r, 2) == pytest.approx(expected)
+    assert aicc(r[:4], 2) is None
+
+
+def test_rolling_origin_shows_the_sign_of_a_wrong_form():
+    x = np.geomspace(1e6, 1e10, 24)
+    frame = pd.DataFrame({"x": x, "C": x, "metric": 1.5 + 40 * x**-0.25})
+    wrong = rolling_origin("power", frame)
+    right = rolling_origin("power_floor", frame)
+    assert (wrong["signed_error"] < 0).all()  # a power law without the floor is too hopeful
+    assert right["mean_error"].max() < 1e-6
+    assert (right["n_fit"] + right["n_beyond"] == 24).all()
+
+
+def test_influence_finds_the_spoiled_run():
+    frame = isoflop_grid(noise=0.002)
+    frame.loc[37, "metric"] *= 1.2
+    result = fit("joint", frame, objective="log_least_squares", bootstrap=200)
+    table = influence(result)
+    assert table["id"].iloc[0] == "row 38"
+    single = fit("joint", frame.drop(index=37).reset_index(drop=True),
+                 objective="log_least_squares", interval="none")  # fmt: skip
+    change = single.parameters["beta"] - result.parameters["beta"]
+    assert table["d_beta"].iloc[0] == pytest.approx(change, rel=1e-4)
+
+
+def test_sensitivity_lists_every_choice_and_feeds_the_tornado():
+    frame = isoflop_grid(noise=0.005)
+    frame["n_params_matmul"] = frame["N"] ** 0.95
+    result = fit("joint", frame, interval="none")
+    result = result.replace(alternatives={"N": {"n_params_matmul": list(frame["n_params_matmul"])}})
+    table = sensitivity(result)
+    assert set(table["group"]) >= {"base", "delta", "objective", "dropped", "early", "form", "convention"}
+    base = table[table["group"] == "base"].iloc[0]
+    assert base["beta"] == pytest.approx(result.parameters["beta"], rel=1e-9)
+    bars = tornado(table, "a")
+    assert bars["group"].iloc[0] == "convention"
+    assert (bars["low"] <= bars["base"]).all()
+    assert (bars["high"] >= bars["base"]).all()
+    with pytest.raises(ValueError, match="not in the sensitivity table"):
+        tornado(table, "zeta")
+
+
+def test_chain_carries_the_uncertainty_of_both_steps():
+    rng = np.random.default_rng(0)
+    x = np.geomspace(1e6, 1e9, 20)
+    loss = (1.2 + 60 * x**-0.3) * np.exp(0.01 * rng.standard_normal(20))
+    error = 0.9 - 1.1 * np.exp(-0.7 * loss) + 0.005 * rng.standard_normal(20)
+    first = fit("power_floor", pd.DataFrame({"x": x, "metric": loss}), bootstrap=400)
+    second = fit("exp_link", pd.DataFrame({"L": loss, "metric": error}), bootstrap=400, bounds=(0, 1))
+    chain = Chain(first, second)
+    band = chain.predict({"x": [1e10]}).iloc[0]
+    truth = 0.9 - 1.1 * np.exp(-0.7 * (1.2 + 60 * 1e10**-0.3))
+    assert band["low"] < truth < band["high"]
+    alone = second.predict({"L": [1.2 + 60 * 1e10**-0.3]}).iloc[0]
+    assert band["high"] - band["low"] > 1.05 * (alone["high"] - alone["low"])
+    assert 0 <= band["low_new"] <= band["low"]
+    with pytest.raises(ValueError, match="no link"):
+        Chain(first, first)
+
+
+def test_predictions_of_a_bounded_metric_stay_in_bounds():
+    x = np.geomspace(1e3, 1e6, 12)
+    noise = np.exp(0.03 * np.random.default_rng(1).standard_normal(12))
+    frame = pd.DataFrame({"x": x, "metric": np.minimum(2.5 * x**-0.2 * noise, 0.95)})
+    result = fit("power", frame, bounds=(0.0, 0.9))
+    band = result.predict({"x": [10.0, 1e9]})
+    assert band.to_numpy().max() <= 0.9
+    assert band.to_numpy().min() >= 0.0
