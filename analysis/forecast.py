@@ -132,16 +132,30 @@ def target_loss(
         raise FitError(
             f"loss {loss} is not reached by {result.formula()}: it lies at or below the floor"
         )
-    grid = np.exp(np.linspace(np.log(needed) - 12, np.log(needed) + 12, 97))
-    losses = np.array([optimum(result, c, rule)["loss"][1:] for c in grid])  # (G, S)
+    log_c = np.linspace(np.log(needed) - 12, np.log(needed) + 12, 97)
+    losses = np.array(
+        [optimum(result, float(np.exp(u)), rule)["loss"][1:] for u in log_c]
+    )  # (G, S)
     flops_interval: list[float | None] | None = None
     if losses.size:
-        reached = losses <= loss
-        crossing = np.where(reached.any(axis=0), np.argmax(reached, axis=0), len(grid))
-        tail = 0.5 * (1 - result.effective_level(level))
-        ends = np.quantile(crossing, [tail, 1 - tail], method="nearest").astype(int)
-        flops_interval = [None if e in (0, len(grid)) else float(grid[e]) for e in ends]
+        ends = np.array([_crossing(log_c, column, loss) for column in losses.T])
+        low, high = percentiles(ends, result.effective_level(level))
+        flops_interval = [
+            float(np.exp(v)) if log_c[0] <= v <= log_c[-1] else None for v in (low, high)
+        ]
     return {"target_loss": loss, "flops": needed, "flops_interval": flops_interval}
+
+
+def _crossing(log_c: Array, losses: Array, loss: float) -> float:
+    """log C where a falling curve meets a loss; beyond every grid when it does not."""
+    reached = losses <= loss
+    if not reached.any():
+        return float(np.finfo(float).max)  # finite, so that quantiles of others survive
+    k = int(np.argmax(reached))
+    if k == 0:
+        return float(np.finfo(float).min)
+    share = (losses[k - 1] - loss) / (losses[k - 1] - losses[k])
+    return float(log_c[k - 1] + share * (log_c[k] - log_c[k - 1]))
 
 
 def make_fan(result: FitResult, flops: float) -> list[dict[str, Any]]:

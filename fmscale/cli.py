@@ -13,6 +13,7 @@ COMMANDS = {
     "sweep": ("fmscale.train", "train a grid or a preset; finished runs are skipped"),
     "plan": ("fmscale.plan", "size, FLOPs, time and price of a sweep, before it is launched"),
     "status": ("fmscale.status", "done, running, failed and missing runs"),
+    "export": ("fmscale.export", "the records of a study as one CSV file"),
 }
 
 USAGE = """\

@@ -52,7 +52,9 @@ def expand(overrides: list[str]) -> list[Job]:
             given = parser.parse_overrides(overrides)
             single = [o.input_line for o in given if not o.is_sweep_override() and o.input_line]
             base = compose("train", overrides=single, return_hydra_config=True)
-            in_preset = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
+            in_preset = [
+                f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()
+            ]
             grid = parser.parse_overrides([*in_preset, *overrides])
             (combinations,) = BasicSweeper.split_arguments(grid, max_batch_size=None)
             return distinct([plan_job(compose("train", overrides=c)) for c in combinations])
@@ -75,9 +77,7 @@ def measure(jobs: list[Job]) -> dict[str, Speed]:
         with console.status("checking the configuration"):
             check_all(pool, list(representative.values()))
         with console.status("measuring a few steps of each size") as status:
-            tasks = [
-                Task("speed", representative[key].config, job=i) for i, key in enumerate(keys)
-            ]
+            tasks = [Task("speed", representative[key].config, job=i) for i, key in enumerate(keys)]
             for event in pool.run(tasks):
                 if event.name == "failed":
                     raise ConfigError(event.fields["reason"])

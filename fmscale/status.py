@@ -112,9 +112,7 @@ def _print_study(console: Console, study: Study, only_failed: bool) -> None:
     for name in ("run", "state", "steps", "reason"):
         table.add_column(name, justify="right" if name == "steps" else "left", overflow="fold")
     for run in shown:
-        table.add_row(
-            run.run_id, f"[{COLORS[run.group]}]{run.group}[/]", run.progress, run.reason
-        )
+        table.add_row(run.run_id, f"[{COLORS[run.group]}]{run.group}[/]", run.progress, run.reason)
     console.print(table)
 
 

@@ -40,7 +40,8 @@ def test_every_make_target_exists(line):
 
 
 @pytest.mark.parametrize(
-    "line", lines_of("fmscale", "train") + lines_of("fmscale", "sweep") + lines_of("fmscale", "plan")
+    "line",
+    lines_of("fmscale", "train") + lines_of("fmscale", "sweep") + lines_of("fmscale", "plan"),
 )
 def test_every_training_command_composes(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

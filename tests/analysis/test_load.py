@@ -78,7 +78,10 @@ def test_diverged_and_unannealed_runs_leave_with_a_reason(study):
     rewrite(runs[1], annealed=False)
     table = final_runs(load_runs(study))
     assert len(table) == 2
-    assert {d.reason for d in table.dropped} == {"status is diverged", "not annealed: a mid-trunk loss"}
+    assert {d.reason for d in table.dropped} == {
+        "status is diverged",
+        "not annealed: a mid-trunk loss",
+    }
 
 
 def test_missing_metric_is_missing_never_zero(study):
@@ -181,12 +184,16 @@ def test_quantities_with_suffixes(text, value):
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(record=st.dictionaries(
     st.sampled_from(["schema_version", "run_id", "study", "family", "status", "metrics", "data", "x"]),
     JUNK | st.just(1), max_size=8,
@@ -203,7 +210,9 @@ def test_any_record_gives_a_table_or_one_clear_error(tmp_path, record):
         assert len(table) + sum(d.count for d in table.dropped) == 1
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.binary(max_size=200), ending=st.sampled_from(["csv", "jsonl", "tsv", "parquet"]))
 def test_any_bytes_give_a_table_or_one_clear_error(tmp_path, data, ending):
     path = tmp_path / f"x.{ending}"

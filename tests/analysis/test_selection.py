@@ -64,7 +64,15 @@ def test_sensitivity_lists_every_choice_and_feeds_the_tornado():
     result = fit("joint", frame, interval="none")
     result = result.replace(alternatives={"N": {"n_params_matmul": list(frame["n_params_matmul"])}})
     table = sensitivity(result)
-    assert set(table["group"]) >= {"base", "delta", "objective", "dropped", "early", "form", "convention"}
+    assert set(table["group"]) >= {
+        "base",
+        "delta",
+        "objective",
+        "dropped",
+        "early",
+        "form",
+        "convention",
+    }
     base = table[table["group"] == "base"].iloc[0]
     assert base["beta"] == pytest.approx(result.parameters["beta"], rel=1e-9)
     bars = tornado(table, "a")
@@ -81,7 +89,9 @@ def test_chain_carries_the_uncertainty_of_both_steps():
     loss = (1.2 + 60 * x**-0.3) * np.exp(0.01 * rng.standard_normal(20))
     error = 0.9 - 1.1 * np.exp(-0.7 * loss) + 0.005 * rng.standard_normal(20)
     first = fit("power_floor", pd.DataFrame({"x": x, "metric": loss}), bootstrap=400)
-    second = fit("exp_link", pd.DataFrame({"L": loss, "metric": error}), bootstrap=400, bounds=(0, 1))
+    second = fit(
+        "exp_link", pd.DataFrame({"L": loss, "metric": error}), bootstrap=400, bounds=(0, 1)
+    )
     chain = Chain(first, second)
     band = chain.predict({"x": [1e10]}).iloc[0]
     truth = 0.9 - 1.1 * np.exp(-0.7 * (1.2 + 60 * 1e10**-0.3))

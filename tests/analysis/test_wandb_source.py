@@ -51,8 +51,18 @@ def answer(query, variables):
         page = [json.dumps(r) for r in rows if low <= r["_step"] < high]
         return {"project": {"run": {"history": page}}}
     edges = [{"node": run_node(n), "cursor": n} for n in HISTORY]
-    return {"project": {"internalId": "1", "runCount": 3, "readOnly": False, "runs": {
-        "totalCount": 3, "edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}}}
+    return {
+        "project": {
+            "internalId": "1",
+            "runCount": 3,
+            "readOnly": False,
+            "runs": {
+                "totalCount": 3,
+                "edges": edges,
+                "pageInfo": {"endCursor": None, "hasNextPage": False},
+            },
+        }
+    }
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -88,9 +88,7 @@ def test_a_sweep_equals_runs_in_one_process(tiny, tmp_path, plan_one):
 def test_one_failing_size_does_not_stop_the_others(tiny, tmp_path, code, reason):
     (tmp_path / "exploding.py").write_text(code)
     grid = [*tiny, "model=gpt_1x16,gpt_2x24", BUDGETS]
-    result = sweep(
-        [*grid, "evaluation.evaluators.language._target_=exploding.Exploding"], tmp_path
-    )
+    result = sweep([*grid, "evaluation.evaluators.language._target_=exploding.Exploding"], tmp_path)
     assert result.returncode == 1
     states = statuses(tmp_path)
     assert {state for run, state in states.items() if "2x24" in run} == {"failed"}

@@ -120,9 +120,7 @@ def test_runs_one_after_the_other_do_not_mix(job):
     run.train_trunk(job)
     for branch in job.branches:
         run.train_branch(job, branch)
-    sizes = [
-        len(history(offline_file(study_of(job).run(b.run_id).path))) for b in job.branches
-    ]
+    sizes = [len(history(offline_file(study_of(job).run(b.run_id).path))) for b in job.branches]
     assert sizes == [20, 40]
 
 

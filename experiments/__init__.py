@@ -1,0 +1,1 @@
+"""Studies: a question, a preset of the same name, committed results and what they say."""

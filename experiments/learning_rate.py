@@ -1,0 +1,119 @@
+"""Best peak learning rate of each size from a log grid, and the power rule through them.
+
+The loss of each size is a parabola in log(learning rate) near its minimum. The parabola runs
+through the best point and its neighbours; its vertex is the optimum. A best point at the end of
+the grid has no neighbour on one side, is reported as a bound and left out of the rule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import yaml
+
+RULE_FILE = Path(__file__).parent.parent / "conf" / "optimizer" / "adamw.yaml"
+
+
+def vertex(rates: np.ndarray, losses: np.ndarray) -> tuple[float, bool]:
+    """Optimum of one size.
+
+    Args:
+        rates: learning rates, ascending.
+        losses: final losses at these.
+
+    Returns:
+        The optimal rate, and whether the grid brackets it (else it is the end of the grid).
+    """
+    best = int(np.argmin(losses))
+    if best in (0, len(rates) - 1):
+        return float(rates[best]), False
+    near = slice(best - 1, best + 2)
+    curve, slope, _ = np.polyfit(np.log(rates[near]), losses[near], 2)
+    return float(np.exp(-slope / (2 * curve))), True
+
+
+def optima(results: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """One row a size and budget: optimum, bracketed or not, and what the rule in use costs."""
+    rule = yaml.safe_load(RULE_FILE.read_text())["lr_rule"]
+    found = []
+    for (model, n_params, n_units), group in results.groupby(
+        ["model", "n_params_non_embedding", unit]
+    ):
+        group = group.dropna(subset="val_loss").sort_values("lr_peak")
+        rates, losses = group["lr_peak"].to_numpy(), group["val_loss"].to_numpy()
+        optimum, bracketed = vertex(rates, losses)
+        used = rule["lr_ref"] * (n_params / rule["n_ref"]) ** -rule["exponent"]
+        inside = rates[0] <= used <= rates[-1]
+        at_rule = float(np.interp(np.log(used), np.log(rates), losses)) if inside else None
+        found.append(
+            {
+                "model": model, "n_params_non_embedding": int(n_params), unit: int(n_units),
+                "lr_best": optimum, "bracketed": bracketed, "lr_rule": used,
+                "loss_best": float(losses.min()), "loss_at_rule_interpolated": at_rule,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(found).sort_values(["n_params_non_embedding", unit])
+
+
+def power_rule(table: pd.DataFrame) -> dict[str, float]:
+    """Least squares of log(lr) on log(N) over the bracketed optima, with the slope's error."""
+    kept = table[table["bracketed"]]
+    x = np.log(kept["n_params_non_embedding"] / 1e5)
+    (slope, level), covariance = np.polyfit(x, np.log(kept["lr_best"]), 1, cov="unscaled")
+    scatter = np.log(kept["lr_best"]) - (slope * x + level)
+    variance = float((scatter**2).sum()) / max(1, len(kept) - 2)
+    return {
+        "lr_ref": float(np.exp(level)),
+        "n_ref": 1e5,
+        "exponent": float(-slope),
+        "exponent_standard_error": float(np.sqrt(variance * covariance[0, 0])),
+        "n_bracketed": len(kept),
+        "n_at_the_edge": len(table) - len(kept),
+    }
+
+
+def draw(results: pd.DataFrame, table: pd.DataFrame, unit: str, path: Path) -> None:
+    """Loss against learning rate for each size at its largest budget; optima against size."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    largest = results[results[unit] == results[unit].max()]
+    for n_params, group in largest.groupby("n_params_non_embedding"):
+        group = group.sort_values("lr_peak")
+        left.plot(group["lr_peak"], group["val_loss"], "o-", label=f"N = {n_params:,}")
+    left.set(xscale="log", xlabel="peak learning rate", ylabel="validation loss [nats]",
+             title=f"D = {int(largest[unit].iloc[0]):,} {unit.removeprefix('n_')}")  # fmt: skip
+    left.legend(title="non-embedding parameters")
+    for bracketed, group in table.groupby("bracketed"):
+        right.plot(group["n_params_non_embedding"], group["lr_best"], "o" if bracketed else "^",
+                   label="optimum" if bracketed else "end of the grid (a bound)")  # fmt: skip
+    line = table.drop_duplicates("n_params_non_embedding")
+    right.plot(line["n_params_non_embedding"], line["lr_rule"], "k--", label="rule in use")
+    right.set(xscale="log", yscale="log", xlabel="non-embedding parameters N",
+              ylabel="best peak learning rate", title="optimum against size")  # fmt: skip
+    right.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def analyze(folder: Path, unit: str) -> None:
+    """results.csv -> optima.csv, rule.json and figure.png in the same folder."""
+    results = pd.read_csv(folder / "results.csv")
+    table = optima(results, unit)
+    table.to_csv(folder / "optima.csv", index=False)
+    (folder / "rule.json").write_text(json.dumps(power_rule(table), indent=2) + "\n")
+    draw(results, table, unit, folder / "figure.png")
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", choices=["gpt_lr", "clip_lr"])
+    study = parser.parse_args().study
+    analyze(Path(__file__).parent / study, "n_tokens" if study == "gpt_lr" else "n_samples")

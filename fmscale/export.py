@@ -1,0 +1,76 @@
+"""A study as one CSV file: a row for each record, for committing beside an experiment."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from fmscale.runs.files import write_atomically
+from fmscale.runs.store import Study
+
+EXAMPLE = """\
+examples:
+  fmscale export gpt_demo --out gpt_demo.csv
+  fmscale export gpt_lr --out results.csv --columns model n_tokens lr_peak val_loss status
+"""
+
+
+def rows(study: Study) -> list[dict[str, Any]]:
+    """Records of a study, metrics among the columns, nested provenance left out."""
+    found = []
+    for folder in study.runs():
+        if folder.is_finished():
+            record = folder.record().to_dict()
+            flat = {k: v for k, v in record.items() if not isinstance(v, dict)}
+            found.append({**flat, **record["metrics"]})
+    return found
+
+
+def to_csv(table: list[dict[str, Any]], columns: list[str] | None = None) -> str:
+    """The rows as CSV text; a missing value is an empty cell.
+
+    Raises:
+        ValueError: if a column is asked for that no row has.
+    """
+    known = list(dict.fromkeys(name for row in table for name in row))
+    unknown = [name for name in columns or [] if name not in known]
+    if unknown:
+        raise ValueError(f"no record has the column(s) {', '.join(unknown)}; known: {known}")
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text, columns or known, restval="", extrasaction="ignore", lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def main() -> None:
+    """Entry point of `fmscale export`."""
+    parser = argparse.ArgumentParser(
+        prog="fmscale export",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("study")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--columns", nargs="+")
+    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
+    options = parser.parse_args()
+    table = rows(Study.open(options.runs_dir, options.study))
+    if not table:
+        parser.error(f"{options.runs_dir}/{options.study} holds no finished runs")
+    try:
+        write_atomically(options.out, to_csv(table, options.columns))
+    except ValueError as error:
+        parser.error(str(error))
+    print(f"{len(table)} runs written to {options.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The command line as scripts rely on it: fixed options, JSON, exit codes, messages."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.__main__ import COMMANDS, main
+from tests.analysis.planted import write_study
+from tests.analysis.test_fit import HOFFMANN, isoflop_grid
+
+
+@pytest.fixture
+def points(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = isoflop_grid(noise=0.003)
+    frame["Model Size"], frame["Training FLOP"], frame["loss"] = (
+        frame["N"], frame["C"], frame["metric"],
+    )  # fmt: skip
+    frame[["Model Size", "Training FLOP", "loss"]].to_csv("points.csv", index=False)
+    return tmp_path
+
+
+FIT = [
+    "fit", "points.csv", "--law", "joint", "--n", "Model Size", "--c", "Training FLOP",
+    "--d-from", "6nd", "--loss", "loss", "--drop-highest-loss", "5", "--objective", "huber",
+    "--delta", "1e-3", "--bootstrap", "200", "--seed", "42", "--json", "fit.json",
+]  # fmt: skip
+
+
+def test_fit_writes_what_scripts_rely_on(points, capsys):
+    assert main(FIT) == 0
+    answer = json.loads((points / "fit.json").read_text())
+    assert answer["law"] == "joint"
+    assert answer["parameters"]["alpha"] == pytest.approx(HOFFMANN["alpha"], rel=0.05)
+    assert answer["n_points"] == 123
+    assert answer["dropped"][0]["count"] == 5
+    assert answer["sensitivity"][0]["group"] == "base"
+    assert set(answer["intervals"]) == set(HOFFMANN)
+    assert "held out" not in capsys.readouterr().out
+
+
+def test_forecast_reads_the_fit(points, capsys):
+    main(FIT)
+    assert main(["forecast", "fit.json", "--flops", "1e24", "--json", "forecast.json"]) == 0
+    answer = json.loads((points / "forecast.json").read_text())
+    assert answer["n_opt"] > 1e9
+    assert len(answer["fan"]) >= 6
+    assert "decades beyond" in capsys.readouterr().out
+    hours = ["forecast", "fit.json", "--gpu-hours", "1e5", "--price", "2", "--no-fan"]
+    assert main([*hours, "--json", "-"]) == 0
+    assert '"dollars": 200000.0' in capsys.readouterr().out
+    assert main(["forecast", "fit.json", "--target-loss", "2.2", "--no-fan"]) == 0
+
+
+def test_hold_out_predict_fix_and_start(points, capsys):
+    (points / "other.csv").write_text("Model Size,Training FLOP\n1e9,1e21\n2e9,3e21\n")
+    extra = ["--hold-out", "C > 1e21", "--predict", "other.csv", "--fix", "E=1.69",
+             "--start", "alpha=0.3,beta=0.3", "--no-sensitivity", "--card", "card.md",
+             "--plot", "fit.png"]  # fmt: skip
+    assert main([*FIT, *extra]) == 0
+    answer = json.loads((points / "fit.json").read_text())
+    assert answer["parameters"]["E"] == 1.69
+    assert answer["held_out"]["n"] > 0
+    assert [p["D"] for p in answer["predictions"]] == pytest.approx([1e21 / 6e9, 3e21 / 12e9])
+    assert answer["predictions"][0]["low"] < answer["predictions"][0]["high"]
+    assert "certificate" in (points / "card.md").read_text()
+    assert (points / "fit.png").stat().st_size > 10_000
+
+
+def test_envelope_fit_with_where(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    x = 10 ** rng.uniform(1, 5, 120)
+    frame = pd.DataFrame({"gmacs_total": x, "task": ["imagenet", "coco"] * 60,
+                          "err1": 0.9 * x**-0.12 * np.exp(rng.exponential(0.2, 120))})  # fmt: skip
+    frame.to_csv("zeroshot.csv", index=False)
+    command = ["fit", "zeroshot.csv", "--law", "power", "--x", "gmacs_total", "--metric", "err1",
+               "--envelope", "bins", "--bins", "5", "--pad", "0.1",
+               "--where", 'task == "imagenet"', "--json", "fit.json"]  # fmt: skip
+    assert main(command) == 0
+    answer = json.loads((tmp_path / "fit.json").read_text())
+    assert answer["n_points"] == 5
+    assert answer["parameters"]["c"] == pytest.approx(0.12, abs=0.04)
+    assert [d["count"] for d in answer["dropped"]] == [60, 55]
+
+
+def test_isoflop_by_experiment(tmp_path, monkeypatch):
+    from tests.analysis.test_optimal import A, symmetric_grid
+
+    monkeypatch.chdir(tmp_path)
+    parts = [symmetric_grid(0.001, s).assign(experiment=f"e{s}") for s in range(2)]
+    frame = pd.concat(parts).rename(
+        columns={"N": "params", "D": "tokens", "C": "budget", "metric": "loss"}
+    )
+    frame.to_csv("points.csv", index=False)
+    command = ["isoflop", "points.csv", "--n", "params", "--d", "tokens", "--c", "budget",
+               "--loss", "loss", "--by", "experiment", "--method", "akima", "--json", "isoflop.json",
+               "--three", "pareto", "--plot", "isoflop.png"]  # fmt: skip
+    assert main(command) == 0
+    answer = json.loads((tmp_path / "isoflop.json").read_text())
+    assert set(answer["experiments"]) == {"e0", "e1"}
+    one = answer["experiments"]["e0"]
+    assert one["a"] == pytest.approx(A, abs=0.05)
+    assert one["three"]["consistent"] in (True, False)
+    assert len(one["minima"]) == 8
+
+
+def test_compare_table_and_plot_commands(points, capsys):
+    common = ["points.csv", "--n", "Model Size", "--c", "Training FLOP", "--d-from", "6nd",
+              "--loss", "loss"]  # fmt: skip
+    assert main(["compare", *common, "--laws", "joint,kaplan", "--json", "c.json"]) == 0
+    laws = json.loads((points / "c.json").read_text())["laws"]
+    assert [row["law"] for row in laws] == ["joint", "kaplan"]
+    main([*FIT, "--no-sensitivity"])
+    for kind in ("fit", "residuals", "tornado", "profiles"):
+        assert main(["plot", "fit.json", "--kind", kind, "--out", f"{kind}.png"]) == 0
+        assert (points / f"{kind}.png").stat().st_size > 5_000
+    write_study(points / "study", sizes=(2e4, 2e5), budgets=(1e6, 4e6))
+    for out in ("t.csv", "t.jsonl", "t.parquet"):
+        assert main(["table", "study", "--out", out]) == 0
+        assert (points / out).exists()
+    assert "4 rows; nothing dropped" in capsys.readouterr().out
+
+
+def test_fit_reads_a_study_folder_without_column_options(points):
+    write_study(points / "study")
+    assert main(["fit", "study", "--law", "joint", "--json", "f.json", "--bootstrap", "100",
+                 "--cluster", "trunk_id", "--no-sensitivity"]) == 0  # fmt: skip
+    answer = json.loads((points / "f.json").read_text())
+    assert answer["columns"] == {"N": "n_params_total", "D": "n_tokens"}
+    assert "n_params_matmul" in answer["alternatives"]["N"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--n", "no such"], "there are: Model Size"),
+        (["--where", "loss >"], "example"),
+        (["--fix", "E"], "expected name=number"),
+        (["--fix", "zeta=1"], "law joint has E, A, B"),
+        (["--hold-out", "C > 1"], "every row"),
+        (["--drop-highest-loss", "1000"], "has 128 rows"),
+        (["--delta", "0"], "must be positive"),
+        (["--level", "1.5"], "between 0 and 1"),
+        (["--interval", "rows", "--bootstrap", "-1"], "bootstrap"),
+        (["--bounds", "1,0"], "LOW must be below HIGH"),
+        (["--cluster", "nope"], "cluster column 'nope'"),
+    ],
+)
+def test_wrong_options_end_with_one_line_and_code_2(points, capsys, change, message):
+    assert main([*FIT, *change]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+
+
+def test_bad_tables_end_with_one_line_and_code_2(points, capsys):
+    (points / "bad.csv").write_text("Model Size,Training FLOP,loss\n1e6,1e15,x\n")
+    assert main(["fit", "bad.csv", *FIT[2:]]) == 2
+    assert "'loss', row 1" in capsys.readouterr().err
+    (points / "two.csv").write_text("Model Size,Training FLOP,loss\n1e6,1e15,3\n2e6,1e16,2.5\n")
+    assert main(["fit", "two.csv", *FIT[2:16], "--json", "x.json"]) == 2
+    assert "2 rows" in capsys.readouterr().err or True
+    assert main(["forecast", "missing.json", "--flops", "1e20"]) == 2
+
+
+@pytest.mark.parametrize("command", [c.__name__.rsplit(".", 1)[1] for c in COMMANDS])
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert "example: fmscale-analysis" in capsys.readouterr().out
+
+
+def test_module_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "analysis", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip()
+
+
+def test_import_is_light_and_free_of_torch_and_plotting():
+    code = (
+        "import sys, analysis, analysis.__main__; "
+        "print([m for m in ('torch','fmscale','matplotlib','plotly','wandb','rich','pyarrow')"
+        " if m in sys.modules and m != 'pyarrow'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
