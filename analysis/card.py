@@ -84,8 +84,8 @@ def noise_text(result: FitResult) -> str:
         return "not measured: no two runs differ in their seed only"
     unit = "relative" if result.noise.log else "absolute"
     return (
-        f"{result.noise.sigma:.3g} ({unit}, standard deviation, "
-        f"{result.noise.freedom} degrees of freedom from repeats)"
+        f"{result.noise.sigma:.3g} ({unit} standard deviation, {result.noise.freedom} degrees of "
+        f"freedom, from {result.noise.origin})"
     )
 
 

@@ -54,7 +54,8 @@ def _read_csv(path: Path, separator: str) -> pd.DataFrame:
         # Before 3.1 pandas read floats a last digit off unless told otherwise; since, it warns.
         old = tuple(int(v) for v in pd.__version__.split(".")[:2]) < (3, 1)
         exact: dict[str, Any] = {"float_precision": "round_trip"} if old else {}
-        return pd.read_csv(path, sep=separator, **exact)
+        frame: pd.DataFrame = pd.read_csv(path, sep=separator, **exact)
+        return frame
     except pd.errors.EmptyDataError as error:
         raise TableError(f"{path}: the file is empty") from error
     except pd.errors.ParserError as error:

@@ -25,6 +25,7 @@ from analysis.select import check_agreement, check_units, evaluate_query, positi
 from analysis.table import C_COLUMNS, N_COLUMNS, RunTable, TableError, as_table
 from analysis.uncertainty import METHODS, Draws, choose_method, draw, percentiles, widened_level
 
+FEWEST_REFITS = 20  # fewer say nothing about a 95 % interval
 INTERVALS = ("auto", *METHODS, "profile", "delta", "none")
 
 
@@ -69,6 +70,8 @@ def fit(
     """
     if not 0 < level < 1:
         raise ValueError(f"level={level}: between 0 and 1")
+    if bootstrap != 0 and bootstrap < FEWEST_REFITS:
+        raise ValueError(f"bootstrap={bootstrap}: 0 for none, or at least {FEWEST_REFITS} refits")
     law = get_law(law)
     goal = (
         objective

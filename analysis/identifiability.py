@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from analysis.result import FitResult
 
 COLLINEAR = 0.95
+VAGUE = 0.1  # relative standard error from which a confounded amplitude misleads
 DISTINCT = 1.05  # sizes closer than 5 % are one size
 
 
@@ -90,7 +91,8 @@ def after(law: Law, result: FitResult, points: Points) -> list[str]:
             out.append(f"the interval of {p.name} is open {side}: the data do not bound it")
     out += _confounded(law, result)
     noise = result.noise
-    if noise and noise.log == result.residual_log and result.residual_sd is not None:
+    repeats = noise is not None and noise.origin == "repeats"
+    if noise and repeats and noise.log == result.residual_log and result.residual_sd is not None:
         ratio = result.residual_sd / noise.sigma if noise.sigma > 0 else np.inf
         if ratio > 2:
             out.append(
@@ -126,7 +128,8 @@ def _confounded(law: Law, result: FitResult) -> list[str]:
     out = []
     for i, j in combinations(range(len(used)), 2):
         # Amplitude and exponent of one term always correlate (the amplitude refers to x = 1).
-        if abs(correlation[i, j]) > 0.995:
+        vague = max(float(np.std(columns[k])) for k in (i, j)) > VAGUE
+        if abs(correlation[i, j]) > 0.995 and vague:
             out.append(
                 f"{used[i]} and {used[j]} are confounded (correlation {correlation[i, j]:+.3f}): "
                 "quote them together, not apart; a wider range would separate them"

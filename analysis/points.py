@@ -51,7 +51,7 @@ class Noise:
     sigma: float
     freedom: int
     log: bool
-    origin: str = "repeats"
+    origin: str = "repeats"  # or the fit whose residuals stand in for repeats
 
 
 def make_points(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,8 +133,15 @@ class FitResult:
         return float(2 * norm.cdf(factor * norm.ppf(0.5 + level / 2)) - 1)
 
     def formula(self) -> str:
-        """The law with its numbers."""
-        return self.model.format(self.parameters)
+        """The law with its numbers; x is called N, D or C when that is what it is."""
+        text = self.model.format(self.parameters)
+        source = self.columns.get("x")
+        for letter in ("N", "D", "C", "S"):
+            if source is not None and source in (letter, self.conventions.get(letter)):
+                text = re.sub(r"\bx\b", letter, text)
+        if "err" in self.conventions.get(self.metric, self.metric).lower():
+            text = text.replace(f"{self.model.target} =", "error =", 1)
+        return text
 
     def summary(self) -> str:
         """A page for people: formula, table of parameters, evidence, what was dropped."""

@@ -144,7 +144,7 @@ def noise_scale(
     """Standard deviation of a residual, its degrees of freedom, and where it comes from."""
     if freedom <= 0:
         assert noise is not None
-        return noise.sigma, noise.freedom, "parametric bootstrap, noise from repeats alone"
+        return noise.sigma, noise.freedom, f"parametric bootstrap, noise from {noise.origin} alone"
     if problem.objective.is_least_squares:
         sigma = float(np.sqrt(np.sum(relative**2) / freedom))
     else:  # a robust fit has a robust scale: median |r| / 0.6745, adjusted for parameters spent
@@ -156,9 +156,12 @@ def noise_scale(
             # Consistent: pool both estimates, which buys degrees of freedom.
             total = freedom + noise.freedom
             pooled = np.sqrt((freedom * sigma**2 + noise.freedom * noise.sigma**2) / total)
-            text = f"parametric bootstrap, noise from residuals and repeats ({total} degrees)"
+            text = (
+                f"parametric bootstrap, noise from residuals and {noise.origin} "
+                f"({total} degrees of freedom)"
+            )
             return float(pooled), total, text
-        text += ", which exceed the seed noise"
+        text += f", which exceed the noise from {noise.origin}"
     return sigma, freedom, text
 
 

@@ -7,6 +7,7 @@ can be planned and priced without torch.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,7 +73,9 @@ class Budget:
     def values(self) -> list[float]:
         """The horizon's values, in the order given."""
         value = getattr(self, self.kind)
-        return [value] if isinstance(value, int | float | str) else list(value)
+        return (
+            list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        )
 
     def horizons(self, shape: Shape, batch_size: int, units_per_item: int) -> list[Horizon]:
         """Training lengths, ascending, each rounded to whole batches.
@@ -98,7 +101,7 @@ class Budget:
             n_steps = round(n_units / per_step)
             horizons.append(Horizon(n_units=n_steps * per_step, n_steps=n_steps))
         horizons.sort(key=lambda horizon: horizon.n_steps)
-        for shorter, longer in zip(horizons, horizons[1:], strict=False):
+        for shorter, longer in itertools.pairwise(horizons):
             if shorter.n_steps == longer.n_steps:
                 raise ValueError(
                     f"budget.{self.kind}={self.values} holds two values that both round to "

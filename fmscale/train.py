@@ -24,7 +24,7 @@ def plan_job(cfg: DictConfig) -> Job:
     Raises:
         ConfigError: for values that are missing or contradict each other.
     """
-    own = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
         config = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -40,7 +40,8 @@ def plan_job(cfg: DictConfig) -> Job:
             "budget=samples"
         ) from error
     assert isinstance(config, dict)
-    return Job.plan({str(key): value for key, value in config.items()}, build_shape(config))
+    plain = {str(key): value for key, value in config.items()}
+    return Job.plan(plain, build_shape(plain))
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")

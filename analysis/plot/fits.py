@@ -71,10 +71,10 @@ def plot_laws(
             values = result.predict({letter: grid})
             text = label(result)
             if values[band].isna().any():
-                text += "   (no interval)"
+                text += "\n(no interval)"
             elif too_wide(values[band], values[upper], result):
                 # A band that fills the figure hides the others and says one thing: unknown.
-                text += "   (band wider than the figure)"
+                text += "\n(band wider than the figure)"
             else:
                 ax.fill_between(
                     grid, values[band], values[upper], color=color, alpha=0.13, lw=0, zorder=2
@@ -94,7 +94,7 @@ def label(result: FitResult) -> str:
     """Formula and, where there is one, the error on held-out runs."""
     text = result.formula()
     if result.held_out and result.held_out["mean_absolute_relative_error"] is not None:
-        text += f"   (held-out error {result.held_out['mean_absolute_relative_error']:.1%})"
+        text += f"\n(held-out error {result.held_out['mean_absolute_relative_error']:.1%})"
     return text
 
 

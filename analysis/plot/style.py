@@ -81,8 +81,10 @@ def new_figure(width: float = 6.4, height: float = 4.4) -> tuple[Figure, Axes]:
 def save(figure: Any, stem: Path) -> list[Path]:
     """PNG and SVG beside each other, without a date inside."""
     paths = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")]
-    figure.savefig(paths[0])
-    figure.savefig(paths[1], metadata={"Date": None})
+    with style():  # the salt of SVG ids is read when saving
+        figure.savefig(paths[0])
+        figure.set_layout_engine("none")  # the layout just found holds for the second file
+        figure.savefig(paths[1], metadata={"Date": None})
     return paths
 
 

@@ -98,7 +98,9 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
         grid = curve(panel.fits, letter)
         for result in panel.fits:
             color = LAW_COLORS.get(result.law, OTHER_COLOR)
-            traces += _band(grid, result.predict({letter: grid}), color, label(result))
+            traces += _band(
+                grid, result.predict({letter: grid}), color, label(result).replace("\n", " ")
+            )
     y = np.array(first.data["y"], dtype=float)
     log_y = bool((y > 0).all())
     ratio = (y.max() / y.min()) ** 0.25 * 1.02 if log_y else 1.0

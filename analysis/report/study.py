@@ -94,7 +94,7 @@ def analyze_study(
             notes.append(f"no run has {metric}: it is not fitted")
             continue
         usable = positive_values(table, [], metric)
-        noise[metric] = measure_noise(usable, metric, log=True)
+        noise[metric] = measure_noise(usable, metric, log=True) or joint_noise(usable, metric)
         for against in ("N", "D", "C", "joint"):
             chosen, rule = choose_runs(usable, against, metric)
             panels.append(
@@ -102,6 +102,19 @@ def analyze_study(
             )
     study = str(table.frame["study"].iloc[0])
     return StudyReport(study, family, table, tuple(panels), noise, tuple(notes))
+
+
+def joint_noise(table: RunTable, metric: str) -> Noise | None:
+    """Where no run was repeated: the scatter of all runs about the joint law. It contains what the
+    law misses, so it errs on the wide side."""
+    try:
+        found = fit("joint", table, metric, objective="log_least_squares", interval="none")
+    except (FitError, TableError):
+        return None
+    freedom = found.n_points - len(found.parameters)
+    if found.residual_sd is None or found.residual_sd == 0:
+        return None
+    return Noise(found.residual_sd, freedom, log=True, origin="residuals of the joint law")
 
 
 def choose_runs(table: RunTable, against: str, metric: str) -> tuple[RunTable, str]:

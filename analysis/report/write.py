@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.card import fit_card, noise_text
 from analysis.fit import versions
@@ -13,6 +13,9 @@ from analysis.plot import new_figure, plot_joint, plot_laws, plot_residuals, sav
 from analysis.report.html import render_html
 from analysis.report.study import Panel, StudyReport
 from analysis.result import FitResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TITLES = {"N": "model size", "D": "training data", "C": "training compute"}
 
@@ -51,10 +54,11 @@ def draw_panel(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
     title = panel_title(study, panel)
     with style():
         if panel.against == "joint":
-            figure, ax = new_figure(7.4, 5.2)
+            figure, ax = new_figure(10.2, 5.0)
             plot_joint(panel.fits[0], ax=ax, title=title)
+            outside_legend(ax)
             return save(figure, stem)
-        figure, _ = new_figure(7.4, 6.0)
+        figure, _ = new_figure(10.2, 5.8)
         figure.clear()
         top, bottom = figure.subplots(2, 1, height_ratios=[3.2, 1], sharex=True)
         everything = study.table.frame
@@ -63,11 +67,17 @@ def draw_panel(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
         others = others[others[panel.metric].notna()]
         background = (others[column].to_numpy(float), others[panel.metric].to_numpy(float))
         plot_laws(panel.fits, ax=top, background=background, sizes=panel.sizes, title=title)
+        outside_legend(top)
         plot_residuals(panel.fits, ax=bottom)
         label = column_label(panel.fits[0], column)
         top.set_xlabel("")
         bottom.set_xlabel(label)
         return save(figure, stem)
+
+
+def outside_legend(ax: Axes) -> None:
+    """The legend beside the axes: formulas are long and must not hide points."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1.005, 1.0), borderaxespad=0.0)
 
 
 def column_label(result: FitResult, letter: str) -> str:
@@ -78,7 +88,10 @@ def column_label(result: FitResult, letter: str) -> str:
 
 
 def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
-    """Every fit at full precision; `fit` excludes the held-out runs, `all_runs` does not."""
+    """Every fit at full precision; `fit` excludes the held-out runs, `all_runs` does not.
+
+    Bootstrap draws are stored with `all_runs` only.
+    """
     return {
         "schema": 1,
         "versions": versions(),
@@ -104,7 +117,7 @@ def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
                         "fits": [
                             {
                                 "law": r.law,
-                                "fit": r.to_dict(),
+                                "fit": r.replace(samples={}).to_dict(),
                                 "all_runs": next(
                                     (f.to_dict() for f in p.full if f.law == r.law), None
                                 ),

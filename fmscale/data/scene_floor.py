@@ -178,4 +178,5 @@ def _log_marginal(
 
 def _log_choice(chosen: np.ndarray, probability: float) -> np.ndarray:
     with np.errstate(divide="ignore"):
-        return np.where(chosen, np.log(probability), np.log1p(-probability))
+        log_yes, log_no = np.log(probability), np.log1p(-probability)
+    return np.asarray(np.where(chosen, log_yes, log_no))

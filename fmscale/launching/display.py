@@ -15,6 +15,8 @@ from fmscale.launching.pool import Event
 from fmscale.runs.identity import short_number
 from fmscale.runs.store import Study
 
+LINE_EVERY_SECONDS = 30.0  # off a terminal, at least this often while runs are at work
+
 
 class SweepDisplay:
     """Runs done, running and left, with the time that remains.
@@ -33,7 +35,7 @@ class SweepDisplay:
         self.n_done = n_done
         self.n_left = len(seconds)
         self.console = Console()
-        self.began = time.monotonic()
+        self.began = self.printed_at = time.monotonic()
         self.work_done = 0.0  # expected seconds of finished tasks
         self.work_total = sum(seconds.values())
         self.at_work: dict[int, tuple[Event, TaskID, float]] = {}
@@ -75,6 +77,16 @@ class SweepDisplay:
             self.work_done += _work(event, job, self)
             self._count(event, job, failed)
 
+        if not self.console.is_terminal and self._quiet_for() > LINE_EVERY_SECONDS:
+            self._print(f"  {self._headline()}")
+
+    def _quiet_for(self) -> float:
+        return time.monotonic() - self.printed_at
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False)
+        self.printed_at = time.monotonic()
+
     def _count(self, event: Event, job: Job, failed: dict[str, str]) -> None:
         if event.task.kind == "branch":
             self.n_left -= 1
@@ -82,11 +94,11 @@ class SweepDisplay:
                 self.n_done += 1
             if not self.console.is_terminal:
                 word = "done  " if event.name == "done" else "FAILED"
-                self.console.print(f"  {word} {_title(event, job)}   {self._headline()}")
+                self._print(f"  {word} {_title(event, job)}   {self._headline()}")
         elif event.name == "failed":
             lost = [b for b in job.branches if b.run_id in failed]
             self.n_left -= len(lost)
-            self.console.print(f"  FAILED {_title(event, job)}: {event.fields['reason']}")
+            self._print(f"  FAILED {_title(event, job)}: {event.fields['reason']}")
 
     def _headline(self) -> str:
         running = len(self.at_work)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from fmscale.job import Job
 from fmscale.launching.display import SweepDisplay, print_outcome
 from fmscale.launching.pool import Event, Task
@@ -19,23 +22,25 @@ def train_job(job: Job) -> None:
         return
     expected = {b.run_id: seconds_of(job, job.marginal_steps(b)) for b in todo}
     with SweepDisplay([job], expected, n_done=len(job.branches) - len(todo)) as display:
+
+        def show(task: Task, message: dict[str, Any]) -> None:
+            display.update(_event(task, message), {})
+
         if job.trunk_steps:
             task = Task("trunk", job.config)
             try:
-                train_trunk(job, lambda event: display.update(_event(task, event), {}))
+                train_trunk(job, functools.partial(show, task))
             except Exception as error:
                 fail_branches(job, error)
                 raise
-            display.update(Event(task, "done"), {})
+            show(task, {"event": "done"})
         for branch in todo:
             task = Task("branch", job.config, branch.run_id)
-            train_branch(
-                job, branch, lambda event, task=task: display.update(_event(task, event), {})
-            )
-            display.update(Event(task, "done"), {})
+            train_branch(job, branch, functools.partial(show, task))
+            show(task, {"event": "done"})
     print_outcome([job], {})
 
 
-def _event(task: Task, message: dict) -> Event:
+def _event(task: Task, message: dict[str, Any]) -> Event:
     fields = dict(message)
     return Event(task, fields.pop("event"), fields)

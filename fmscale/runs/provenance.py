@@ -42,7 +42,7 @@ def _git(folder: Path, *arguments: str) -> str:
 @functools.cache
 def environment() -> dict[str, Any]:
     """Versions and hardware, as plain values."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)

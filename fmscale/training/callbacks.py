@@ -52,7 +52,12 @@ class MetricsRecorder(StepCallback):
     """Appends rows to `metrics.jsonl` and hands them to the outlet."""
 
     def __init__(
-        self, folder: RunFolder, outlet: Outlet, *, every: int, row_at: Callable[[int], dict]
+        self,
+        folder: RunFolder,
+        outlet: Outlet,
+        *,
+        every: int,
+        row_at: Callable[[int], dict[str, Any]],
     ) -> None:
         """Args:
         every: optimizer steps between rows.

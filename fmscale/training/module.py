@@ -47,7 +47,7 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.model = model
         # Kept out of the module tree: a compiled model shares the parameters of `model`.
-        self._callable = [torch.compile(model) if compile else model]
+        self._callable: list[Any] = [torch.compile(model) if compile else model]
         self.objective = objective
         self.optimizer = optimizer
         self.multiplier = multiplier

@@ -39,6 +39,12 @@ def make_record(
     n_units = fitted.step * job.units_per_step
     n_unique = min(n_units, parts.data.n_items * parts.data.units_per_item)
     speed = n_units / fitted.seconds if fitted.seconds > 0 else None
+    counts: dict[str, Any] = {
+        f"n_{unit}": n_units,
+        f"n_{unit}_unique": n_unique,
+        f"{unit}_per_second": speed,
+    }
+    flops: dict[str, Any] = dict(job.flops(n_units))
     config = job.branch_config(branch)
     return RunRecord(
         run_id=branch.run_id,
@@ -54,8 +60,8 @@ def make_record(
         n_params_non_embedding=shape.n_params_non_embedding,
         n_params_matmul=shape.n_params_matmul,
         n_params_by_group=shape.param_groups(),
-        **{f"n_{unit}": n_units, f"n_{unit}_unique": n_unique},
-        **job.flops(n_units),
+        **counts,
+        **flops,
         flops_marginal=job.marginal_flops(branch),
         flops_formula=FLOPS_FORMULA["flops"],
         n_steps=fitted.step,
@@ -78,7 +84,6 @@ def make_record(
         seconds_train=fitted.seconds,
         seconds_train_marginal=fitted.seconds - seconds_before,
         seconds_eval=seconds_eval,
-        **{f"{unit}_per_second": speed},
         val_batch_size=parts.data.val_batch_size,
         metrics=measured.metrics if measured else {},
         units=measured.units if measured else {},

@@ -12,15 +12,15 @@ from typing import Any
 
 import yaml
 
-from fmscale.build import Parts, build_model, build_parts
+from fmscale.build import build_model, build_parts
 from fmscale.evaluation.runner import evaluate
 from fmscale.job import Branch, Job
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError
 from fmscale.training import checkpoint
+from fmscale.training.calibration import resolve_precision
 from fmscale.training.fit import Fitted, Report, axes, fit_steps
 from fmscale.training.outlet import Outlet, RunCard
-from fmscale.training.calibration import resolve_precision
 from fmscale.training.recording import make_record
 
 # Columns are `split_name`, logged keys `split/name`.
@@ -265,7 +265,7 @@ def _card(job: Job, folder: RunFolder, run_id: str, kind: str, config: dict[str,
 def _resume_metrics(
     folder: RunFolder, outlet: Outlet, trunk_rows: list[dict[str, Any]], step: int
 ) -> None:
-    """Start from the trunk's rows and what this run has logged up to `step`; replay to the outlet."""
+    """Keep the trunk's rows and this run's own up to `step`; replay them to the outlet."""
     shared = max((row["step"] for row in trunk_rows), default=0)
     own = [row for row in folder.metrics() if shared < row["step"] <= step]
     folder.reset_metrics([*trunk_rows, *own])

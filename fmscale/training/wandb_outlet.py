@@ -62,7 +62,7 @@ class WandbOutlet:
             tags=[*card.tags, *self.tags],
             config=card.config,
             dir=str(card.folder),
-            mode=self._mode(),
+            mode=self._mode(),  # type: ignore[arg-type]
             resume="allow",
             reinit="finish_previous",
             settings=wandb.Settings(

@@ -1,4 +1,4 @@
-"""Intervals: coverage on planted laws, clusters, open profiles, seed noise, agreement of methods."""
+"""Intervals: coverage on planted laws, clusters, open profiles, seed noise."""
 
 import numpy as np
 import pandas as pd

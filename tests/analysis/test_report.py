@@ -1,0 +1,130 @@
+"""The report of planted studies: files, numbers, and the page in a real browser."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+pytest.importorskip("plotly")
+
+from analysis import FitResult, TableError, load_runs
+from analysis.__main__ import main
+from analysis.report import analyze_study, write_report
+from tests.analysis.planted import CLIP_LAW, GPT_LAW, write_study
+
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    root = tmp_path_factory.mktemp("report")
+    gpt = write_study(root / "runs" / "gpt_planted", seeds=(1, 2))
+    clip = write_study(root / "runs" / "clip_planted", "clip", sizes=(1e5, 3e5, 8e5, 2e6, 5e6),
+                       budgets=(2e4, 4e4, 8e4, 1.6e5, 3.2e5))  # fmt: skip
+    run = next(iter(sorted(gpt.iterdir())))
+    record = json.loads((run / "record.json").read_text())
+    (run / "record.json").write_text(json.dumps({**record, "status": "diverged"}))
+    code = main(["report", str(gpt), str(clip), "--out", str(root / "out"), "--bootstrap", "200"])
+    assert code == 0
+    return root / "out"
+
+
+def test_every_panel_has_figures_and_a_card(report):
+    stems = {p.stem for p in (report / "figures").glob("*.png")}
+    assert {f"gpt_planted_val_loss_{p}" for p in ("vs_N", "vs_D", "vs_C", "joint")} <= stems
+    assert {f"clip_planted_{m}_{p}" for m in ("val_loss", "zero_shot_error")
+            for p in ("vs_N", "vs_D", "vs_C", "joint")} <= stems  # fmt: skip
+    assert {p.stem for p in (report / "figures").glob("*.svg")} == stems
+    card = (report / "cards" / "gpt_planted_val_loss_joint_joint.md").read_text()
+    for entry in ("objective", "certificate", "range fitted", "seed noise", "held out", "versions",
+                  "status is diverged"):  # fmt: skip
+        assert entry in card
+
+
+def test_fits_json_holds_the_planted_truth_at_full_precision(report):
+    studies = json.loads((report / "fits.json").read_text())["studies"]
+    for study, law in zip(studies, (GPT_LAW, CLIP_LAW), strict=True):
+        panel = next(p for p in study["panels"] if p["name"] == "val_loss_joint")
+        entry = next(f for f in panel["fits"] if f["law"] == "joint")
+        whole = FitResult.from_dict(entry["all_runs"])
+        for name in ("alpha", "beta", "E"):
+            low, high = whole.intervals[name]
+            width = high - low
+            assert low - 0.3 * width <= law[name] <= high + 0.3 * width, (study["study"], name)
+        held = entry["fit"]["held_out"]
+        assert held["n"] >= 1
+        assert held["mean_absolute_relative_error"] < 0.02
+    assert studies[0]["seed_noise"]["val_loss"]["freedom"] > 10
+    assert studies[0]["dropped"][0]["reason"] == "status is diverged"
+
+
+def test_the_summary_is_printed(report, capsys, tmp_path):
+    study = write_study(tmp_path / "small", budgets=(1e6, 4e6, 1.6e7))
+    assert main(["report", str(study), "--out", str(tmp_path / "o"), "--bootstrap", "50"]) == 0
+    out = capsys.readouterr().out
+    assert "held-out error" in out
+    assert "power_floor" in out
+    assert "report.html" in out
+
+
+def test_page_is_self_contained(report):
+    page = (report / "report.html").read_text()
+    assert "Plotly.newPlot" in page
+    # plotly's own bundle mentions addresses in strings; nothing may be loaded from one.
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']https?:", page)
+
+
+def test_page_opens_in_a_real_browser_without_console_errors(report, tmp_path):
+    if CHROMIUM is None:
+        pytest.skip(
+            "no chromium on this machine: the page was NOT opened (apt-get install chromium)"
+        )
+    base = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+            f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--enable-logging=stderr", "--log-level=0", "--virtual-time-budget=15000"]  # fmt: skip
+    url = (report / "report.html").as_uri()
+    done = subprocess.run([*base, "--dump-dom", url], capture_output=True, text=True, timeout=120)
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert console == []
+    assert 'data-ready="yes"' in done.stdout
+    assert done.stdout.count("main-svg") >= 12
+    picture = tmp_path / "page.png"
+    subprocess.run([*base, f"--screenshot={picture}", "--window-size=1100,1400", url],
+                   capture_output=True, timeout=120, check=True)  # fmt: skip
+    assert picture.stat().st_size > 50_000
+
+
+def test_a_study_with_too_few_sizes_reports_refusals_instead_of_failing(tmp_path):
+    study = write_study(tmp_path / "tiny", sizes=(2e4, 2e5), budgets=(1e6, 4e6))
+    done = analyze_study(load_runs(study), bootstrap=50)
+    refused = [law for panel in done.panels for law, _ in panel.refused]
+    assert "power_floor" in refused
+    assert "joint" in refused
+    paths = write_report([done], tmp_path / "out")
+    assert "free parameters" in (tmp_path / "out" / "report.html").read_text()
+    assert paths["figures"]
+
+
+def test_a_study_without_usable_runs_is_refused(tmp_path):
+    study = write_study(tmp_path / "none", sizes=(2e4,), budgets=(1e6,))
+    run = next(iter(study.iterdir()))
+    record = json.loads((run / "record.json").read_text())
+    (run / "record.json").write_text(json.dumps({**record, "status": "diverged"}))
+    with pytest.raises(TableError, match="no completed run"):
+        analyze_study(load_runs(study))
+
+
+def test_missing_zero_shot_metric_is_noted(tmp_path):
+    study = write_study(tmp_path / "clip", "clip", sizes=(1e5, 3e5, 1e6), budgets=(2e4, 4e4, 8e4))
+    for run in study.iterdir():
+        record = json.loads((run / "record.json").read_text())
+        del record["metrics"]["zero_shot_error"]
+        (run / "record.json").write_text(json.dumps(record))
+    done = analyze_study(load_runs(study), bootstrap=50)
+    assert any("zero_shot_error" in note for note in done.notes)
+    assert not any(np.isnan(f.objective) for p in done.panels for f in p.fits)
