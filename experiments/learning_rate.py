@@ -17,7 +17,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import yaml
+from omegaconf import OmegaConf
 
 RULE_FILE = Path(__file__).parent.parent / "conf" / "optimizer" / "adamw.yaml"
 
@@ -42,7 +42,7 @@ def vertex(rates: np.ndarray, losses: np.ndarray) -> tuple[float, bool]:
 
 def optima(results: pd.DataFrame, unit: str) -> pd.DataFrame:
     """One row a size and budget: optimum, bracketed or not, and what the rule in use costs."""
-    rule = yaml.safe_load(RULE_FILE.read_text())["lr_rule"]
+    rule = OmegaConf.load(RULE_FILE)["lr_rule"]
     found = []
     for (model, n_params, n_units), group in results.groupby(
         ["model", "n_params_non_embedding", unit]
