@@ -23,8 +23,8 @@ def coverage(results, truth):
 
 
 def test_parametric_bootstrap_covers_95_percent_with_eight_points():
-    # 500 data sets: the binomial standard error is 1 %, so the claim 93-97 % is two of them.
-    results = [fit("power", power_data(s), bootstrap=400, seed=s) for s in range(500)]
+    # 400 data sets: the binomial standard error is 1.1 %, so the claim 93-97 % is about two.
+    results = [fit("power", power_data(s), bootstrap=400, seed=s) for s in range(400)]
     assert all("parametric" in r.interval_method for r in results[:3])
     assert 0.93 <= coverage(results, {"a": 9.0, "c": 0.1}) <= 0.97
     # the band of the mean curve beyond the data, and the band of one new run
@@ -42,17 +42,17 @@ def test_parametric_bootstrap_covers_95_percent_with_eight_points():
 
 def test_row_bootstrap_covers_95_percent_of_the_joint_law():
     results = [
-        fit("joint", isoflop_grid(budgets=6, points=8, noise=0.01, seed=s), bootstrap=300, seed=s,
+        fit("joint", isoflop_grid(budgets=6, points=8, noise=0.01, seed=s), bootstrap=200, seed=s,
             objective="log_least_squares", interval="rows")
-        for s in range(80)
+        for s in range(60)
     ]  # fmt: skip
-    # 80 data sets x 5 correlated parameters: the standard error is about 1.7 %.
-    assert 0.915 <= coverage(results, HOFFMANN) <= 0.985
+    # 60 data sets x 5 correlated parameters: the standard error is about 2 %.
+    assert 0.91 <= coverage(results, HOFFMANN) <= 0.99
 
 
 def test_profile_covers_95_percent():
-    results = [fit("power", power_data(s), interval="profile") for s in range(300)]
-    assert 0.925 <= coverage(results, {"c": 0.1}) <= 0.975
+    results = [fit("power", power_data(s), interval="profile") for s in range(200)]
+    assert 0.92 <= coverage(results, {"c": 0.1}) <= 0.98
 
 
 def test_delta_method_agrees_with_statsmodels_free_algebra():

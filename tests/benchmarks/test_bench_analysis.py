@@ -49,7 +49,9 @@ def plain_loop(frame, weights=None, starts=500, seed=0):
     grid = np.column_stack([rng.uniform(-1, 1.5, starts), rng.uniform(0, 25, starts),
                             rng.uniform(0, 25, starts), rng.uniform(0, 2, starts),
                             rng.uniform(0, 2, starts)])  # fmt: skip
-    runs = [minimize(value, p, jac=True, method="L-BFGS-B", options={"maxiter": 2000}) for p in grid]
+    runs = [
+        minimize(value, p, jac=True, method="L-BFGS-B", options={"maxiter": 2000}) for p in grid
+    ]
     best = min(runs, key=lambda r: r.fun)
     return best.fun / 1e3, best.x
 
