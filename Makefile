@@ -27,6 +27,7 @@ demo: $(VENV)/train.stamp  ## sweep GPT and CLIP, fit their laws, draw the repor
 	@$(BIN)/fmscale sweep experiment=gpt_demo
 	@$(BIN)/fmscale sweep experiment=clip_demo
 	@$(BIN)/fmscale-analysis report runs/gpt_demo runs/clip_demo --out reports/demo
+	@$(BIN)/python -m experiments.demo runs reports/demo
 
 test: $(VENV)/dev.stamp lint  ## lint, types and tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal

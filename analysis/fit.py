@@ -303,10 +303,12 @@ def _intervals(
             return (*profile_intervals(problem, optimum, fixed, level), None, "profile")
         if method == "delta":
             return (*delta_intervals(problem, optimum, points, fixed, level), None, "delta method")
-        if method == "parametric" and points.clusters < len(points):
+        unknown_share = noise is None or noise.shared is None
+        if method == "parametric" and points.clusters < len(points) and unknown_share:
             warnings.append(
-                f"{len(points)} points come from {points.clusters} clusters (runs or trunks); the "
-                "interval treats them as independent and is then too narrow"
+                f"{len(points)} points come from {points.clusters} trunks or runs, whose common "
+                "error cannot be told from the law without repeated seeds: the interval may be "
+                "too narrow. Two more seeds of a few sizes would cure it"
             )
         found = draw(problem, optimum, points, method, bootstrap, seed, fixed, noise)
         return empty, unknown, found, method

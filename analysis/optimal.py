@@ -213,17 +213,19 @@ def compare_approaches(
 ) -> dict[str, Any]:
     """All three approaches and whether they agree."""
     rows: list[dict[str, Any]] = []
-    attempts: tuple[Callable[[], dict[str, Any]], ...] = (
-        lambda: approach_1(table, metric, envelope_rule, bootstrap, seed),
-        lambda: _approach_2(table, metric, "parabola", seed),
-        lambda: _approach_2(table, metric, "akima", seed),
-        lambda: approach_3(table, metric, bootstrap, seed, cluster=cluster),
-    )
-    for make in attempts:
+    attempts: dict[str, Callable[[], dict[str, Any]]] = {
+        f"1: envelope ({envelope_rule})": lambda: approach_1(
+            table, metric, envelope_rule, bootstrap, seed
+        ),
+        "2: IsoFLOP (parabola)": lambda: _approach_2(table, metric, "parabola", seed),
+        "2: IsoFLOP (akima)": lambda: _approach_2(table, metric, "akima", seed),
+        "3: joint law": lambda: approach_3(table, metric, bootstrap, seed, cluster=cluster),
+    }
+    for name, make in attempts.items():
         try:
             rows.append(make())
         except (FitError, TableError) as reason:
-            rows.append({"approach": "refused", "reason": str(reason)})
+            rows.append({"approach": name, "reason": str(reason)})
     known = [r["a"] for r in rows if isinstance(r.get("a"), PowerOfCompute) and r["a"].interval]
     consistent = None
     if len(known) > 1:
@@ -256,18 +258,12 @@ def under_conventions(
     cluster: str | None = None,
 ) -> list[dict[str, Any]]:
     """Approach 3 under each convention for N and C that the table has (R1: it changes a)."""
-    out = []
+    out: list[dict[str, Any]] = []
     for n_name in (c for c in N_COLUMNS if c in table.frame):
+        mapped = map_columns(table, {"N": n_name, "D": data})
+        n, d = mapped.numbers("N"), mapped.numbers("D")
+        result = fit("joint", mapped, metric, bootstrap=bootstrap, seed=seed, cluster=cluster)
         for c_name in (c for c in C_COLUMNS if c in table.frame):
-            mapped = map_columns(table, {"N": n_name, "C": c_name, "D": data})
-            found = approach_3(mapped, metric, bootstrap, seed, cluster=cluster)
-            out.append(
-                {
-                    "N": n_name,
-                    "C": c_name,
-                    "a": found["a"],
-                    "b": found["b"],
-                    "rule": found["rule"].origin,
-                }
-            )
+            rule = compute_rule(n, d, mapped.numbers(c_name))
+            out.append({"N": n_name, "C": c_name, **exponents(result, rule), "rule": rule.origin})
     return out

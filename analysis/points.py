@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,7 @@ class Noise:
     freedom: int
     log: bool
     origin: str = "repeats"  # or the fit whose residuals stand in for repeats
+    shared: float | None = None  # share of the variance common to one trunk; None: not known
 
 
 def make_points(
@@ -88,8 +90,11 @@ def make_points(
     )
 
 
-def measure_noise(table: RunTable, metric: str, log: bool) -> Noise | None:
-    """Pooled scatter of repeats that differ in nothing but their seed; None without repeats."""
+def measure_noise(table: RunTable, metric: str, log: bool, trunk: str = "trunk_id") -> Noise | None:
+    """Pooled scatter of repeats that differ in nothing but their seed; None without repeats.
+
+    Branches of one trunk share part of their error; how much is measured from the same repeats.
+    """
     frame = table.frame
     if "seed" not in frame or len(frame) == 0:
         return None
@@ -106,4 +111,25 @@ def measure_noise(table: RunTable, metric: str, log: bool) -> Noise | None:
     if freedom == 0:
         return None
     pooled = float((variances[repeated] * (counts[repeated] - 1)).sum() / freedom)
-    return Noise(float(np.sqrt(pooled)), freedom, log)
+    shared = None
+    if trunk in frame:
+        # Deviations from the mean of repeats, freed of the mean's own share of the variance.
+        size = groups.transform("count")
+        deviation = (values - groups.transform("mean")) / np.sqrt(1 - 1 / size)
+        shared = intraclass(deviation[size > 1].to_numpy(), frame[trunk][size > 1].to_numpy())
+    return Noise(float(np.sqrt(pooled)), freedom, log, shared=shared)
+
+
+def intraclass(values: Array, labels: Any) -> float | None:
+    """Share of the variance of zero-mean values that members of a class have in common.
+
+    The mean product of two different members over the mean square; None when no class has two.
+    """
+    codes = pd.factorize(labels)[0]
+    sums, squares = np.bincount(codes, values), np.bincount(codes, values**2)
+    counts = np.bincount(codes)
+    pairs = float(np.sum(counts * (counts - 1)))
+    total = float(np.mean(values**2)) if len(values) else 0.0
+    if pairs == 0 or total == 0:
+        return None
+    return float(np.clip(np.sum(sums**2 - squares) / pairs / total, 0.0, 1.0))

@@ -18,7 +18,7 @@ from scipy.stats import norm, t
 from analysis.certificate import FitError, Optimum, continuation, descend
 from analysis.kernel import Problem
 from analysis.laws.law import Array
-from analysis.points import Noise, Points
+from analysis.points import Noise, Points, intraclass
 from analysis.starts import make_starts
 
 METHODS = ("rows", "clusters", "residual", "parametric")
@@ -111,6 +111,11 @@ def draw(
             sigma, nu, text = noise_scale(problem, relative, freedom, noise)
             scale = sigma * np.sqrt(nu / rng.chisquare(nu, size=(count, 1)))
             moved = scale * rng.standard_normal((count, n))
+            if points.clusters < n:
+                common = common_share(points, relative, noise)
+                together = rng.standard_normal((count, points.clusters))[:, points.cluster]
+                moved = np.sqrt(1 - common) * moved + np.sqrt(common) * scale * together
+                text += f", {common:.0%} of its variance common to a trunk or run"
         fitted = problem.log_y + residual
         values = fitted + moved * problem.scale
         redrawn = problem.with_data(y=np.exp(values) if problem.objective.log else values)
@@ -163,6 +168,14 @@ def noise_scale(
             return float(pooled), total, text
         text += f", which exceed the noise from {noise.origin}"
     return sigma, freedom, text
+
+
+def common_share(points: Points, relative: Array, noise: Noise | None) -> float:
+    """Share of the noise that points of one cluster have in common: from repeats where there are
+    any, else from the residuals, which miss what the law has already absorbed."""
+    if noise is not None and noise.shared is not None:
+        return noise.shared
+    return intraclass(relative, points.cluster) or 0.0
 
 
 def _usable(problem: Problem, noise: Noise | None) -> bool:

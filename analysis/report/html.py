@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from analysis.card import fit_card
+from analysis.isoflop import PowerOfCompute
 from analysis.plot.fits import curve, label
 from analysis.plot.style import LAW_COLORS, OTHER_COLOR, axis_label, short_number, size_colors
 from analysis.report.study import Panel, StudyReport
@@ -39,6 +40,7 @@ def render_html(studies: Sequence[StudyReport]) -> str:
         if study.table.dropped:
             items = "".join(f"<li>{_e(str(d))}</li>" for d in study.table.dropped)
             body.append(f"<details open><summary>Left out</summary><ul>{items}</ul></details>")
+        body.append(_optimal(study))
         for panel in study.panels:
             if not panel.fits:
                 body.append(f"<h3>{_e(panel.name)}</h3>" + _refusals(panel))
@@ -218,6 +220,37 @@ def _table(panel: Panel) -> str:
             f"<td>{error}</td><td>{r.n_points} points; {_e(r.interval_method)}{warnings}</td></tr>"
         )
     return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _optimal(study: StudyReport) -> str:
+    """Compute-optimal exponents three ways, and approach 3 under each counting convention."""
+    found = study.optimal
+    title = "<h3>Compute-optimal size and data: N* ~ C^a, D* ~ C^b</h3>"
+    if "refused" in found:
+        return f"{title}<p class='warn'>{_e(found['refused'])}</p>"
+    verdict = {True: "agree within their intervals", False: "do not agree", None: "stand alone"}
+    rows = "".join(
+        f"<tr><td>{_e(r['approach'])}</td>{_power(r.get('a'))}{_power(r.get('b'))}"
+        f"<td>{_e(r.get('reason', ''))}</td></tr>"
+        for r in found["approaches"]
+    )
+    rows += "".join(
+        f"<tr><td>3, N = {_e(r['N'])}, C = {_e(r['C'])}</td>{_power(r['a'])}{_power(r['b'])}"
+        f"<td>C = {_e(r['rule'])}</td></tr>"
+        for r in found["conventions"]
+    )
+    return (
+        f"{title}<p class='quiet'>The approaches {verdict[found['consistent']]}.</p><details open>"
+        "<summary>exponents (95 %)</summary><table><tr><th>approach</th><th>a</th><th>b</th>"
+        f"<th></th></tr>{rows}</table></details>"
+    )
+
+
+def _power(law: PowerOfCompute | None) -> str:
+    if law is None:
+        return "<td>-</td>"
+    ends = "" if law.interval is None else f" [{law.interval[0]:.3f}, {law.interval[1]:.3f}]"
+    return f"<td>{law.exponent:.3f}{ends}</td>"
 
 
 def _refusals(panel: Panel) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from analysis.envelope import envelope
 from analysis.files import map_columns
 from analysis.fit import fit
 from analysis.identifiability import distinct
+from analysis.optimal import compare_approaches, under_conventions
 from analysis.points import Noise, measure_noise
 from analysis.result import FitResult
 from analysis.select import cross_section, final_runs, largest_compute, positive_values
@@ -29,6 +31,8 @@ METRICS = {"gpt": ("val_loss",), "clip": ("val_loss", "zero_shot_error")}
 BOUNDS = {"zero_shot_error": (0.0, 1.0)}
 PARAMETERS = "n_params_total"
 COMPUTE = "flops"
+LOSS = "val_loss"
+OPTIMAL_REFITS = 400  # enough for an interval of an exponent that 19 fits are made for
 EMBEDDING_SHARE = 0.2  # above it non-embedding and total counts tell different stories
 
 
@@ -60,6 +64,7 @@ class StudyReport:
     table: RunTable  # usable runs with columns N, D, C
     panels: tuple[Panel, ...]
     noise: dict[str, Noise | None]
+    optimal: dict[str, Any]  # three approaches and the exponents under each convention
     notes: tuple[str, ...] = field(default=())
 
 
@@ -101,7 +106,24 @@ def analyze_study(
                 _panel(chosen, rule, metric, against, noise[metric], bootstrap, seed, progress)
             )
     study = str(table.frame["study"].iloc[0])
-    return StudyReport(study, family, table, tuple(panels), noise, tuple(notes))
+    if progress:
+        progress("compute-optimal training, three ways")
+    optimal = compute_optimal(table, DATA_COLUMN[family], min(bootstrap, OPTIMAL_REFITS), seed)
+    return StudyReport(study, family, table, tuple(panels), noise, optimal, tuple(notes))
+
+
+def compute_optimal(table: RunTable, data: str, bootstrap: int, seed: int) -> dict[str, Any]:
+    """N*(C) and D*(C) of the validation loss, three ways and under each convention."""
+    if LOSS not in table.frame or table.frame[LOSS].notna().sum() < 3:
+        return {"refused": f"too few runs have {LOSS}"}
+    usable = positive_values(table, [], LOSS)
+    cluster = "trunk_id" if "trunk_id" in usable.frame else None
+    try:
+        found = compare_approaches(usable, LOSS, "pareto", bootstrap, seed, cluster)
+        found["conventions"] = under_conventions(usable, LOSS, data, bootstrap, seed, cluster)
+    except (FitError, TableError) as reason:
+        return {"refused": str(reason)}
+    return found
 
 
 def joint_noise(table: RunTable, metric: str) -> Noise | None:

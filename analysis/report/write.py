@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.card import fit_card, noise_text
 from analysis.fit import versions
+from analysis.isoflop import PowerOfCompute
 from analysis.plot import new_figure, plot_joint, plot_laws, plot_residuals, save, style
 from analysis.report.html import render_html
 from analysis.report.study import Panel, StudyReport
@@ -107,6 +108,7 @@ def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
                     m: None if n is None else {"sigma": n.sigma, "freedom": n.freedom, "log": n.log}
                     for m, n in s.noise.items()
                 },
+                "compute_optimal": optimal_to_json(s.optimal),
                 "panels": [
                     {
                         "name": p.name,
@@ -130,6 +132,29 @@ def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
             }
             for s in studies
         ],
+    }
+
+
+def optimal_to_json(optimal: dict[str, Any]) -> dict[str, Any]:
+    """Exponents with intervals as plain data; the fits behind them are left out."""
+
+    def plain(row: dict[str, Any]) -> dict[str, Any]:
+        out: dict[str, Any] = {
+            k: v for k, v in row.items() if isinstance(v, (str, int, float, list))
+        }
+        for key in ("a", "b"):
+            power = row.get(key)
+            if isinstance(power, PowerOfCompute):
+                out[key] = power.exponent
+                out[f"{key}_interval"] = list(power.interval) if power.interval else None
+        return out
+
+    if "refused" in optimal:
+        return optimal
+    return {
+        "consistent": optimal["consistent"],
+        "approaches": [plain(row) for row in optimal["approaches"]],
+        "conventions": [plain(row) for row in optimal["conventions"]],
     }
 
 

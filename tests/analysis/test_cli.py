@@ -97,8 +97,8 @@ def test_isoflop_by_experiment(tmp_path, monkeypatch):
     frame = pd.concat(parts).rename(columns=NAMES)
     frame.to_csv("points.csv", index=False)
     command = ["isoflop", "points.csv", "--n", "params", "--d", "tokens", "--c", "budget",
-               "--loss", "loss", "--by", "experiment", "--method", "akima", "--json", "isoflop.json",
-               "--three", "pareto", "--plot", "isoflop.png"]  # fmt: skip
+               "--loss", "loss", "--by", "experiment", "--method", "akima",
+               "--json", "isoflop.json", "--three", "pareto", "--plot", "isoflop.png"]  # fmt: skip
     assert main(command) == 0
     answer = json.loads((tmp_path / "isoflop.json").read_text())
     assert set(answer["experiments"]) == {"e0", "e1"}

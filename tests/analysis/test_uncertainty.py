@@ -145,3 +145,27 @@ def test_misfit_beyond_seed_noise_is_named():
     frame["metric"] += 0.3 * np.sin(np.log(frame["x"]))
     result = fit("power", frame, noise=Noise(0.001, 10, log=True))
     assert any("times the seed noise" in w for w in result.warnings)
+
+
+def test_common_error_of_a_trunk_is_measured_from_repeats_and_widens_the_interval():
+    rng = np.random.default_rng(2)
+    rows = []
+    for n in np.geomspace(1e5, 1e7, 5):
+        for seed in range(8):
+            common = 0.02 * rng.standard_normal()
+            for d in np.geomspace(1e6, 1e8, 5):
+                loss = 1.2 + 60 * n**-0.4 + 300 * d**-0.38
+                noise = common + 0.01 * rng.standard_normal()
+                rows.append({"N": n, "D": d, "seed": seed, "trunk_id": f"{n}-{seed}",
+                             "metric": loss * np.exp(noise)})  # fmt: skip
+    frame = pd.DataFrame(rows)
+    noise = measure_noise(RunTable(frame), "metric", log=True)
+    assert noise.shared == pytest.approx(0.8, abs=0.1)  # 0.02^2 of 0.02^2 + 0.01^2
+    one = frame[frame["seed"] == 0].reset_index(drop=True)
+    options = {"objective": "log_least_squares", "interval": "parametric", "bootstrap": 300}
+    aware = fit("joint", one, noise=noise, cluster="trunk_id", **options)
+    naive = fit("joint", one, noise=noise, **options)
+    assert "common to a trunk" in aware.interval_method
+    assert aware.standard_errors["alpha"] > 1.3 * naive.standard_errors["alpha"]
+    unknown = fit("joint", one, cluster="trunk_id", **options)
+    assert any("without repeated seeds" in w for w in unknown.warnings)

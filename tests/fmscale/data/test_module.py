@@ -1,0 +1,50 @@
+"""Batches by step number: any start gives the rest of the unbroken stream."""
+
+import numpy as np
+import torch
+
+from fmscale.data.module import StepBatches, StepDataModule
+
+
+class Numbers:
+    """Training data whose items are their own numbers."""
+
+    n_items = 23
+
+    def train_batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        return {"item": torch.from_numpy(indices)}
+
+
+def items(start: int, stop: int, accumulate: int = 1, seed: int = 0) -> torch.Tensor:
+    batches = StepBatches(
+        Numbers(),  # type: ignore[arg-type]
+        seed=seed,
+        batch_size=6,
+        accumulate=accumulate,
+        start_step=start,
+        stop_step=stop,
+    )
+    return torch.stack([batch["item"] for batch in batches])
+
+
+def test_a_resumed_stream_is_the_rest_of_the_unbroken_one():
+    torch.testing.assert_close(items(7, 12), items(0, 12)[7:])
+
+
+def test_the_micro_batches_of_a_step_make_up_its_batch():
+    whole, parts = items(0, 4), items(0, 4, accumulate=3)
+    assert parts.shape == (12, 2)
+    torch.testing.assert_close(parts.reshape(4, 6), whole)
+
+
+def test_the_loader_hands_batches_through_unchanged():
+    batches = StepBatches(
+        Numbers(),  # type: ignore[arg-type]
+        seed=1,
+        batch_size=6,
+        accumulate=1,
+        start_step=2,
+        stop_step=5,
+    )
+    loaded = [batch["item"] for batch in StepDataModule(batches).train_dataloader()]
+    torch.testing.assert_close(torch.stack(loaded), items(2, 5, seed=1))
