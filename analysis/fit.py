@@ -307,8 +307,8 @@ def _intervals(
         if method == "parametric" and points.clusters < len(points) and unknown_share:
             warnings.append(
                 f"{len(points)} points come from {points.clusters} trunks or runs, whose common "
-                "error cannot be told from the law without repeated seeds: the interval may be "
-                "too narrow. Two more seeds of a few sizes would cure it"
+                "error cannot be told from the law without repeated seeds: half of the noise is "
+                "assumed to be common. Two more seeds of a few sizes would measure it"
             )
         found = draw(problem, optimum, points, method, bootstrap, seed, fixed, noise)
         return empty, unknown, found, method

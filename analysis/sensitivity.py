@@ -19,6 +19,7 @@ from analysis.table import RunTable, TableError
 
 DELTAS = (1e-4, 1e-3, 1e-2)
 TOP_DROPPED = (1, 2, 5, 10)
+AS_FITTED = "as fitted"
 EARLY = (0.1, 0.25)  # shares of the runs with the least data, left out as "still warming up"
 FAMILY = {
     "joint": ("joint", "joint_tied"),
@@ -43,7 +44,7 @@ def sensitivity(result: FitResult, deltas: Sequence[float] = DELTAS) -> pd.DataF
     )
     frame = frame[~frame.pop("held_out").astype(bool)].reset_index(drop=True)
     variants: list[tuple[str, str, str, pd.DataFrame, dict[str, Any]]] = [
-        ("base", "as fitted", result.law, frame, {})
+        ("base", AS_FITTED, result.law, frame, {})
     ]
     if result.residual_log:
         variants += [
@@ -138,8 +139,8 @@ def tornado(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
                 "group": group,
                 "low": min(float(values[low]), base),
                 "high": max(float(values[high]), base),
-                "low_variant": names[low],
-                "high_variant": names[high],
+                "low_variant": names[low] if values[low] < base else AS_FITTED,
+                "high_variant": names[high] if values[high] > base else AS_FITTED,
                 "base": base,
             }
         )

@@ -18,13 +18,14 @@ from scipy.stats import norm, t
 from analysis.certificate import FitError, Optimum, continuation, descend
 from analysis.kernel import Problem
 from analysis.laws.law import Array
-from analysis.points import Noise, Points, intraclass
+from analysis.points import Noise, Points
 from analysis.starts import make_starts
 
 METHODS = ("rows", "clusters", "residual", "parametric")
 FEW = 25  # below this many independent units, redrawing points says little about the tails
 CHECKED = 24  # refits repeated from other starts, to see whether warm starts find the optimum
 OTHER_STARTS = 8
+ASSUMED_COMMON = 0.5  # share of the noise that branches of one trunk share, when not measured
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,17 @@ def draw(
             text = f"bootstrap over residuals (inflated by sqrt(n/(n-p)), n-p = {freedom})"
             widen = True
         else:
-            sigma, nu, text = noise_scale(problem, relative, freedom, noise)
+            common = common_share(points, noise)
+            size = n / points.clusters
+            sigma, nu, text = noise_scale(problem, relative, freedom, noise, common, size)
             scale = sigma * np.sqrt(nu / rng.chisquare(nu, size=(count, 1)))
-            moved = scale * rng.standard_normal((count, n))
-            if points.clusters < n:
-                common = common_share(points, relative, noise)
-                together = rng.standard_normal((count, points.clusters))[:, points.cluster]
-                moved = np.sqrt(1 - common) * moved + np.sqrt(common) * scale * together
+            own = rng.standard_normal((count, n))
+            together = rng.standard_normal((count, points.clusters))[:, points.cluster]
+            moved = scale * (np.sqrt(1 - common) * own + np.sqrt(common) * together)
+            if common:
+                known = noise is not None and noise.shared is not None
                 text += f", {common:.0%} of its variance common to a trunk or run"
+                text += "" if known else " (assumed)"
         fitted = problem.log_y + residual
         values = fitted + moved * problem.scale
         redrawn = problem.with_data(y=np.exp(values) if problem.objective.log else values)
@@ -144,38 +148,48 @@ def draw(
 
 
 def noise_scale(
-    problem: Problem, relative: Array, freedom: int, noise: Noise | None
-) -> tuple[float, int, str]:
-    """Standard deviation of a residual, its degrees of freedom, and where it comes from."""
+    problem: Problem, relative: Array, freedom: int, noise: Noise | None, common: float, size: float
+) -> tuple[float, float, str]:
+    """Standard deviation of a point's error, its degrees of freedom, and where it comes from.
+
+    The root mean square serves robust objectives too: a narrow Huber passes through some points,
+    so a median of residuals would be too small.
+
+    Args:
+        common: share of the variance that points of one cluster have in common.
+        size: mean number of points in a cluster.
+    """
+    # Correlated errors hold less information about their own size (variance of a sum of squares).
+    thinning = 1 + (size - 1) * common**2
     if freedom <= 0:
         assert noise is not None
-        return noise.sigma, noise.freedom, f"parametric bootstrap, noise from {noise.origin} alone"
-    if problem.objective.is_least_squares:
-        sigma = float(np.sqrt(np.sum(relative**2) / freedom))
-    else:  # a robust fit has a robust scale: median |r| / 0.6745, adjusted for parameters spent
-        n = relative.size
-        sigma = float(np.median(np.abs(relative)) / 0.6745 * np.sqrt(n / freedom))
+        nu = noise.freedom / thinning
+        return noise.sigma, nu, f"parametric bootstrap, noise from {noise.origin} alone"
+    sigma = float(np.sqrt(np.sum(relative**2) / freedom))
+    nu = max(freedom / thinning, 1.0)
     text = f"parametric bootstrap, noise from residuals ({freedom} degrees of freedom)"
-    if noise is not None and _usable(problem, noise):
-        if sigma**2 <= noise.sigma**2 * f_distribution.ppf(0.95, freedom, noise.freedom):
-            # Consistent: pool both estimates, which buys degrees of freedom.
-            total = freedom + noise.freedom
-            pooled = np.sqrt((freedom * sigma**2 + noise.freedom * noise.sigma**2) / total)
-            text = (
-                f"parametric bootstrap, noise from residuals and {noise.origin} "
-                f"({total} degrees of freedom)"
-            )
-            return float(pooled), total, text
-        text += f", which exceed the noise from {noise.origin}"
-    return sigma, freedom, text
+    if noise is None or not _usable(problem, noise):
+        return sigma, nu, text
+    if sigma**2 > noise.sigma**2 * f_distribution.ppf(0.95, freedom, noise.freedom):
+        return sigma, nu, f"{text}, which exceed the noise from {noise.origin}"
+    if common > 0 and noise.origin == "repeats":
+        # The law absorbs part of a common error, so residuals are too small: trust repeats.
+        total, text = noise.freedom, f"noise from {noise.origin}"
+        sigma = noise.sigma
+    else:
+        total = freedom + noise.freedom
+        sigma = float(np.sqrt((freedom * sigma**2 + noise.freedom * noise.sigma**2) / total))
+        text = f"noise from residuals and {noise.origin}"
+    text = f"parametric bootstrap, {text} ({total} degrees of freedom)"
+    return sigma, max(total / thinning, 1.0), text
 
 
-def common_share(points: Points, relative: Array, noise: Noise | None) -> float:
-    """Share of the noise that points of one cluster have in common: from repeats where there are
-    any, else from the residuals, which miss what the law has already absorbed."""
-    if noise is not None and noise.shared is not None:
-        return noise.shared
-    return intraclass(relative, points.cluster) or 0.0
+def common_share(points: Points, noise: Noise | None) -> float:
+    """Share of the noise that points of one cluster have in common: measured on repeats, else
+    assumed, because a law fitted to few clusters absorbs it and leaves no trace in residuals."""
+    if points.clusters == len(points):
+        return 0.0
+    return ASSUMED_COMMON if noise is None or noise.shared is None else noise.shared
 
 
 def _usable(problem: Problem, noise: Noise | None) -> bool:

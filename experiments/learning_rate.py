@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-RULE_FILE = Path(__file__).parent.parent / "conf" / "optimizer" / "adamw.yaml"
+OPTIMIZERS = Path(__file__).parent.parent / "conf" / "optimizer"
+RULES = {"n_tokens": OPTIMIZERS / "adamw.yaml", "n_samples": OPTIMIZERS / "adamw_contrastive.yaml"}
 
 
 def vertex(rates: np.ndarray, losses: np.ndarray) -> tuple[float, bool]:
@@ -42,7 +43,7 @@ def vertex(rates: np.ndarray, losses: np.ndarray) -> tuple[float, bool]:
 
 def optima(results: pd.DataFrame, unit: str) -> pd.DataFrame:
     """One row a size and budget: optimum, bracketed or not, and what the rule in use costs."""
-    rule = OmegaConf.load(RULE_FILE)["lr_rule"]
+    rule = OmegaConf.load(RULES[unit])["lr_rule"]
     found = []
     for (model, n_params, n_units), group in results.groupby(
         ["model", "n_params_non_embedding", unit]
@@ -66,6 +67,11 @@ def optima(results: pd.DataFrame, unit: str) -> pd.DataFrame:
 def power_rule(table: pd.DataFrame) -> dict[str, float]:
     """Least squares of log(lr) on log(N) over the bracketed optima, with the slope's error."""
     kept = table[table["bracketed"]]
+    if kept["n_params_non_embedding"].nunique() < 3:
+        raise ValueError(
+            f"only {len(kept)} of {len(table)} optima lie inside the grid, of fewer than three "
+            "sizes: no rule can be fitted; widen the grid of optimizer.lr"
+        )
     x = np.log(kept["n_params_non_embedding"] / 1e5)
     (slope, level), covariance = np.polyfit(x, np.log(kept["lr_best"]), 1, cov="unscaled")
     scatter = np.log(kept["lr_best"]) - (slope * x + level)

@@ -19,7 +19,10 @@ def plot_tornado(table: pd.DataFrame, quantity: str, ax: Axes | None = None) -> 
             ax = new_figure(6.8, 0.9 + 0.55 * max(len(table), 1))[1]
         for row, (_, bar) in enumerate(table[::-1].iterrows()):
             ax.barh(row, bar["high"] - bar["low"], left=bar["low"], height=0.55, color="#7aa6c2")
-            for side, align, gap in (("low", "right", -4), ("high", "left", 4)):
+            ends = (("low", "right", -4), ("high", "left", 4))
+            for side, align, gap in ends:
+                if bar[f"{side}_variant"] == "as fitted":
+                    continue
                 ax.annotate(
                     str(bar[f"{side}_variant"]),
                     (bar[side], row),
@@ -34,7 +37,7 @@ def plot_tornado(table: pd.DataFrame, quantity: str, ax: Axes | None = None) -> 
             ax.axvline(float(table["base"].iloc[0]), color="#222222", lw=1.0)
             ax.set_yticks(range(len(table)), list(table["group"][::-1]))
             low, high = float(table["low"].min()), float(table["high"].max())
-            pad = 0.45 * max(high - low, 1e-12)
+            pad = 1.0 * max(high - low, 1e-12)
             ax.set_xlim(low - pad, high + pad)
         ax.grid(axis="y", visible=False)
         ax.set_xlabel(quantity)

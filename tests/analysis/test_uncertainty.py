@@ -169,3 +169,20 @@ def test_common_error_of_a_trunk_is_measured_from_repeats_and_widens_the_interva
     assert aware.standard_errors["alpha"] > 1.3 * naive.standard_errors["alpha"]
     unknown = fit("joint", one, cluster="trunk_id", **options)
     assert any("without repeated seeds" in w for w in unknown.warnings)
+
+
+def test_intervals_of_branched_runs_cover_the_truth():
+    # 5 trunks of 5 branches whose error is one third common: without care 77 % of the intervals
+    # of alpha held the truth. 40 data sets: standard error 3.5 % at 95 %.
+    hits = []
+    for s in range(40):
+        rng = np.random.default_rng(s)
+        n = np.repeat(np.geomspace(2e4, 2e6, 5), 5)
+        d = np.tile(np.geomspace(1e6, 1.6e7, 5), 5)
+        noise = np.repeat(0.0024 * rng.standard_normal(5), 5) + 0.0032 * rng.standard_normal(25)
+        loss = (1.2 + 60 * n**-0.4 + 300 * d**-0.38) * np.exp(noise)
+        frame = pd.DataFrame({"N": n, "D": d, "trunk_id": n, "metric": loss})
+        found = fit("joint", frame, cluster="trunk_id", bootstrap=200, seed=s)
+        low, high = found.intervals["alpha"]
+        hits.append(low <= 0.4 <= high)
+    assert np.mean(hits) >= 0.85

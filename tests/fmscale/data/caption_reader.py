@@ -14,7 +14,7 @@ from fmscale.data.scene_grammar import (
     SceneBatch,
 )
 
-LEADS = "a photo of|a picture of|an image of|a drawing of|there is|this shows".split("|")
+LEADS = ["a photo of", "a picture of", "an image of", "a drawing of", "there is", "this shows"]
 SHAPE_WORDS = {
     **{"circle": "circle", "disc": "circle", "dot": "circle"},
     **{"square": "square", "box": "square", "block": "square"},

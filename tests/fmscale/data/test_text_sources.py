@@ -15,7 +15,7 @@ from fmscale.data.text_sources import (
 
 
 def files(n: int, size: int = 1000) -> list[TextFile]:
-    return [TextFile(f"folder/file_{i:02d}.py", bytes([65 + i % 26]) * size) for i in range(n)]
+    return [TextFile(f"folder/file_{i:03d}.py", bytes([65 + i % 26]) * size) for i in range(n)]
 
 
 def n_bytes(part: list[TextFile]) -> int:
@@ -112,7 +112,7 @@ def test_the_split_depends_on_names_alone_for_files_of_one_size():
     # of old and new records incomparable.
     every = files(60)
     held_out = [file.name[-5:-3] for file in split_by_file(every, 0.1)[1]]
-    assert held_out == HELD_OUT_OF_SIXTY
+    assert held_out == ["07", "09", "28", "36", "52", "55"]
     other_text = [TextFile(file.name, b"!" * 1000) for file in every]
     assert [file.name[-5:-3] for file in split_by_file(other_text, 0.1)[1]] == held_out
     assert [f.name[-5:-3] for f in split_by_file(every[::-1], 0.1)[1]] == held_out[::-1]
@@ -153,6 +153,3 @@ def test_the_standard_library_holds_out_at_least_half_a_megabyte():
     assert len(validation) >= 20
     largest = max(len(file.text) for file in validation)
     assert largest <= n_bytes(validation) / 4
-
-
-HELD_OUT_OF_SIXTY: list[str] = []

@@ -24,6 +24,17 @@ def make(tmp_path: Path, text_folder: Path):
     return make
 
 
+@pytest.fixture
+def numbered(tmp_path: Path) -> Path:
+    """A text in which no 16 bytes come twice, so that sequences can be told apart."""
+    folder = tmp_path / "numbered"
+    folder.mkdir()
+    for k in range(60):
+        text = "".join(f"{k * 100 + i:07d}\n" for i in range(100))
+        (folder / f"file_{k:02d}.py").write_text(text)
+    return folder
+
+
 def rows(data: ByteText) -> set[bytes]:
     tokens = data.train_batch(np.arange(data.n_items))["tokens"]
     return {row.numpy().tobytes() for row in tokens}
@@ -107,17 +118,18 @@ def test_the_validation_set_does_not_depend_on_the_data_budget(make):
     torch.testing.assert_close(small, [b["tokens"] for b in make().validation_batches(64)])
 
 
-def test_a_smaller_budget_is_a_subset_of_a_larger_one(make):
-    everything, large, small = make(), make(n_unique_tokens=3200), make(n_unique_tokens=807)
+def test_a_smaller_budget_is_a_subset_of_a_larger_one(make, numbered: Path):
+    everything, large, small = (make(root=numbered, n_unique_tokens=n) for n in (None, 3200, 807))
+    assert [len(rows(data)) for data in (small, large)] == [50, 200], "all are distinct"
     assert (small.n_items, large.n_items) == (807 // SEQ_LEN, 200)
-    assert rows(small) <= rows(large) <= rows(everything)
+    assert rows(small) < rows(large) < rows(everything)
     assert everything.describe()["n_unique_tokens"] == everything.n_items * SEQ_LEN
     assert small.describe()["n_unique_tokens"] == 50 * SEQ_LEN
 
 
-def test_a_small_budget_spans_the_whole_text(make):
-    data = make(n_unique_tokens=3200)
-    stream = make()
+def test_a_small_budget_spans_the_whole_text(make, numbered: Path):
+    data = make(root=numbered, n_unique_tokens=3200)
+    stream = make(root=numbered)
     position = {
         row.numpy().tobytes(): i / stream.n_items
         for i, row in enumerate(stream.train_batch(np.arange(stream.n_items))["tokens"])
