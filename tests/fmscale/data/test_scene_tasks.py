@@ -1,0 +1,107 @@
+"""Zero-shot tasks: balanced, truly held out, answerable from the picture."""
+
+import numpy as np
+import pytest
+
+from fmscale.data.scene_grammar import COLORS, SHAPES, held_out_concepts
+from fmscale.data.scene_renderer import COLOR_RGB
+from fmscale.data.scene_tasks import OTHER_PALETTE
+from fmscale.data.scenes import Scenes
+
+DATA = Scenes(n_val_samples=2, val_batch_size=2, n_task_images=240)
+TASKS = {task.name: task for task in DATA.zero_shot_tasks}
+
+
+def test_there_are_at_least_eight_tasks_of_other_names() -> None:
+    assert len(TASKS) == len(DATA.zero_shot_tasks) >= 8
+    wanted = {"shape", "color", "size", "position", "background", "relation", "unseen"}
+    assert wanted <= set(TASKS)
+
+
+def test_chance_is_one_in_the_number_of_choices() -> None:
+    chances = {name: task.chance for name, task in TASKS.items()}
+    assert chances["shape"] == chances["noise"] == chances["palette"] == 1 / 8
+    assert chances["position"] == 1 / 9
+    assert chances["relation"] == 1 / 4
+    assert chances["binding"] == 1 / 2
+    assert chances["unseen"] == 1 / 80
+
+
+@pytest.mark.parametrize("name", ["shape", "color", "size", "position", "background", "outline"])
+def test_labels_are_balanced(name: str) -> None:
+    counts = np.bincount(TASKS[name].labels, minlength=len(TASKS[name].class_names))
+    assert counts.max() - counts.min() <= 1
+
+
+def test_every_prompt_is_in_the_language_and_no_two_are_alike() -> None:
+    for task in TASKS.values():
+        prompts = task.prompts()
+        rows = DATA.tokenizer.encode(prompts, DATA.seq_len)
+        assert len(np.unique(rows, axis=0)) == len(prompts), task.name
+        assert len(prompts) == len(task.class_names) * len(task.templates)
+
+
+def test_unseen_labels_are_the_held_out_combinations() -> None:
+    held_out = {
+        f"{COLORS[color]} {SHAPES[shape]}" for shape, color in np.argwhere(held_out_concepts())
+    }
+    asked = {TASKS["unseen"].class_names[label] for label in TASKS["unseen"].labels}
+    assert asked == held_out
+    seen = {TASKS["concept"].class_names[label] for label in TASKS["concept"].labels}
+    assert not seen & held_out
+    assert len(seen) == 72
+
+
+def test_binding_prompts_hold_the_same_words() -> None:
+    task = TASKS["binding"]
+    assert task.candidates is not None
+    for right, wrong in task.candidates:
+        a, b = task.class_names[right].split(), task.class_names[wrong].split()
+        assert sorted(a) == sorted(b)
+        assert a != b
+
+
+def test_relation_prompts_differ_in_the_relation_alone() -> None:
+    task = TASKS["relation"]
+    assert task.candidates is not None
+    for row in task.candidates:
+        texts = [task.class_names[i].split() for i in row]
+        assert len({tuple(words[:2] + words[-2:]) for words in texts}) == 1
+        assert len({tuple(words) for words in texts}) == 4
+    answers = (task.candidates == task.labels[:, None]).argmax(axis=1)
+    assert (np.bincount(answers, minlength=4) == 60).all()
+
+
+def test_relation_images_show_the_named_object_on_the_named_side() -> None:
+    # Without looking at attributes: the picture's colors on each side of the middle.
+    task, right = TASKS["relation"], 0
+    for image, label in zip(task.images, task.labels, strict=True):
+        words = task.class_names[label].split()
+        rgb = COLOR_RGB[COLORS.index(words[0])]
+        distance = np.abs(image.astype(int) - rgb[:, None, None]).max(axis=0)
+        y, x = np.unravel_index(distance.argmin(), distance.shape)
+        side = {"left": x < 12, "right": x >= 12, "above": y < 12, "below": y >= 12}
+        right += side[words[2]]
+    # Close colors (orange and brown, say) may mislead this simple reading.
+    assert right > 0.9 * len(task.labels)
+
+
+def test_tasks_are_the_same_each_time_and_other_than_validation() -> None:
+    again = Scenes(n_val_samples=2, val_batch_size=2, n_task_images=240).zero_shot_tasks
+    for task, same in zip(DATA.zero_shot_tasks, again, strict=True):
+        assert (task.images == same.images).all()
+        assert (task.labels == same.labels).all()
+    every = [image.tobytes() for task in DATA.zero_shot_tasks for image in task.images]
+    assert len(set(every)) == len(every)
+
+
+def test_the_other_palette_is_new() -> None:
+    assert len(OTHER_PALETTE) == len(COLOR_RGB)
+    gap = np.abs(OTHER_PALETTE[:, None] - COLOR_RGB[None]).max(axis=2)
+    # Farther than the jitter of both colors together.
+    assert gap.min() > 2 * DATA.style.color_jitter
+
+
+def test_no_images_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"data\.n_task_images = 0"):
+        _ = Scenes(n_task_images=0).zero_shot_tasks
