@@ -160,25 +160,25 @@ class SceneTasks:
     def _binding(self, indices: np.ndarray) -> ZeroShotTask:
         """Which object has which color: the two prompts hold the same words."""
         concepts = self._concept_pairs(indices)
-        scenes = self._pair(indices, concepts, _choose_one(self.seed, indices, len(RELATIONS)))
+        relation = _choose_one(self.seed, indices, len(RELATIONS))
+        scenes = self._pair(indices, concepts, relation)
         texts = []
-        for (first, second), relation in zip(concepts, scenes.relation, strict=True):
+        for (first, second), index in zip(concepts, relation, strict=True):
             swapped = ((first[0], second[1]), (second[0], first[1]))
             texts.append(
                 [
-                    f"{_concept(a)} {RELATIONS[relation]} a {_concept(b)}"
+                    f"{_concept(a)} {RELATIONS[index]} a {_concept(b)}"
                     for a, b in ((first, second), swapped)
                 ]
             )
         names, candidates = _index_texts(texts)
+        labels = candidates[:, 0]
+        # A model that cannot tell the two apart takes the first, so the truth is first half the
+        # time.
+        truth_last = self._labels(2) == 1
+        candidates = np.where(truth_last[:, None], candidates[:, ::-1], candidates)
         return self._task(
-            "binding",
-            names,
-            PAIR_TEMPLATES,
-            scenes,
-            candidates[:, 0],
-            indices,
-            candidates=candidates,
+            "binding", names, PAIR_TEMPLATES, scenes, labels, indices, candidates=candidates
         )
 
     def _concept(self, indices: np.ndarray) -> ZeroShotTask:

@@ -35,16 +35,18 @@ def measuring(model: nn.Module) -> Iterator[torch.device]:
     """Evaluation mode without gradients or autocast; yields the model's device.
 
     Every loss is measured in float32 with dropout off, whatever the precision of training, so
-    that runs of different precision can be compared. The model's mode is restored at the end.
+    that runs of different precision can be compared. The mode of every part of the model is
+    restored at the end, so that a part which was frozen in evaluation mode stays so.
     """
-    was_training = model.training
+    was_training = [(part, part.training) for part in model.modules()]
     device = next(model.parameters()).device
     model.eval()
     try:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             yield device
     finally:
-        model.train(was_training)
+        for part, training in was_training:
+            part.training = training  # not train(), which would change the parts below as well
 
 
 def mean_and_standard_error(values: Tensor) -> tuple[float, float]:

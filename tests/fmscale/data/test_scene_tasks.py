@@ -1,12 +1,15 @@
 """Zero-shot tasks: balanced, truly held out, answerable from the picture."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
-from fmscale.data.scene_grammar import COLORS, SHAPES, held_out_concepts
-from fmscale.data.scene_renderer import COLOR_RGB
-from fmscale.data.scene_tasks import OTHER_PALETTE
+from fmscale.data.scene_grammar import COLORS, SHAPES, SceneBatch, SceneGrammar, held_out_concepts
+from fmscale.data.scene_renderer import COLOR_RGB, SceneStyle
+from fmscale.data.scene_tasks import OTHER_PALETTE, SceneTasks
 from fmscale.data.scenes import Scenes
+from tests.fmscale.data.caption_reader import is_true, read
 
 DATA = Scenes(n_val_samples=2, val_batch_size=2, n_task_images=240)
 TASKS = {task.name: task for task in DATA.zero_shot_tasks}
@@ -105,3 +108,52 @@ def test_the_other_palette_is_new() -> None:
 def test_no_images_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"data\.n_task_images = 0"):
         _ = Scenes(n_task_images=0).zero_shot_tasks
+
+
+class Recorder:
+    """Stands in for the renderer, and keeps the scenes it is asked to draw."""
+
+    def __init__(self) -> None:
+        self.drawn: list[SceneBatch] = []
+
+    def render(
+        self, scenes: SceneBatch, seed: int, indices: np.ndarray, style: SceneStyle
+    ) -> np.ndarray:
+        self.drawn.append(scenes)
+        return np.zeros((len(scenes), 3, 16, 16), dtype=np.uint8)
+
+
+def test_of_all_answers_the_label_alone_is_true_of_its_scene() -> None:
+    recorder, n = Recorder(), 240
+    tasks = SceneTasks(SceneGrammar(), recorder, SceneStyle(), 0, n)  # type: ignore[arg-type]
+    for task, scenes in zip(tasks.build(), recorder.drawn, strict=True):
+        claims = [
+            [read(template.format(name)) for template in task.templates]
+            for name in task.class_names
+        ]
+        for i, label in enumerate(task.labels):
+            choices = range(len(claims)) if task.candidates is None else task.candidates[i]
+            true = [j for j in choices if any(is_true(claim, scenes, i) for claim in claims[j])]
+            assert true == [label], (task.name, task.class_names[label], i)
+            assert all(is_true(claim, scenes, i) for claim in claims[label])
+
+
+def test_taking_the_first_answer_or_the_last_is_no_better_than_chance() -> None:
+    # A tie goes to the first answer: words without their order tie all binding prompts.
+    for task in TASKS.values():
+        n_class = len(task.class_names)
+        choices = task.candidates
+        if choices is None:
+            choices = np.tile(np.arange(n_class), (len(task.labels), 1))
+        for place in (0, -1):
+            accuracy = (choices[:, place] == task.labels).mean()
+            assert accuracy <= task.chance + 2 / 240, task.name
+
+
+def test_only_the_unseen_task_shows_held_out_combinations() -> None:
+    recorder = Recorder()
+    tasks = SceneTasks(SceneGrammar(), recorder, SceneStyle(), 0, 240)  # type: ignore[arg-type]
+    for task, scenes in zip(tasks.build(), recorder.drawn, strict=True):
+        shown = np.arange(2) < scenes.n_objects[:, None]
+        unseen = held_out_concepts()[scenes.shape, scenes.color] & shown
+        assert unseen.any(axis=1).all() if task.name == "unseen" else not unseen.any(), task.name

@@ -9,8 +9,9 @@ import torch
 
 from fmscale.data.protocol import TrainingData
 from fmscale.data.scene_floor import collision_floor
-from fmscale.data.scene_grammar import SceneGrammar
+from fmscale.data.scene_grammar import SceneGrammar, held_out_concepts
 from fmscale.data.scenes import Scenes
+from tests.fmscale.data.caption_reader import read
 
 
 def small(**changes: object) -> Scenes:
@@ -73,6 +74,19 @@ def test_validation_pairs_are_not_training_pairs() -> None:
     seen = {image.tobytes() for image in images}
     held_out = torch.cat([b["image"] for b in data.validation_batches(32)]).numpy()
     assert not any(image.tobytes() in seen for image in held_out)
+
+
+def test_no_training_or_validation_caption_names_a_held_out_combination() -> None:
+    data = small(n_val_samples=1000, val_batch_size=1000)
+    batches = [data.train_batch(np.arange(4000)), *data.validation_batches(1000)]
+    named = 0
+    for batch in batches:
+        for text in data.tokenizer.decode(batch["text"].numpy()):
+            for thing in read(text).objects:
+                if thing["shape"] is not None and thing["color"] is not None:
+                    assert not held_out_concepts()[thing["shape"], thing["color"]], text
+                    named += 1
+    assert named > 4000
 
 
 def test_another_validation_batch_size_is_refused() -> None:

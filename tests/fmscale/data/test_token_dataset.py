@@ -29,9 +29,9 @@ def numbered(tmp_path: Path) -> Path:
     """A text in which no 16 bytes come twice, so that sequences can be told apart."""
     folder = tmp_path / "numbered"
     folder.mkdir()
-    for k in range(60):
-        text = "".join(f"{k * 100 + i:07d}\n" for i in range(100))
-        (folder / f"file_{k:02d}.py").write_text(text)
+    for k in range(200):
+        text = "".join(f"{k * 40 + i:07d}\n" for i in range(40))
+        (folder / f"file_{k:03d}.py").write_text(text)
     return folder
 
 
