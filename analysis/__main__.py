@@ -15,7 +15,9 @@ COMMANDS = (table, fit, compare, isoflop, forecast, plot, report)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fmscale-analysis", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="fmscale-analysis", description=__doc__, epilog=f"example: {report.EXAMPLE}"
+    )
     parser.add_argument("--version", action="version", version=__version__)
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -57,7 +57,7 @@ def test_every_other_command_is_known():
 
 @pytest.mark.parametrize("line", lines_of("fmscale-analysis"))
 def test_every_analysis_command_parses(line):
-    from analysis.cli import make_parser
+    from analysis.__main__ import make_parser
 
     make_parser().parse_args(shlex.split(line)[1:])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from analysis.envelope import RULES, envelope
 from analysis.files import DERIVATIONS, map_columns, read_table
+from analysis.json_values import finite
 from analysis.laws import LAWS, Law, get_law
 from analysis.objectives import ALIASES, OBJECTIVES
 from analysis.report.study import COMPUTE, DATA_COLUMN, PARAMETERS
@@ -162,19 +162,6 @@ def write_json(path: str | None, answer: Any) -> None:
         sys.stdout.write(text)
     else:
         Path(path).write_text(text)
-
-
-def finite(value: Any) -> Any:
-    """The same structure with NaN and infinity replaced by None."""
-    if isinstance(value, dict):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(v) for v in value]
-    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def say(lines: Sequence[str]) -> None:

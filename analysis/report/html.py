@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.card import fit_card
 from analysis.isoflop import PowerOfCompute
+from analysis.json_values import finite
 from analysis.plot.fits import curve, label
 from analysis.plot.style import LAW_COLORS, OTHER_COLOR, axis_label, short_number, size_colors
 from analysis.report.study import Panel, StudyReport
@@ -56,7 +57,7 @@ def render_html(studies: Sequence[StudyReport]) -> str:
                 for r in panel.fits
             ]
     links = "".join(f"<a href='#{_e(s.study)}'>{_e(s.study)}</a>" for s in studies)
-    data = json.dumps(figures, allow_nan=False).replace("</", "<\\/")
+    data = json.dumps(finite(figures), allow_nan=False).replace("</", "<\\/")
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"

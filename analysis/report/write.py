@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.card import fit_card, noise_text
 from analysis.fit import versions
 from analysis.isoflop import PowerOfCompute
+from analysis.json_values import finite
 from analysis.plot import new_figure, plot_joint, plot_laws, plot_residuals, save, style
 from analysis.report.html import render_html
 from analysis.report.study import Panel, StudyReport
@@ -38,7 +39,7 @@ def write_report(studies: Sequence[StudyReport], out: str | Path) -> dict[str, l
                 card.write_text(fit_card(result, f"{study.study}: {panel.name}, {result.law}"))
                 paths["cards"].append(card)
     fits = folder / "fits.json"
-    fits.write_text(json.dumps(to_json(studies), indent=1, allow_nan=False) + "\n")
+    fits.write_text(json.dumps(finite(to_json(studies)), indent=1, allow_nan=False) + "\n")
     page = folder / "report.html"
     page.write_text(render_html(studies))
     paths["files"] += [fits, page]

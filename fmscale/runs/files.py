@@ -23,6 +23,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
+        os.fchmod(handle, 0o644)  # mkstemp makes files that only the owner can read
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
