@@ -26,7 +26,8 @@ def rows(study: Study) -> list[dict[str, Any]]:
         if folder.is_finished():
             record = folder.record().to_dict()
             flat = {k: v for k, v in record.items() if not isinstance(v, dict)}
-            found.append({**flat, **record["metrics"]})
+            precision = record["environment"].get("precision")
+            found.append({**flat, **record["metrics"], "precision": precision})
     return found
 
 
