@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -26,7 +27,7 @@ class Diverged(Exception):
         self.step = step
 
 
-class StepCallback(pl.Callback):
+class StepCallback(pl.Callback, ABC):
     """Base of callbacks that act once per optimizer step, not per micro-batch."""
 
     def on_train_batch_end(
@@ -35,9 +36,9 @@ class StepCallback(pl.Callback):
         if (batch_idx + 1) % pl_module.accumulate == 0:
             self.on_step_end(pl_module)
 
+    @abstractmethod
     def on_step_end(self, module: TrainingModule) -> None:
         """Called after each optimizer step; `module.step` counts it already."""
-        raise NotImplementedError
 
 
 class DivergenceGuard(StepCallback):
