@@ -8,6 +8,7 @@ law, with the Hessian by central differences of the exact gradient.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +27,7 @@ def all_rows(working: Array) -> Rows:
 
 
 @dataclass
-class Problem:
+class Problem(ABC):
     """S fits of one law: y, weights are (n,) shared or (S, n) one row per fit.
 
     `scale` (n,) divides residuals (standard errors of the points; 1 when unweighted).
@@ -77,20 +78,21 @@ class Problem:
             )
         return np.where(np.isfinite(out), out, np.inf)
 
+    @abstractmethod
     def derivatives(self, working: Array, rows: Rows | None = None) -> tuple[Array, Array, Array]:
         """Objective (S,), gradient (S, P), Hessian (S, P, P)."""
-        raise NotImplementedError
 
     def residuals(self, working: Array, rows: Rows | None = None) -> Array:
         """Residuals (S, n), divided by `scale`."""
         return self._residuals(working, all_rows(working) if rows is None else rows)[0]
 
+    @abstractmethod
     def residual_jacobian(self, working: Array) -> Array:
         """Derivatives of the residuals by working coordinates, (S, n, P)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _residuals(self, working: Array, rows: Rows) -> tuple[Array, list[Array]]:
-        raise NotImplementedError
+        """Residuals (S, n) and what else the law's terms gave on the way."""
 
     def _blocks(self, count: int) -> list[slice]:
         size = max(1, BLOCK // self.scale.size)

@@ -8,6 +8,7 @@ must be made of analytic functions. `gradient` may be overridden by hand.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -32,7 +33,7 @@ class Parameter:
     meaning: str = ""
 
 
-class Law:
+class Law(ABC):
     """A named function of columns and parameters."""
 
     name: ClassVar[str] = ""
@@ -48,9 +49,9 @@ class Law:
     def names(self) -> tuple[str, ...]:
         return tuple(p.name for p in self.parameters)
 
+    @abstractmethod
     def value(self, p: Mapping[str, Any], x: Columns) -> Any:
         """Predictions; `p` holds arrays (S, 1) in natural units, `x` arrays (n,) -> (S, n)."""
-        raise NotImplementedError
 
     def gradient(self, p: Mapping[str, Any], x: Columns) -> dict[str, Any]:
         """Derivative of `value` by each natural parameter, each (S, n). Default: complex step."""
