@@ -1,5 +1,6 @@
 """How a sweep's jobs run: warm worker processes, one task at a time each."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ PLUGINS = str(Path(__file__).parent / "plugins")
 
 
 def register_launchers() -> None:
-    """Make `hydra/launcher=fmscale_local` known; call before Hydra starts."""
+    """Make `hydra/launcher=fmscale_local` known, also to a Hydra that has looked already."""
     if PLUGINS not in sys.path:
         sys.path.append(PLUGINS)
+    importlib.import_module("hydra_plugins.fmscale_local").register()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -69,3 +70,8 @@ class LocalLauncher(Launcher):
             if run_sweep(jobs, n_workers=self.n_workers, n_threads=self.n_threads):
                 raise SystemExit(1)
         return returns
+
+
+def register() -> None:
+    """Tell Hydra, which looks for plugins only once in a process, of this launcher."""
+    Plugins.instance().register(LocalLauncher)
