@@ -53,6 +53,9 @@ LABELS = {
     "x": "x",
 }
 UNITS = {
+    "n_params_total": "parameters N (all)",
+    "n_params_non_embedding": "parameters N (without embeddings)",
+    "n_params_matmul": "parameters N (matrix products)",
     "n_tokens": "training tokens D",
     "n_samples": "training samples seen D",
     "val_loss": "validation loss [nats]",
