@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,28 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import is_store, load_runs
+from analysis.numerals import header_scale
 from analysis.table import RunTable, TableError, as_table
 
 # A stated rule for a missing column; the factor is Kaplan et al. 2020's C = 6 N D.
 DERIVATIONS = {"6nd": 6.0}
-RESERVED = ("N", "D", "C", "U", "S", "x", "metric")
+COUNTS = ("N", "D", "C", "U", "S")  # letters whose header may state a unit: "Params (M)"
+DECIMAL_COMMA = re.compile(r"(^|[;\t])-?\d+,\d+(e[-+]?\d+)?\s*($|[;\t])", re.IGNORECASE)
+WANDB = "wandb://"
+HISTORY_KEYS = ("val/loss",)
 
 
-def read_table(path: str | Path) -> RunTable:
-    """A run-store folder, .csv, .tsv, .jsonl or .parquet file as a table."""
+def read_table(path: str | Path, keys: Sequence[str] = HISTORY_KEYS) -> RunTable:
+    """A run-store folder, a .csv, .tsv, .jsonl or .parquet file, or a W&B project as a table.
+
+    Args:
+        path: for W&B, "wandb://entity/project".
+        keys: history keys to read from W&B.
+    """
+    if isinstance(path, str) and path.startswith(WANDB):
+        from analysis.wandb_source import load_wandb
+
+        return load_wandb(path.removeprefix(WANDB), keys)
     path = Path(path)
     if is_store(path) or (path.is_dir() and any(is_store(c) for c in path.iterdir())):
         return load_runs(path)
@@ -30,7 +44,7 @@ def read_table(path: str | Path) -> RunTable:
     kind = path.suffix.lower()
     warnings: tuple[str, ...] = ()
     if kind in (".csv", ".tsv", ".txt"):
-        frame = _read_csv(path, "\t" if kind == ".tsv" else ",")
+        frame = _read_csv(path, "\t" if kind == ".tsv" else None)
     elif kind in (".jsonl", ".ndjson"):
         frame, warnings = _read_jsonl(path)
     elif kind in (".parquet", ".pq"):
@@ -49,13 +63,21 @@ def read_table(path: str | Path) -> RunTable:
     return RunTable(frame.reset_index(drop=True), warnings=warnings, source=path.name)
 
 
-def _read_csv(path: Path, separator: str) -> pd.DataFrame:
+def _read_csv(path: Path, separator: str | None) -> pd.DataFrame:
+    """A text table; byte-order marks, semicolons and decimal commas are a spreadsheet's."""
     try:
+        with path.open(encoding="utf-8-sig") as file:
+            header, first = file.readline(), file.readline()
+        if separator is None:
+            separator = max(",;\t", key=header.count)  # the comma wins a draw
+        decimal = "," if separator != "," and DECIMAL_COMMA.search(first) else "."
         # Before 3.1 pandas read floats a last digit off unless told otherwise; since, it warns.
         old = tuple(int(v) for v in pd.__version__.split(".")[:2]) < (3, 1)
-        exact: dict[str, Any] = {"float_precision": "round_trip"} if old else {}
-        frame: pd.DataFrame = pd.read_csv(path, sep=separator, **exact)
-        return frame
+        exact: dict[str, Any] = {"float_precision": "round_trip"} if old and decimal == "." else {}
+        frame: pd.DataFrame = pd.read_csv(
+            path, sep=separator, decimal=decimal, encoding="utf-8-sig", **exact
+        )
+        return frame.rename(columns=str.strip)
     except pd.errors.EmptyDataError as error:
         raise TableError(f"{path}: the file is empty") from error
     except pd.errors.ParserError as error:
@@ -109,6 +131,10 @@ def map_columns(
             continue
         frame[letter] = table.numbers(name)
         conventions[letter] = name
+        scale = header_scale(name) if letter in COUNTS else 1.0
+        if scale != 1:
+            frame[letter] *= scale
+            table = table.warn(f"{letter} is {name!r} times {scale:g}, as its header states")
     for letter, rule in (derive or {}).items():
         if rule not in DERIVATIONS:
             raise TableError(f"--{letter.lower()}-from {rule}: choose {', '.join(DERIVATIONS)}")
@@ -151,17 +177,3 @@ def _identical_ids(table: RunTable) -> RunTable:
             "(checkpoints of one run are told apart with --cluster instead)"
         )
     return table.keep(~repeated, "the same row twice")
-
-
-def parse_unit(text: Any) -> float:
-    """ "1e21", "2.5e9", "70B", "3T", "1 PF-day" -> a number."""
-    words = str(text).strip().replace("_", "").replace(",", "")
-    suffix = {"k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15}
-    try:
-        if words.lower().endswith("pf-day") or words.lower().endswith("pf-days"):
-            return float(words.lower().split("pf-day")[0]) * 8.64e19
-        if words and words[-1] in suffix:
-            return float(words[:-1]) * suffix[words[-1]]
-        return float(words)
-    except ValueError as error:
-        raise TableError(f"{text!r} is not a number (examples: 1e21, 70B, 3.6 PF-days)") from error

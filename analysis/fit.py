@@ -94,6 +94,7 @@ def fit(
             f"law {law.name} has {free} free parameters and there are {len(points)} points; "
             f"add runs, fix a parameter (--fix), or use a simpler law"
         )
+    identifiability.refuse_single_values(law, points, fixed)
     problem = make_problem_of(law, points, goal, fixed)
     fixed_working = problem.to_working(fixed_theta[None])[0]
     given = (

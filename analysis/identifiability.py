@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.certificate import FitError
 from analysis.laws import Law
 from analysis.points import Points
 
@@ -25,6 +26,23 @@ def distinct(values: NDArray[np.float64]) -> int:
     if positive.size == 0:
         return len(np.unique(values))
     return 1 + int(np.sum(np.diff(np.log(positive)) > np.log(DISTINCT)))
+
+
+def refuse_single_values(law: Law, points: Points, fixed: NDArray[np.bool_]) -> None:
+    """A joint law needs two values of its size and of its data: one fits any exponent.
+
+    Raises:
+        FitError: if N, D or S takes one value and no parameter was fixed by hand.
+    """
+    if len(law.columns) == 1 or fixed.any():
+        return
+    for letter in law.columns:
+        if letter != "U" and distinct(points.x[letter]) < 2:
+            raise FitError(
+                f"law {law.name}: {letter} takes one value only, so its exponent cannot be told. "
+                f"Add a run at another {letter} (10x away), fix its term (--fix), or fit a law of "
+                "the other variable"
+            )
 
 
 def before(law: Law, points: Points, fixed: NDArray[np.bool_]) -> list[str]:

@@ -70,6 +70,67 @@ def load_runs(studies: str | Path | Sequence[str | Path]) -> RunTable:
     return _drop_duplicates(table) if rows else table
 
 
+def load_curves(study: str | Path, metric: str = "train_loss") -> RunTable:
+    """Training curves of a study: one row for each logged step of each trunk.
+
+    A trunk runs at constant learning rate; runs without one (a cosine schedule) give their own
+    curve.
+
+    Returns:
+        The columns of the trunk's longest run (sizes, seed, ...) with `n_seen` (tokens or samples
+        read so far), `flops`, the metric and `trunk_id` of the step.
+
+    Raises:
+        TableError: if no run logged the metric.
+    """
+    folder = Path(study)
+    runs = load_runs(folder)
+    if not len(runs):
+        raise TableError(f"{folder}: no finished run. {runs.account()}")
+    key = metric.replace("_", "/", 1)
+    rows: list[dict[str, Any]] = []
+    silent: list[str] = []
+    for trunk, group in runs.frame.groupby("trunk_id" if "trunk_id" in runs.frame else "run_id"):
+        longest = group.sort_values("n_steps").iloc[-1]
+        paths = (folder / "trunks" / str(trunk), folder / str(longest["run_id"]))
+        path = next((p / "metrics.jsonl" for p in paths if (p / "metrics.jsonl").is_file()), None)
+        logged = [] if path is None else _steps(path, key)
+        if not logged:
+            silent.append(str(trunk))
+            continue
+        shared = {str(k): v for k, v in longest.items() if str(k).startswith(("n_params", "model"))}
+        rows += [
+            {
+                **shared,
+                "trunk_id": str(trunk),
+                "n_seen": step.get("tokens", step.get("samples")),
+                "flops": step["flops"],
+                metric: step[key],
+            }
+            for step in logged
+        ]
+    if not rows:
+        raise TableError(f"{folder}: no run logged {key}")
+    dropped = (Dropped(f"no step logged {key}", tuple(silent)),) if silent else ()
+    return RunTable(pd.DataFrame(rows), (*runs.dropped, *dropped), source=str(folder))
+
+
+def _steps(path: Path, key: str) -> list[dict[str, Any]]:
+    """Logged steps that hold `key`; a torn last line is a step not yet written."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    out = []
+    for place, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            if place == len(lines) - 1:
+                continue
+            raise TableError(f"{path}, line {place + 1}: not valid JSON ({error})") from error
+        if row.get(key) is not None and row.get("flops") is not None:
+            out.append(row)
+    return out
+
+
 def _children(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         return sorted(e.path for e in entries if e.is_dir() and e.name != "trunks")

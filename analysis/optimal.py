@@ -20,6 +20,7 @@ from analysis.isoflop import PowerOfCompute, fit_isoflop
 from analysis.laws.law import Array
 from analysis.result import FitResult
 from analysis.table import C_COLUMNS, N_COLUMNS, RunTable, TableError
+from analysis.training_curves import approach_1_curves
 from analysis.uncertainty import percentiles
 
 SEPARABLE = {
@@ -210,10 +211,21 @@ def compare_approaches(
     bootstrap: int = 1000,
     seed: int = 0,
     cluster: str | None = None,
+    curves: RunTable | None = None,
 ) -> dict[str, Any]:
-    """All three approaches and whether they agree."""
+    """All three approaches and whether they agree.
+
+    Args:
+        curves: training curves (columns N, D, C, train_loss, trunk_id), for approach 1 as its
+            authors have it; without them it uses the runs' end points alone.
+    """
     rows: list[dict[str, Any]] = []
-    attempts: dict[str, Callable[[], dict[str, Any]]] = {
+    attempts: dict[str, Callable[[], dict[str, Any]]] = {}
+    if curves is not None:
+        attempts["1: training curves"] = lambda: approach_1_curves(
+            curves, "train_loss", "trunk_id", bootstrap, seed
+        )
+    attempts |= {
         f"1: envelope ({envelope_rule})": lambda: approach_1(
             table, metric, envelope_rule, bootstrap, seed
         ),

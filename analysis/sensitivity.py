@@ -118,6 +118,14 @@ def _row(
     return row
 
 
+def headline(table: pd.DataFrame) -> str:
+    """The quantity a reader acts on: the compute-optimal exponent, else the last parameter."""
+    if "a" in table and {"alpha", "beta"} <= set(table.columns):
+        return "a"
+    known = [c for c in table.columns if c not in ("group", "variant", "n_points", "refused")]
+    return str(known[-1])
+
+
 def tornado(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """Range of one quantity over each group of choices, widest first.
 

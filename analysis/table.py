@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.laws.law import Array
+from analysis.numerals import read_numeral
 
 SHOWN = 5  # ids named in a one-line account of a drop
 
@@ -101,7 +102,8 @@ class RunTable:
             raise TableError(f"column {column!r} is not in {self.source}; there are: {have}")
         values = self.frame[column]
         if values.dtype == bool or not pd.api.types.is_numeric_dtype(values):
-            converted = pd.to_numeric(values, errors="coerce")
+            written = values.map(lambda v: read_numeral(v) if isinstance(v, str) else None)
+            converted = pd.to_numeric(written.where(written.notna(), values), errors="coerce")
             text = converted.isna() & values.notna() & (values.astype(str).str.strip() != "")
             text &= ~values.astype(str).str.strip().str.lower().isin(["nan", "inf", "-inf"])
             if text.any():

@@ -25,6 +25,7 @@ METHODS = ("rows", "clusters", "residual", "parametric")
 FEW = 25  # below this many independent units, redrawing points says little about the tails
 CHECKED = 24  # refits repeated from other starts, to see whether warm starts find the optimum
 OTHER_STARTS = 8
+LARGEST_LOG = 600.0  # a redrawn value beyond e^600 is as useless as infinity, and quieter
 ASSUMED_COMMON = 0.5  # share of the noise that branches of one trunk share, when not measured
 
 
@@ -122,7 +123,9 @@ def draw(
                 text += "" if known else " (assumed)"
         fitted = problem.log_y + residual
         values = fitted + moved * problem.scale
-        redrawn = problem.with_data(y=np.exp(values) if problem.objective.log else values)
+        if problem.objective.log:
+            values = np.exp(np.minimum(values, LARGEST_LOG))
+        redrawn = problem.with_data(y=values)
     else:
         raise ValueError(f"interval method {method!r}: choose one of {', '.join(METHODS)}")
     rows = np.arange(count)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+import pandas as pd
+
 from analysis.cli.options import (
     add_json_option,
     add_objective_options,
@@ -16,7 +18,7 @@ from analysis.cli.options import (
 from analysis.cli.screen import progress
 from analysis.laws import get_law
 from analysis.select import positive_values
-from analysis.selection import compare
+from analysis.selection import compare, rolling_origin
 
 EXAMPLE = (
     "fmscale-analysis compare points.csv --laws joint,joint_tied,kaplan "
@@ -32,6 +34,13 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--laws", required=True, help="names, separated by commas")
     add_objective_options(parser)
     parser.add_argument("--cut", type=float, help="largest compute that is fitted")
+    parser.add_argument(
+        "--backtest",
+        type=int,
+        default=0,
+        metavar="ORIGINS",
+        help="also fit below a rising cut and predict what lies above, this many times",
+    )
     add_json_option(parser)
     parser.set_defaults(run=run)
 
@@ -56,10 +65,29 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
         )
     print(answer.to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-"))
+    backtest = None
+    if args.backtest:
+        backtest = pd.concat(
+            [
+                rolling_origin(
+                    name, table, compute=compute, origins=args.backtest, columns=columns,
+                    objective=args.objective or "log_least_squares", delta=args.delta,
+                    seed=args.seed,
+                ).assign(law=name)
+                for name in laws
+            ],
+            ignore_index=True,
+        )  # fmt: skip
+        print("backtest: fitted up to the cut, scored beyond it")
+        print(backtest.to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-"))
     for dropped in table.dropped:
         print(dropped)
     write_json(
         args.json,
-        {"laws": answer.to_dict("records"), "dropped": [d.to_dict() for d in table.dropped]},
+        {
+            "laws": answer.to_dict("records"),
+            "backtest": None if backtest is None else backtest.to_dict("records"),
+            "dropped": [d.to_dict() for d in table.dropped],
+        },
     )
     return 0

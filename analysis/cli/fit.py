@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from analysis.card import fit_card
 from analysis.cli.options import (
     add_json_option,
@@ -24,13 +26,17 @@ from analysis.objectives import get_objective
 from analysis.plot.style import save_axes
 from analysis.result import FitResult
 from analysis.select import positive_values
-from analysis.sensitivity import sensitivity
+from analysis.selection import influence
+from analysis.sensitivity import headline, sensitivity, tornado
 from analysis.table import RunTable, TableError
 
 EXAMPLE = (
     'fmscale-analysis fit points.csv --law joint --n "Model Size" --c "Training FLOP" --d-from 6nd '
     "--loss loss --drop-highest-loss 5 --objective huber --bootstrap 4000 --seed 42 --json fit.json"
 )
+
+
+SHOWN = 10  # runs of the influence table on the screen
 
 
 def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,9 +71,14 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--predict", metavar="TABLE", help="rows to predict, same column names")
     parser.add_argument("--no-sensitivity", action="store_true", help="skip the sensitivity table")
+    parser.add_argument(
+        "--influence", action="store_true", help="how the answer moves without each run"
+    )
     parser.add_argument("--card", metavar="FILE", help="write the fit card (Markdown)")
     parser.add_argument(
-        "--plot", metavar="FILE", help="draw points, law and band (.png, .svg, .pdf)"
+        "--plot",
+        metavar="FILE",
+        help="draw points, law and band (.png, .svg, .pdf), and the tornado beside it",
     )
     add_json_option(parser)
     parser.set_defaults(run=run)
@@ -109,7 +120,13 @@ def run(args: argparse.Namespace) -> int:
         print(result.summary())
         if not args.no_sensitivity:
             step("sensitivity")
-            answer["sensitivity"] = _sensitivity(result)
+            table_of_choices = sensitivity(result)
+            answer["sensitivity"] = show_sensitivity(table_of_choices)
+            if args.plot:
+                save_tornado(table_of_choices, Path(args.plot))
+        if args.influence:
+            step("influence")
+            answer["influence"] = show_influence(result)
     if args.predict:
         answer["predictions"] = predict_table(result, args)
     if args.card:
@@ -132,8 +149,25 @@ def parse_bounds(text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-def _sensitivity(result: FitResult) -> list[dict[str, Any]]:
-    table = sensitivity(result)
+def save_tornado(choices: pd.DataFrame, path: Path) -> None:
+    """The choices that move the answer most, beside the figure of the fit."""
+    from analysis.plot.tornado import plot_tornado
+
+    name = headline(choices)
+    beside = path.with_name(f"{path.stem}_tornado{path.suffix}")
+    save_axes(plot_tornado(tornado(choices, name), name), str(beside))
+
+
+def show_influence(result: FitResult) -> list[dict[str, Any]]:
+    table = influence(result)
+    print(f"  influence, the {min(SHOWN, len(table))} runs that move a parameter most (reach in")
+    print("  standard errors):")
+    text = table.head(SHOWN).to_string(index=False, float_format=lambda v: f"{v:.4g}")
+    print("    " + text.replace("\n", "\n    "))
+    return [{str(k): v for k, v in r.items()} for r in table.to_dict("records")]
+
+
+def show_sensitivity(table: pd.DataFrame) -> list[dict[str, Any]]:
     shown = [c for c in table.columns if c not in ("group", "refused")]
     print("  sensitivity:")
     print(

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from analysis.cli.options import add_json_option, write_json
-from analysis.files import parse_unit
 from analysis.forecast import Budget, budget_from_hours, forecast, target_loss
+from analysis.numerals import parse_unit
 from analysis.optimal import ComputeRule
 from analysis.result import FitResult
 

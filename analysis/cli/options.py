@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.envelope import RULES, envelope
-from analysis.files import DERIVATIONS, map_columns, read_table
+from analysis.files import DERIVATIONS, HISTORY_KEYS, map_columns, read_table
 from analysis.json_values import finite
 from analysis.laws import LAWS, Law, get_law
 from analysis.objectives import ALIASES, OBJECTIVES
@@ -21,8 +21,21 @@ from analysis.table import RunTable, TableError
 LETTERS = {"n": "N", "d": "D", "c": "C", "u": "U", "steps": "S", "x": "x", "l": "L"}
 
 
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "table",
+        help="CSV, TSV, JSON lines, Parquet, a run-store folder or wandb://entity/project",
+    )
+    parser.add_argument(
+        "--keys",
+        type=lambda text: tuple(text.split(",")),
+        default=HISTORY_KEYS,
+        help="history keys to read from W&B (val/loss)",
+    )
+
+
 def add_table_options(parser: argparse.ArgumentParser, metric_required: bool = False) -> None:
-    parser.add_argument("table", help="CSV, TSV, JSON lines, Parquet or a run-store folder")
+    add_source_options(parser)
     columns = parser.add_argument_group("columns")
     columns.add_argument("--n", metavar="COLUMN", help="parameters")
     columns.add_argument("--d", metavar="COLUMN", help="training tokens or samples")
@@ -74,7 +87,7 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 def read_mapped(args: argparse.Namespace, with_envelope: bool = True) -> RunTable:
     """Table with canonical columns, after the row options."""
-    table = read_table(args.table)
+    table = read_table(args.table, args.keys)
     is_store = "schema_version" in table.frame and "run_id" in table.frame
     if is_store and not args.all_runs:
         table = final_runs(table)

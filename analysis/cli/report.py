@@ -6,9 +6,11 @@ import argparse
 
 from analysis.cli.screen import console, progress
 from analysis.files import read_table
+from analysis.load import load_curves
 from analysis.report import analyze_study, write_report
 from analysis.report.study import COMPUTE, PARAMETERS, StudyReport
 from analysis.report.write import summary_rows
+from analysis.table import RunTable, TableError
 
 EXAMPLE = "fmscale-analysis report runs/gpt_demo runs/clip_demo --out reports/demo"
 
@@ -34,7 +36,13 @@ def run(args: argparse.Namespace) -> int:
             runs = read_table(folder)
             done.append(
                 analyze_study(
-                    runs, args.bootstrap, args.seed, args.parameters, args.compute, progress=step
+                    runs,
+                    args.bootstrap,
+                    args.seed,
+                    args.parameters,
+                    args.compute,
+                    progress=step,
+                    curves=read_curves(folder),
                 )
             )
         step("writing figures")
@@ -51,6 +59,14 @@ def run(args: argparse.Namespace) -> int:
         highlight=False,
     )
     return 0
+
+
+def read_curves(folder: str) -> RunTable | None:
+    """Training curves of a study; a study that logged none has no approach 1 from curves."""
+    try:
+        return load_curves(folder)
+    except TableError:
+        return None
 
 
 def print_summary(studies: list[StudyReport]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from analysis.cli.options import add_source_options
 from analysis.files import read_table
 from analysis.load import NESTED
 from analysis.select import final_runs, where
@@ -29,7 +30,7 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = parsers.add_parser(
         "table", help="collect runs into one table", epilog=f"example: {EXAMPLE}"
     )
-    parser.add_argument("table", help="run-store folder, CSV, TSV, JSON lines or Parquet")
+    add_source_options(parser)
     parser.add_argument("--where", action="append", default=[], metavar="QUERY")
     parser.add_argument("--all-runs", action="store_true", help="keep diverged and unannealed runs")
     parser.add_argument("--columns", help="columns to print, separated by commas")
@@ -38,7 +39,7 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    table = read_table(args.table)
+    table = read_table(args.table, args.keys)
     if "schema_version" in table.frame and not args.all_runs:
         table = final_runs(table)
     for query in args.where:

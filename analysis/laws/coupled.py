@@ -84,22 +84,63 @@ class DataConstrained(Law):
     )
 
     @staticmethod
-    def _effective(unique: Any, amount: Any, rate: Any) -> Any:
-        excess = amount / unique - 1.0
-        excess = np.where(np.real(excess) > 0, excess, 0.0)
-        return unique * (1.0 + rate * (1.0 - np.exp(-excess / rate)))
+    def _effective(unique: Any, amount: Any, rate: Any) -> tuple[Any, Any, Any]:
+        """What `amount` is worth when only `unique` of it is new, with the decay exp(-R/rate) and
+        the number of repetitions R."""
+        excess = np.maximum(amount / unique - 1.0, 0.0)
+        decay = np.exp(-excess / rate)
+        return unique * (1.0 + rate * (1.0 - decay)), decay, excess
 
-    def value(self, p: Mapping[str, Any], x: Columns) -> Any:
+    def _parts(self, p: Mapping[str, Any], x: Columns) -> dict[str, Any]:
         alpha, beta = p["alpha"], p["beta"]
         unique_d = np.minimum(x["U"], x["D"])
-        d = self._effective(unique_d, x["D"], p["R_D"])
-        log_g = (np.log(alpha) + np.log(p["A"]) - np.log(beta) - np.log(p["B"])) / (alpha + beta)
+        d, decay_d, excess_d = self._effective(unique_d, x["D"], p["R_D"])
+        with np.errstate(divide="ignore"):  # an amplitude of zero has its optimum at an end
+            log_ab = np.log(p["A"]) - np.log(p["B"])
+        log_g = (np.log(alpha) - np.log(beta) + log_ab) / (alpha + beta)
         # The size at which U_D is the compute-optimal number of tokens: G (G U_D)^(beta/alpha).
         log_optimal = log_g + (beta / alpha) * (log_g + np.log(unique_d))
         log_n = np.log(x["N"])
-        unique_n = np.exp(np.where(np.real(log_optimal) < log_n, log_optimal, log_n + 0 * log_g))
-        n = self._effective(unique_n, x["N"], p["R_N"])
-        return p["E"] + p["A"] * n ** (-alpha) + p["B"] * d ** (-beta)
+        fed = log_optimal < log_n  # sizes beyond what the unique data can feed
+        unique_n = np.exp(np.where(fed, log_optimal, log_n))
+        n, decay_n, excess_n = self._effective(unique_n, x["N"], p["R_N"])
+        return {
+            "unique_d": unique_d, "d": d, "decay_d": decay_d, "excess_d": excess_d,
+            "log_g": log_g, "log_gu": log_g + np.log(unique_d), "fed": fed,
+            "unique_n": unique_n, "n": n, "decay_n": decay_n, "excess_n": excess_n,
+        }  # fmt: skip
+
+    def value(self, p: Mapping[str, Any], x: Columns) -> Any:
+        parts = self._parts(p, x)
+        return p["E"] + p["A"] * parts["n"] ** -p["alpha"] + p["B"] * parts["d"] ** -p["beta"]
+
+    def gradient(self, p: Mapping[str, Any], x: Columns) -> dict[str, Any]:
+        q = self._parts(p, x)
+        a, b, alpha, beta = p["A"], p["B"], p["alpha"], p["beta"]
+        n_term, d_term = q["n"] ** -alpha, q["d"] ** -beta
+        by_n, by_d = -alpha * a * n_term / q["n"], -beta * b * d_term / q["d"]
+        # N' moves with the amplitudes and exponents through log U_N, where data limit the size.
+        unique_share = 1 + p["R_N"] * (1 - q["decay_n"]) - q["decay_n"] * x["N"] / q["unique_n"]
+        by_log_unique = by_n * np.where(q["fed"], unique_share * q["unique_n"], 0.0)
+        total, ratio = alpha + beta, 1 + beta / alpha
+        by_log_g = {"A": 1 / (a * total), "B": -1 / (b * total),
+                    "alpha": (1 / alpha - q["log_g"]) / total,
+                    "beta": (-1 / beta - q["log_g"]) / total}  # fmt: skip
+
+        def rate(decay: Any, excess: Any, r: Any) -> Any:
+            return 1 - decay - (excess / r) * decay
+
+        return {
+            "E": np.ones_like(q["n"] * q["d"]),
+            "A": n_term + by_log_unique * ratio * by_log_g["A"],
+            "B": d_term + by_log_unique * ratio * by_log_g["B"],
+            "alpha": -a * n_term * np.log(q["n"])
+            + by_log_unique * (ratio * by_log_g["alpha"] - beta / alpha**2 * q["log_gu"]),
+            "beta": -b * d_term * np.log(q["d"])
+            + by_log_unique * (ratio * by_log_g["beta"] + q["log_gu"] / alpha),
+            "R_D": by_d * q["unique_d"] * rate(q["decay_d"], q["excess_d"], p["R_D"]),
+            "R_N": by_n * q["unique_n"] * rate(q["decay_n"], q["excess_n"], p["R_N"]),
+        }
 
     def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
         theta = super().starts(x, y, count, seed)

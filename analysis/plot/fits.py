@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.laws.law import Array
 from analysis.plot.style import (
+    HELD_OUT,
     LAW_COLORS,
     OTHER_COLOR,
     axis_label,
@@ -135,26 +136,8 @@ def _points(ax: Axes, result: FitResult, letter: str, sizes: Array | None) -> No
     ax.scatter(x[~held], y[~held], s=30, color=used, zorder=4, edgecolors="white", linewidths=0.5)
     if held.any():
         rim = [c for c, h in zip(colors, held, strict=True) if h]
-        ax.scatter(
-            x[held],
-            y[held],
-            s=52,
-            marker="D",
-            facecolors="none",
-            edgecolors=rim,
-            linewidths=1.6,
-            zorder=5,
-        )
-        ax.scatter(
-            [],
-            [],
-            s=46,
-            marker="D",
-            facecolors="none",
-            edgecolors="#222222",
-            linewidths=1.6,
-            label="held out",
-        )
+        ax.scatter(x[held], y[held], edgecolors=rim, zorder=5, **HELD_OUT)
+        ax.scatter([], [], edgecolors="#222222", label="held out", **HELD_OUT)
 
 
 def plot_residuals(results: Sequence[FitResult], ax: Axes | None = None) -> Axes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.plot.fits import finish_axes, label
-from analysis.plot.style import new_figure, short_number, size_colors, style
+from analysis.plot.style import HELD_OUT, new_figure, short_number, size_colors, style
 from analysis.result import FitResult
 
 if TYPE_CHECKING:
@@ -41,16 +41,8 @@ def plot_joint(result: FitResult, ax: Axes | None = None, title: str = "") -> Ax
                 edgecolors="white",
                 linewidths=0.4,
             )
-            ax.scatter(
-                data[along][at & held],
-                y[at & held],
-                s=50,
-                marker="D",
-                facecolors="none",
-                edgecolors=colors[size],
-                linewidths=1.5,
-                zorder=5,
-            )
+            x_held, y_held = data[along][at & held], y[at & held]
+            ax.scatter(x_held, y_held, edgecolors=colors[size], zorder=5, **HELD_OUT)
             if size not in drawn or len(data) > 2:
                 continue
             band = result.predict({over: np.full_like(grid, size), along: grid})
@@ -67,16 +59,7 @@ def plot_joint(result: FitResult, ax: Axes | None = None, title: str = "") -> Ax
                     grid, band["low"], band["high"], color=colors[size], alpha=0.15, lw=0, zorder=2
                 )
         if held.any():
-            ax.scatter(
-                [],
-                [],
-                s=46,
-                marker="D",
-                facecolors="none",
-                edgecolors="#222222",
-                linewidths=1.5,
-                label="held out",
-            )
+            ax.scatter([], [], edgecolors="#222222", label="held out", **HELD_OUT)
         ax.plot([], [], " ", label=label(result))
         finish_axes(ax, result, along, title)
     return ax

@@ -42,6 +42,7 @@ LAW_COLORS = {
     "kaplan": "#009E73",
 }
 OTHER_COLOR = "#555555"
+HELD_OUT: dict[str, Any] = {"marker": "D", "s": 50, "facecolors": "none", "linewidths": 1.6}
 # Letters of a law -> words on an axis.
 LABELS = {
     "N": "parameters N",

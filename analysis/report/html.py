@@ -51,6 +51,7 @@ def render_html(studies: Sequence[StudyReport]) -> str:
             body.append(f"<h3>{_e(panel.metric)} against {_e(_words(panel))}</h3>")
             body.append(f"<p class='quiet'>{_e(panel.rule)}; diamonds are held out.</p>")
             body.append(f"<div class='figure' id='{key}'></div>{_table(panel)}{_refusals(panel)}")
+            body.append(_sensitivity(panel))
             body += [
                 f"<details><summary>Fit card: {_e(r.law)}</summary>"
                 f"<pre>{_e(fit_card(r))}</pre></details>"
@@ -221,6 +222,30 @@ def _table(panel: Panel) -> str:
             f"<td>{error}</td><td>{r.n_points} points; {_e(r.interval_method)}{warnings}</td></tr>"
         )
     return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _sensitivity(panel: Panel) -> str:
+    """The first law under other choices of the analyst."""
+    table = panel.sensitivity
+    if table is None:
+        return ""
+    names = [str(c) for c in table.columns if c not in ("group", "refused")]
+    head = "".join(f"<th>{_e(name)}</th>" for name in names)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{_e(_cell(row[name]))}</td>" for name in names) + "</tr>"
+        for row in table.to_dict("records")
+    )
+    law = panel.full[0].law
+    return (
+        f"<details><summary>Sensitivity of {_e(law)} to the choices of the analysis</summary>"
+        f"<table><tr>{head}</tr>{rows}</table></details>"
+    )
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "-" if np.isnan(value) else f"{value:.5g}"
+    return str(value)
 
 
 def _optimal(study: StudyReport) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.certificate import FitError
@@ -22,6 +23,7 @@ from analysis.optimal import compare_approaches, under_conventions
 from analysis.points import Noise, measure_noise
 from analysis.result import FitResult
 from analysis.select import cross_section, final_runs, largest_compute, positive_values
+from analysis.sensitivity import sensitivity
 from analysis.table import RunTable, TableError
 
 CURVE_LAWS = ("log_linear", "power", "power_floor")
@@ -47,6 +49,7 @@ class Panel:
     full: tuple[FitResult, ...]  # the same laws on all runs, nothing held out
     refused: tuple[tuple[str, str], ...]  # law, reason
     sizes: NDArray[np.float64]  # N of each point, for colour
+    sensitivity: pd.DataFrame | None = None  # of the first law on all runs (joint panels)
 
     @property
     def name(self) -> str:
@@ -75,10 +78,12 @@ def analyze_study(
     parameters: str = PARAMETERS,
     compute: str = COMPUTE,
     progress: Callable[[str], None] | None = None,
+    curves: RunTable | None = None,
 ) -> StudyReport:
     """All panels of one study.
 
     Args:
+        curves: its training curves (load.load_curves), for approach 1.
         parameters, compute: the convention for N and C (columns of the record).
         progress: called with a line of text before each fit.
     """
@@ -108,18 +113,23 @@ def analyze_study(
     study = str(table.frame["study"].iloc[0])
     if progress:
         progress("compute-optimal training, three ways")
-    optimal = compute_optimal(table, DATA_COLUMN[family], min(bootstrap, OPTIMAL_REFITS), seed)
+    if curves is not None:
+        curves = map_columns(curves, {"N": parameters, "D": "n_seen", "C": compute})
+    refits = min(bootstrap, OPTIMAL_REFITS)
+    optimal = compute_optimal(table, DATA_COLUMN[family], refits, seed, curves)
     return StudyReport(study, family, table, tuple(panels), noise, optimal, tuple(notes))
 
 
-def compute_optimal(table: RunTable, data: str, bootstrap: int, seed: int) -> dict[str, Any]:
+def compute_optimal(
+    table: RunTable, data: str, bootstrap: int, seed: int, curves: RunTable | None = None
+) -> dict[str, Any]:
     """N*(C) and D*(C) of the validation loss, three ways and under each convention."""
     if LOSS not in table.frame or table.frame[LOSS].notna().sum() < 3:
         return {"refused": f"too few runs have {LOSS}"}
     usable = positive_values(table, [], LOSS)
     cluster = "trunk_id" if "trunk_id" in usable.frame else None
     try:
-        found = compare_approaches(usable, LOSS, "pareto", bootstrap, seed, cluster)
+        found = compare_approaches(usable, LOSS, "pareto", bootstrap, seed, cluster, curves)
         found["conventions"] = under_conventions(usable, LOSS, data, bootstrap, seed, cluster)
     except (FitError, TableError) as reason:
         return {"refused": str(reason)}
@@ -192,9 +202,9 @@ def _panel(
         except (FitError, TableError) as reason:
             refused.append((f"{law} below the held-out runs", str(reason)))
             good.append(full_fit)
-    return Panel(
-        metric, against, rule, tuple(good), tuple(full), tuple(refused), chosen.numbers("N")
-    )
+    choices = sensitivity(full[0]) if joint and full else None
+    sizes = chosen.numbers("N")
+    return Panel(metric, against, rule, tuple(good), tuple(full), tuple(refused), sizes, choices)
 
 
 def _last(table: RunTable, letter: str) -> NDArray[np.bool_]:

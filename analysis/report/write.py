@@ -12,9 +12,11 @@ from analysis.fit import versions
 from analysis.isoflop import PowerOfCompute
 from analysis.json_values import finite
 from analysis.plot import new_figure, plot_joint, plot_laws, plot_residuals, save, style
+from analysis.plot.tornado import plot_tornado
 from analysis.report.html import render_html
 from analysis.report.study import Panel, StudyReport
 from analysis.result import FitResult
+from analysis.sensitivity import headline, tornado
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +36,8 @@ def write_report(studies: Sequence[StudyReport], out: str | Path) -> dict[str, l
                 continue
             stem = f"{study.study}_{panel.name}"
             paths["figures"] += draw_panel(study, panel, folder / "figures" / stem)
+            if panel.sensitivity is not None:
+                paths["figures"] += draw_tornado(panel, folder / "figures" / f"{stem}_tornado")
             for result in panel.fits:
                 card = folder / "cards" / f"{stem}_{result.law}.md"
                 card.write_text(fit_card(result, f"{study.study}: {panel.name}, {result.law}"))
@@ -77,6 +81,14 @@ def draw_panel(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
         return save(figure, stem)
 
 
+def draw_tornado(panel: Panel, stem: Path) -> list[Path]:
+    """Which choice of the analyst moves the answer most."""
+    assert panel.sensitivity is not None
+    name = headline(panel.sensitivity)
+    ax = plot_tornado(tornado(panel.sensitivity, name), name)
+    return save(ax.get_figure(root=True), stem)
+
+
 def outside_legend(ax: Axes) -> None:
     """The legend beside the axes: formulas are long and must not hide points."""
     ax.legend(loc="upper left", bbox_to_anchor=(1.005, 1.0), borderaxespad=0.0)
@@ -116,6 +128,9 @@ def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
                         "metric": p.metric,
                         "against": p.against,
                         "runs": p.rule,
+                        "sensitivity": None
+                        if p.sensitivity is None
+                        else p.sensitivity.to_dict("records"),
                         "refused": [{"law": law, "reason": why} for law, why in p.refused],
                         "fits": [
                             {

@@ -192,3 +192,45 @@ def test_import_is_light_and_free_of_torch_and_plotting():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_bounded_metric_is_predicted_through_the_loss(points, capsys):
+    main(FIT)
+    rng = np.random.default_rng(0)
+    loss = np.linspace(1.9, 3.2, 24)
+    error = 0.9 - 4.0 * np.exp(-1.1 * loss) + 0.002 * rng.standard_normal(24)
+    pd.DataFrame({"loss": loss, "error": error}).to_csv("tasks.csv", index=False)
+    assert main(["fit", "tasks.csv", "--law", "exp_link", "--l", "loss", "--metric", "error",
+                 "--bounds", "0,1", "--no-sensitivity", "--json", "link.json"]) == 0  # fmt: skip
+    capsys.readouterr()
+    assert main(["chain", "fit.json", "link.json", "--at", "N=1e9,D=2e10", "--flops", "1e21",
+                 "--json", "chain.json"]) == 0  # fmt: skip
+    assert "error" in capsys.readouterr().out
+    first, second = json.loads((points / "chain.json").read_text())["predictions"]
+    planted = (HOFFMANN["E"] + HOFFMANN["A"] / 1e9 ** HOFFMANN["alpha"]
+               + HOFFMANN["B"] / 2e10 ** HOFFMANN["beta"])  # fmt: skip
+    assert first["low"] < 0.9 - 4.0 * np.exp(-1.1 * planted) < first["high"]
+    assert second["mean"] < first["mean"]
+    assert main(["chain", "fit.json", "link.json"]) == 2
+    assert main(["chain", "fit.json", "link.json", "--at", "N=1e9"]) == 2
+    assert "needs D" in capsys.readouterr().err
+
+
+def test_influence_and_backtest_are_on_the_command_line(points, capsys):
+    frame = pd.read_csv("points.csv")
+    frame.loc[7, "loss"] *= 1.3
+    frame.to_csv("points.csv", index=False)
+    fit = ["fit", "points.csv", "--law", "joint", "--n", "Model Size", "--c", "Training FLOP",
+           "--d-from", "6nd", "--loss", "loss", "--objective", "log_least_squares"]  # fmt: skip
+    assert main([*fit, "--influence", "--plot", "fit.png", "--json", "fit.json"]) == 0
+    answer = json.loads((points / "fit.json").read_text())
+    assert answer["influence"][0]["id"] == "row 8"
+    assert (points / "fit_tornado.png").exists()
+    compare = ["compare", "points.csv", "--laws", "joint,joint_tied", "--n", "Model Size",
+               "--c", "Training FLOP", "--d-from", "6nd", "--loss", "loss", "--backtest", "3",
+               "--json", "compare.json"]  # fmt: skip
+    assert main(compare) == 0
+    backtest = json.loads((points / "compare.json").read_text())["backtest"]
+    assert {row["law"] for row in backtest} == {"joint", "joint_tied"}
+    assert all(row["mean_error"] < 0.05 for row in backtest if row["n_beyond"])
+    assert "signed_error" in capsys.readouterr().out

@@ -236,3 +236,12 @@ def test_mixed_evaluation_batches_are_refused():
     frame["val_batch_size"] = [64, 128] * (len(frame) // 2)
     with pytest.raises(TableError, match="val_batch_size"):
         fit("joint", frame)
+
+
+def test_a_joint_law_of_one_data_budget_is_refused():
+    frame = isoflop_grid()
+    one = frame.assign(D=1e9, metric=2.0 + 400 / frame["N"] ** 0.34)
+    with pytest.raises(FitError, match="D takes one value only"):
+        fit("joint", one)
+    fixed = fit("joint", one, fix={"B": 410.7, "beta": 0.28}, interval="none")
+    assert fixed.parameters["alpha"] == pytest.approx(0.34, abs=1e-3)

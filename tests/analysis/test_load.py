@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis import TableError, load_runs, map_columns, read_table
-from analysis.files import parse_unit
+from analysis.load import load_curves
+from analysis.numerals import parse_unit
 from analysis.select import final_runs
 from tests.analysis.planted import write_study
 
@@ -179,7 +180,7 @@ def test_duplicate_ids_must_be_identical():
 )
 def test_quantities_with_suffixes(text, value):
     assert parse_unit(text) == pytest.approx(value)
-    with pytest.raises(TableError, match="not a number"):
+    with pytest.raises(ValueError, match="not a number"):
         parse_unit("a lot")
 
 
@@ -235,3 +236,53 @@ def test_no_row_is_lost_without_account(rows):
         values = kept.frame[["N", "D", "metric"]].to_numpy(float)
         assert np.isfinite(values).all()
         assert (values > 0).all()
+
+
+def test_spreadsheet_exports_are_read(tmp_path):
+    path = tmp_path / "export.csv"
+    path.write_text("\ufeff Params (M) ;Loss\n1,5;3,25\n20;2,5\n", encoding="utf-8")
+    table = map_columns(read_table(path), {"N": "Params (M)", "metric": "Loss"})
+    assert table.frame["N"].tolist() == [1.5e6, 2e7]
+    assert table.frame["metric"].tolist() == [3.25, 2.5]
+    assert any("as its header states" in w for w in table.warnings)
+
+
+def test_a_comma_separated_table_keeps_its_decimal_points(tmp_path):
+    path = tmp_path / "plain.csv"
+    path.write_text("n,note,loss\n10,a;b,2.5\n20,c,2.25\n")
+    assert read_table(path).numbers("loss").tolist() == [2.5, 2.25]
+
+
+def test_thousands_separators_and_suffixes_are_numbers(tmp_path):
+    path = tmp_path / "written.csv"
+    path.write_text('n,d,loss\n"1,234,567",70B,2.5\n20,1.5T,2.25\n')
+    table = read_table(path)
+    assert table.numbers("n").tolist() == [1234567, 20]
+    assert table.numbers("d").tolist() == [7e10, 1.5e12]
+
+
+@given(st.text(alphabet="0123456789,.eE+-kMBT \u00a0;", max_size=12))
+def test_a_cell_is_a_number_or_named_in_an_error(text):
+    table = map_columns(pd.DataFrame({"a": ["1", text]}), {})
+    try:
+        answer = str(table.numbers("a").shape)
+    except TableError as error:
+        answer = str(error)
+    assert answer == "(2,)" or "row 2" in answer
+
+
+def test_training_curves_come_from_trunks(study):
+    runs = sorted(study.iterdir())
+    for run in runs:
+        record = json.loads((run / "record.json").read_text())
+        trunk = study / "trunks" / record["trunk_id"]
+        trunk.mkdir(parents=True, exist_ok=True)
+        rows = [{"step": i, "tokens": 100 * i, "flops": 6e6 * i, "train/loss": 4 - 0.1 * i}
+                for i in range(1, 6)]  # fmt: skip
+        text = "\n".join(json.dumps(row) for row in rows)
+        (trunk / "metrics.jsonl").write_text(text + '\n{"step": 6, "tok')
+    curves = load_curves(study)
+    assert set(curves.frame["n_seen"]) == {100, 200, 300, 400, 500}
+    assert len(curves) == 5 * curves.frame["trunk_id"].nunique()
+    with pytest.raises(TableError, match="no run logged test/loss"):
+        load_curves(study, "test_loss")

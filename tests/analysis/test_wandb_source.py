@@ -123,3 +123,13 @@ def test_missing_wandb_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(TableError, match="pip install wandb"):
         load_wandb("e/p", ["val/loss"])
+
+
+def test_a_project_is_a_table_on_the_command_line(server, capsys):
+    from analysis.__main__ import main
+
+    columns = ["--columns", "run_id,val_loss,tokens"]
+    assert main(["table", "wandb://e/p", "--keys", "val/loss,tokens", *columns]) == 0
+    out = capsys.readouterr().out
+    assert "14000" in out
+    assert "ccc" in out

@@ -1,0 +1,87 @@
+"""fmscale-analysis curves: which size is best at each compute, from whole training curves."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from analysis.cli.options import add_json_option, add_table_options, read_mapped, write_json
+from analysis.cli.screen import progress
+from analysis.files import map_columns
+from analysis.load import is_store, load_curves
+from analysis.plot.style import save_axes
+from analysis.report.study import COMPUTE, PARAMETERS
+from analysis.select import positive_values
+from analysis.table import RunTable, TableError
+from analysis.training_curves import approach_1_curves
+
+EXAMPLE = "fmscale-analysis curves runs/gpt_isoflop --plot curves.png"
+
+
+def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = parsers.add_parser(
+        "curves",
+        help="best size at each compute, from training curves",
+        epilog=f"example: {EXAMPLE}",
+    )
+    add_table_options(parser)
+    parser.add_argument(
+        "--run",
+        dest="run_column",
+        metavar="COLUMN",
+        help="the run that a row of a table belongs to",
+    )
+    parser.add_argument("--bootstrap", type=int, default=400, metavar="REDRAWS")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", metavar="FILE", help="curves and their envelope")
+    add_json_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    table, metric, name = curve_rows(args)
+    table = positive_values(table, ["N", "D", "C", metric], metric)
+    with progress("reading the curves") as step:
+        step(args.table)
+        found = approach_1_curves(table, metric, name, args.bootstrap, args.seed)
+    curves = found["curves"]
+    print(f"{len(curves.names)} curves of {len(set(curves.n.tolist()))} sizes ({metric})")
+    for letter, key in (("N", "a"), ("D", "b")):
+        law = found[key]
+        low, high = law.interval or (None, None)
+        ends = "  [no interval]" if low is None else f"  [{low:.4f}, {high:.4f}]"
+        print(f"  {letter}* ~ C^{law.exponent:.4f}{ends}")
+    for dropped in table.dropped:
+        print(dropped)
+    if args.plot:
+        from analysis.plot.curves import plot_training_curves
+
+        save_axes(plot_training_curves(curves, metric=metric), args.plot)
+    c, n, d, loss = curves.best()
+    write_json(
+        args.json,
+        {
+            "approach": found["approach"],
+            "a": found["a"].exponent, "a_interval": found["a"].interval,
+            "b": found["b"].exponent, "b_interval": found["b"].interval,
+            "envelope": {"C": c.tolist(), "N": n.tolist(), "D": d.tolist(), metric: loss.tolist()},
+            "dropped": [x.to_dict() for x in table.dropped],
+        },
+    )  # fmt: skip
+    return 0
+
+
+def curve_rows(args: argparse.Namespace) -> tuple[RunTable, str, str]:
+    """One row a logged step; the metric's column; the column that names the run."""
+    if is_store(Path(args.table)):
+        metric = args.metric or "train_loss"
+        table = load_curves(args.table, metric)
+        columns = {"N": args.n or PARAMETERS, "D": args.d or "n_seen", "C": args.c or COMPUTE}
+        return map_columns(table, columns), metric, "trunk_id"
+    if not args.run_column:
+        raise TableError("name the column that tells the runs apart: --run COLUMN")
+    table = read_mapped(args, with_envelope=False)
+    missing = [letter for letter in "NDC" if letter not in table.conventions]
+    if missing:
+        raise TableError(f"curves needs {', '.join('--' + m.lower() for m in missing)}")
+    return table, "metric", args.run_column

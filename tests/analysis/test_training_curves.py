@@ -1,0 +1,85 @@
+"""Approach 1 on whole curves recovers a planted frontier."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import FitError, RunTable, TableError
+from analysis.__main__ import main
+from analysis.plot.curves import plot_training_curves
+from analysis.training_curves import approach_1_curves, smooth_curves
+from tests.analysis.test_fit import HOFFMANN
+
+# Closed form of the planted law at C = 6 N D (Hoffmann et al. 2022, Eq. 4).
+A_TRUE = HOFFMANN["beta"] / (HOFFMANN["alpha"] + HOFFMANN["beta"])
+
+
+def planted_curves(sizes=24, noise=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for n in np.geomspace(1e7, 1e10, sizes):
+        d = np.geomspace(2e8, 4e11, 150)
+        loss = (HOFFMANN["E"] + HOFFMANN["A"] / n ** HOFFMANN["alpha"]
+                + HOFFMANN["B"] / d ** HOFFMANN["beta"])  # fmt: skip
+        loss = loss * np.exp(noise * rng.standard_normal(len(d)))
+        rows.append(pd.DataFrame({"N": n, "D": d, "C": 6 * n * d, "loss": loss, "run": f"{n:.3g}"}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_the_exponent_of_the_planted_frontier_is_recovered():
+    frame = planted_curves()
+    # Ends of the grid are won by the smallest and largest size whatever the law says.
+    found = approach_1_curves(RunTable(frame[frame["C"].between(1e18, 1e21)]), "loss", "run")
+    assert found["a"].exponent == pytest.approx(A_TRUE, abs=0.03)
+    assert found["b"].exponent == pytest.approx(1 - A_TRUE, abs=0.03)
+    low, high = found["a"].interval
+    assert low < found["a"].exponent < high
+
+
+def test_smoothing_removes_the_noise_of_steps():
+    frame = planted_curves(noise=0.01)
+    table = RunTable(frame[frame["C"].between(1e18, 1e21)])
+    found = approach_1_curves(table, "loss", "run")
+    assert found["a"].exponent == pytest.approx(A_TRUE, abs=0.06)
+
+
+def test_no_size_wins_where_it_runs_alone():
+    curves = smooth_curves(RunTable(planted_curves(sizes=4)), "loss", "run")
+    c, n, d, loss = curves.best()
+    assert c.min() >= 6 * np.unique(curves.n)[1] * 2e8 / 1.1
+    assert np.allclose(6 * n * d, c, rtol=0.02)
+    assert (np.diff(loss) < 1e-3).all()
+
+
+def test_one_size_is_refused_and_missing_columns_are_named():
+    frame = planted_curves(sizes=2)
+    with pytest.raises(FitError, match="fewer than three sizes"):
+        approach_1_curves(RunTable(frame), "loss", "run")
+    with pytest.raises(TableError, match="no such column"):
+        approach_1_curves(RunTable(frame), "loss", "model")
+    with pytest.raises(TableError, match="no curves"):
+        approach_1_curves(RunTable(frame.groupby("run").head(5)), "loss", "run")
+
+
+def test_the_command_draws_and_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    planted_curves().to_csv("curves.csv", index=False)
+    code = main(["curves", "curves.csv", "--run", "run", "--n", "N", "--d", "D", "--c", "C",
+                 "--loss", "loss", "--plot", "curves.png", "--json", "curves.json"])  # fmt: skip
+    assert code == 0
+    assert "N* ~ C^0.4" in capsys.readouterr().out
+    answer = json.loads((tmp_path / "curves.json").read_text())
+    assert len(answer["envelope"]["C"]) > 100
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    assert main(["curves", "curves.csv", "--n", "N", "--loss", "loss"]) == 2
+    assert "--run" in capsys.readouterr().err
+
+
+def test_the_figure_has_the_envelope_and_every_size():
+    ax = plot_training_curves(smooth_curves(RunTable(planted_curves(sizes=5)), "loss", "run"))
+    texts = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert texts[-1] == "envelope"
+    assert len(texts) == 6
+    assert ax.get_xscale() == ax.get_yscale() == "log"

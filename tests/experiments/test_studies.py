@@ -1,0 +1,34 @@
+"""Every committed study can be read, traced to its preset, and checked against its own table."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STUDIES = sorted(p.parent for p in (ROOT / "experiments").glob("*/README.md"))
+TABLE = (ROOT / "experiments" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.name)
+def test_a_study_says_what_was_asked_and_what_came_out(study):
+    text = (study / "README.md").read_text()
+    for part in ("**Command**", "**Result**", "**Caveats**"):
+        assert part in text
+    assert f"({study.name}/README.md)" in TABLE
+    for figure in re.findall(r"!\[[^]]+\]\(([^)]+)\)", text):
+        assert (study / figure).stat().st_size > 5_000
+    if "fmscale sweep" in text:
+        assert (ROOT / "conf" / "experiment" / f"{study.name}.yaml").exists()
+
+
+@pytest.mark.parametrize("study", [s for s in STUDIES if (s / "results.csv").exists()],
+                         ids=lambda p: p.name)  # fmt: skip
+def test_a_table_of_results_holds_finished_runs(study):
+    table = pd.read_csv(study / "results.csv")
+    assert len(table) >= 6
+    if "run_id" in table:
+        assert table["run_id"].is_unique
+    if "status" in table:
+        assert set(table["status"]) <= {"completed", "diverged"}
