@@ -7,10 +7,17 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from fmscale.data.known_language import KnownLanguage
 from fmscale.data.token_dataset import ByteText
 from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error, measuring
+
+
+def token_nats(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Cross-entropy of each next token in float32, (B, T) from (B, T + 1)."""
+    logits = model(tokens[:, :-1]).float()  # (B, T, vocab_size)
+    return F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
 
 
 class HeldOutText:
@@ -30,20 +37,20 @@ class HeldOutText:
             raise ValueError(f"batch_size = {batch_size}: give at least 1, or null.")
         self.batch_size = batch_size
 
-    def __call__(self, model: nn.Module, data: ByteText, objective: Objective) -> Iterator[Metric]:
+    def __call__(
+        self, model: nn.Module, data: ByteText | KnownLanguage, objective: Objective
+    ) -> Iterator[Metric]:
         losses = []
         with measuring(model) as device:
             for batch in data.validation_batches(self.batch_size or data.val_batch_size):
-                tokens = batch["tokens"].to(device)
-                logits = model(tokens[:, :-1]).float()  # (B, T, vocab_size)
-                target = tokens[:, 1:]
-                nats = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")  # (B, T)
+                nats = token_nats(model, batch["tokens"].to(device))
                 losses.append(nats.double().mean(dim=1).cpu())
         loss, error = mean_and_standard_error(torch.cat(losses))
         yield Metric("val_loss", loss, "nats/token")
         if math.isfinite(error):
             yield Metric("val_loss_standard_error", error, "nats/token")
-        bits_per_byte = loss / math.log(2) / data.val_bytes_per_token
-        yield Metric("val_bpb", bits_per_byte, "bits/byte")
+        if data.val_bytes_per_token is not None:  # the symbols of a made-up language are no bytes
+            bits_per_byte = loss / math.log(2) / data.val_bytes_per_token
+            yield Metric("val_bpb", bits_per_byte, "bits/byte")
         if loss < 700:  # e**710 overflows; a missing value is better than an infinite one
             yield Metric("val_perplexity", math.exp(loss), "1")

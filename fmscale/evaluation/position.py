@@ -1,0 +1,38 @@
+"""Loss along the context: what is gained by having read more (Kaplan et al. 2020, Fig. 20)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from fmscale.data.known_language import KnownLanguage
+from fmscale.evaluation.language import token_nats
+from fmscale.evaluation.metric import Metric, Objective, measuring
+
+
+class LossByPosition:
+    """Mean loss of the tokens at positions 1, 2, 4, ... (from 1), averaged over each octave.
+
+    `val_loss_at_8` is the mean over positions 8 to 15: single positions are too noisy at the
+    size of a validation set, and an octave that is cut short is left out. Where the truth is known, `val_oracle_at_8` stands beside it.
+    """
+
+    def __call__(self, model: nn.Module, data: object, objective: Objective) -> Iterator[Metric]:
+        losses, oracle = [], []
+        with measuring(model) as device:
+            for batch in data.validation_batches(data.val_batch_size):  # type: ignore[attr-defined]
+                nats = token_nats(model, batch["tokens"].to(device)).double().cpu()
+                losses.append(nats)
+                if isinstance(data, KnownLanguage):
+                    oracle.append(data.oracle_nats(batch["tokens"]))
+        for kind, values in (("loss", losses), ("oracle", oracle)):
+            if not values:
+                continue
+            mean = torch.cat(values).mean(dim=0)  # (T,)
+            first = 1
+            while 2 * first - 1 <= len(mean):  # whole octaves
+                octave = mean[first - 1 : 2 * first - 1]
+                yield Metric(f"val_{kind}_at_{first}", float(octave.mean()), "nats/token")
+                first *= 2

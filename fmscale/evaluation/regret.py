@@ -1,0 +1,41 @@
+"""How far a model is from the truth of a language whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from fmscale.data.known_language import KnownLanguage
+from fmscale.evaluation.language import token_nats
+from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error, measuring
+
+
+class Regret:
+    """Loss, the oracle's loss on the same tokens, and their difference, E[log p - log q].
+
+    The regret is the divergence of the model from the language: 0 at best. Its standard error is
+    that of the paired difference, each sequence one observation.
+    """
+
+    def __call__(
+        self, model: nn.Module, data: KnownLanguage, objective: Objective
+    ) -> Iterator[Metric]:
+        if not isinstance(data, KnownLanguage):
+            raise ValueError(
+                f"regret needs a language whose truth is known, not {type(data).__name__}. Choose "
+                "data=markov, in_context_markov, zipf_facts or random_hierarchy, or "
+                "evaluation=language."
+            )
+        oracle, difference = [], []
+        with measuring(model) as device:
+            for batch in data.validation_batches(data.val_batch_size):
+                nats = token_nats(model, batch["tokens"].to(device)).double().cpu()
+                true = data.oracle_nats(batch["tokens"])
+                oracle.append(true.mean(dim=1))
+                difference.append((nats - true).mean(dim=1))
+        yield Metric("val_oracle_loss", float(torch.cat(oracle).mean()), "nats/token")
+        regret, error = mean_and_standard_error(torch.cat(difference))
+        yield Metric("val_regret", regret, "nats/token")
+        yield Metric("val_regret_standard_error", error, "nats/token")
