@@ -60,7 +60,7 @@ def test_every_size_builds_with_the_sizes_its_name_promises(size):
 )
 def test_every_choice_composes(choice):
     group, _, option = choice.partition("=")
-    clip = option in ("contrastive", "scenes", "zero_shot")
+    clip = option in ("contrastive", "sigmoid", "scenes", "zero_shot", "adaptation")
     base = [o for o in (CLIP if clip else GPT) if not o.startswith(f"{group}=")]
     overrides = [*base, choice, "model=clip_1x16" if clip else "model=gpt_1x16"]
     (job,) = expand(overrides)

@@ -15,8 +15,9 @@ from fmscale.evaluation.metric import Metric, Objective, measuring
 class LossByPosition:
     """Mean loss of the tokens at positions 1, 2, 4, ... (from 1), averaged over each octave.
 
-    `val_loss_at_8` is the mean over positions 8 to 15: single positions are too noisy at the
-    size of a validation set, and an octave that is cut short is left out. Where the truth is known, `val_oracle_at_8` stands beside it.
+    `val_loss_at_8` is the mean over positions 8 to 15: single positions are too noisy at the size
+    of a validation set, and an octave that is cut short is left out. Where the truth is known,
+    `val_oracle_at_8` stands beside it.
     """
 
     def __call__(self, model: nn.Module, data: object, objective: Objective) -> Iterator[Metric]:

@@ -6,13 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fmscale.models.bag_of_words import BagOfWords
 from fmscale.models.initialization import clip_stds, initialize
-from fmscale.models.layers import sizing_groups
+from fmscale.models.resnet import ResNet
 from fmscale.models.text_encoder import TextEncoder
 from fmscale.models.vit import VisionTransformer
-from fmscale.sizing import CLIPShape
+from fmscale.sizing import BagShape, CLIPShape, ResNetShape
+from fmscale.sizing.towers import CaptionShape, ImageShape
 
 INITIAL_TEMPERATURE = 0.07  # Radford et al. 2021, Sec. 2.5, after Wu et al. 2018
+# Zhai et al. 2023, Sec. 3.2: at the start nearly every pair is, rightly, called a mismatch.
+SIGMOID_SCALE = 10.0
+SIGMOID_BIAS = -10.0
 
 
 class CLIP(nn.Module):
@@ -27,11 +32,15 @@ class CLIP(nn.Module):
         super().__init__()
         self.shape = shape
         self.max_scale = max_scale
-        self.image = VisionTransformer(shape.image)
-        self.text = TextEncoder(shape.text)
-        self.image_projection = nn.Linear(shape.image.d_model, shape.d_embed, bias=False)
+        self.image = image_tower(shape.image)
+        self.text = text_tower(shape.text)
+        self.image_projection = nn.Linear(
+            shape.image.d_model, shape.d_embed, bias=shape.image.projection_bias
+        )
         self.text_projection = nn.Linear(shape.text.d_model, shape.d_embed, bias=False)
         self.log_scale = nn.Parameter(torch.empty(()))  # ln(1 / temperature)
+        # Added to the logits of a sigmoid loss (Zhai et al. 2023); a softmax would not see it.
+        self.logit_bias = nn.Parameter(torch.empty(())) if shape.n_scalars == 2 else None
         self.init_weights()
 
     def encode_image(self, image: Tensor) -> Tensor:
@@ -58,23 +67,42 @@ class CLIP(nn.Module):
 
     def param_groups(self) -> dict[str, list[Tensor]]:
         """Parameters by the groups of `CLIPShape.param_groups`."""
-        image, text = sizing_groups(self.image.roles()), sizing_groups(self.text.roles())
+        image, text = self.image.param_groups(), self.text.param_groups()
+        if self.image_projection.bias is not None:
+            image["bias"] = [*image["bias"], self.image_projection.bias]
+        scalars: list[Tensor] = [self.log_scale]
+        if self.logit_bias is not None:
+            scalars.append(self.logit_bias)
         return {
             **{f"image_{name}": parameters for name, parameters in image.items()},
             "image_projection": [self.image_projection.weight],
             **{f"text_{name}": parameters for name, parameters in text.items()},
             "text_projection": [self.text_projection.weight],
-            "temperature": [self.log_scale],
+            "temperature": scalars,
         }
 
     @torch.no_grad()
     def init_weights(self) -> None:
         """Draw all weights anew from torch's global generator; the temperature starts at 0.07."""
-        image = {**self.image.roles(), "projection": [self.image_projection.weight]}
-        initialize(image, clip_stds(self.shape.image.n_layer, self.shape.image.d_model))
-        text = {**self.text.roles(), "projection": [self.text_projection.weight]}
-        initialize(text, clip_stds(self.shape.text.n_layer, self.shape.text.d_model))
+        towers = ((self.image, self.image_projection), (self.text, self.text_projection))
+        for tower, projection in towers:
+            roles = {**tower.roles(), "projection": [projection.weight]}
+            if projection.bias is not None:
+                roles["bias"] = [*roles["bias"], projection.bias]
+            n_layer = getattr(tower.shape, "n_layer", 1)
+            initialize(roles, clip_stds(n_layer, tower.shape.d_model))
         self.log_scale.fill_(math.log(1 / INITIAL_TEMPERATURE))
+        if self.logit_bias is not None:
+            self.log_scale.fill_(math.log(SIGMOID_SCALE))
+            self.logit_bias.fill_(SIGMOID_BIAS)
+
+
+def image_tower(shape: ImageShape) -> VisionTransformer | ResNet:
+    return ResNet(shape) if isinstance(shape, ResNetShape) else VisionTransformer(shape)
+
+
+def text_tower(shape: CaptionShape) -> TextEncoder | BagOfWords:
+    return BagOfWords(shape) if isinstance(shape, BagShape) else TextEncoder(shape)
 
 
 def _unit(z: Tensor) -> Tensor:

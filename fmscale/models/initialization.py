@@ -1,6 +1,7 @@
 """Initial values by parameter role: one table for GPT, one for CLIP.
 
-Biases and norm shifts start at 0 and norm gains at 1 in both; every other role is normal with mean
+Biases and norm shifts start at 0 and norm gains at 1 in both (the last gain of a residual block of
+convolutions at 0); convolutions follow He et al. 2015; every other role is normal with mean
 0 and the standard deviation of the table. Draws come from torch's global generator, so seed it.
 """
 
@@ -63,6 +64,10 @@ def initialize(roles: Roles, stds: Mapping[str, float]) -> None:
             if role == "bias":
                 parameter.zero_()
             elif role == "norm":
-                pass  # nn.LayerNorm starts at gain 1 and shift 0
+                pass  # norms start at gain 1 and shift 0
+            elif role == "norm_zero":
+                parameter.zero_()
+            elif role == "conv":  # He et al. 2015: sqrt(2 / inputs of one output)
+                parameter.normal_(0.0, math.sqrt(2 / parameter[0].numel()))
             else:
                 parameter.normal_(0.0, stds[role])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fmscale.models.layers import Block, block_roles
+from fmscale.models.layers import Block, block_roles, sizing_groups
 from fmscale.sizing import TextShape
 
 
@@ -52,3 +52,7 @@ class TextEncoder(nn.Module):
             "position_embedding": [self.position_embedding.weight],
             **roles,
         }
+
+    def param_groups(self) -> dict[str, list[Tensor]]:
+        """Parameters by the groups of the shape's `param_groups`."""
+        return sizing_groups(self.roles())

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fmscale.models.layers import Block, block_roles
+from fmscale.models.layers import Block, block_roles, sizing_groups
 from fmscale.sizing import VisionShape
 
 
@@ -76,3 +76,7 @@ class VisionTransformer(nn.Module):
             "position_embedding": [self.position_embedding],
             **roles,
         }
+
+    def param_groups(self) -> dict[str, list[Tensor]]:
+        """Parameters by the groups of the shape's `param_groups`."""
+        return sizing_groups(self.roles())

@@ -24,7 +24,7 @@ class Contrastive:
                 model turns uint8 pixels into floats.
         """
         z_image, z_text, scale = model(batch["image"], batch["text"])  # (B, d_embed) twice, ()
-        loss = contrastive_loss(_of_all_ranks(z_image), _of_all_ranks(z_text), scale)
+        loss = contrastive_loss(of_all_ranks(z_image), of_all_ranks(z_text), scale)
         return {"loss": loss, "scale": scale.detach()}
 
 
@@ -43,7 +43,7 @@ def contrastive_loss(z_image: Tensor, z_text: Tensor, scale: Tensor) -> Tensor:
         return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
 
 
-def _of_all_ranks(z: Tensor) -> Tensor:
+def of_all_ranks(z: Tensor) -> Tensor:
     """Rows of every rank, with gradients to each rank's own.
 
     Every rank then computes the same full loss. The gather's backward sums over the ranks and data

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 # Last part of a group's name in `param_groups` of the models: "image_mlp" decays as "mlp" does.
-DECAYED = ("attention", "mlp", "projection", "patch")
+DECAYED = ("attention", "mlp", "projection", "patch", "conv")
 NOT_DECAYED = ("bias", "norm", "embedding", "temperature")
 
 

@@ -18,10 +18,20 @@ Hoffmann et al. 2022, App. F (embedding and head counted, full attention); Chowd
 App. B (6 N + 12 L H Q T per token, attention not halved).
 """
 
-from fmscale.sizing.clip import CLIPShape, TextShape, VisionShape
+from fmscale.sizing.clip import CLIPShape
 from fmscale.sizing.counting import FLOPS_FORMULA
 from fmscale.sizing.gpt import GPTShape
+from fmscale.sizing.towers import BagShape, ResNetShape, TextShape, VisionShape
 
 Shape = GPTShape | CLIPShape
 
-__all__ = ["FLOPS_FORMULA", "CLIPShape", "GPTShape", "Shape", "TextShape", "VisionShape"]
+__all__ = [
+    "FLOPS_FORMULA",
+    "BagShape",
+    "CLIPShape",
+    "GPTShape",
+    "ResNetShape",
+    "Shape",
+    "TextShape",
+    "VisionShape",
+]

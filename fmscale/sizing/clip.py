@@ -1,4 +1,4 @@
-"""Size of CLIP and of its two towers."""
+"""Size of CLIP: two towers, their projections into one space, a temperature."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,116 +6,24 @@ from typing import ClassVar
 from fmscale.sizing.counting import (
     EMBEDDING_GROUPS,
     MATMUL_GROUPS,
-    block_forward_flops,
-    block_groups,
     check_batch,
-    check_heads,
     check_positive,
     sum_of,
 )
+from fmscale.sizing.towers import CaptionShape, ImageShape, VisionShape
 
-
-@dataclass(frozen=True)
-class VisionShape:
-    """Size of a Vision Transformer tower: patches and a class token, no causal mask."""
-
-    image_size: int  # pixels, square
-    patch_size: int  # pixels, square
-    n_layer: int
-    n_head: int
-    d_model: int
-    d_ff: int | None = None  # 4 * d_model if None
-    n_channels: int = 3
-
-    def __post_init__(self) -> None:
-        check_positive(self)
-        check_heads(self, self.n_head, self.d_model)
-        if self.image_size % self.patch_size:
-            good = [p for p in range(1, self.image_size + 1) if self.image_size % p == 0]
-            raise ValueError(
-                f"VisionShape: patch_size={self.patch_size} does not divide "
-                f"image_size={self.image_size}; patch sizes that do: {good}"
-            )
-
-    @property
-    def d_hidden(self) -> int:
-        """Width of the MLP's hidden layer: `d_ff`, or its default of 4 * d_model."""
-        return self.d_ff or 4 * self.d_model
-
-    @property
-    def d_head(self) -> int:
-        return self.d_model // self.n_head
-
-    @property
-    def n_patches(self) -> int:
-        return (self.image_size // self.patch_size) ** 2
-
-    @property
-    def n_positions(self) -> int:
-        """Positions the blocks see: the patches and the class token."""
-        return self.n_patches + 1
-
-    def param_groups(self) -> dict[str, int]:
-        """Parameters by role, without the projection into the joint space."""
-        groups = block_groups(self.n_layer, self.d_model, self.d_hidden)
-        groups["norm"] += 2 * 2 * self.d_model  # one norm before the blocks, one after
-        return {
-            "patch": self.n_channels * self.patch_size**2 * self.d_model,  # no bias
-            "class_embedding": self.d_model,
-            "position_embedding": self.n_positions * self.d_model,
-            **groups,
-        }
-
-    def forward_flops(self) -> int:
-        """Forward FLOPs for one image."""
-        patches = self.n_patches * 2 * self.n_channels * self.patch_size**2 * self.d_model
-        sizes = (self.n_layer, self.d_model, self.d_hidden)
-        return patches + self.n_positions * block_forward_flops(*sizes, self.n_positions)
-
-
-@dataclass(frozen=True)
-class TextShape:
-    """Size of CLIP's text tower: causal blocks, read at the end-of-text token."""
-
-    vocab_size: int
-    seq_len: int  # positions, end-of-text included
-    n_layer: int
-    n_head: int
-    d_model: int
-    d_ff: int | None = None  # 4 * d_model if None
-
-    def __post_init__(self) -> None:
-        check_positive(self)
-        check_heads(self, self.n_head, self.d_model)
-
-    @property
-    def d_hidden(self) -> int:
-        """Width of the MLP's hidden layer: `d_ff`, or its default of 4 * d_model."""
-        return self.d_ff or 4 * self.d_model
-
-    @property
-    def d_head(self) -> int:
-        return self.d_model // self.n_head
-
-    def param_groups(self) -> dict[str, int]:
-        """Parameters by role, without the projection into the joint space."""
-        groups = block_groups(self.n_layer, self.d_model, self.d_hidden)
-        groups["norm"] += 2 * self.d_model  # the norm after the blocks
-        return {
-            "token_embedding": self.vocab_size * self.d_model,  # no output head in CLIP
-            "position_embedding": self.seq_len * self.d_model,
-            **groups,
-        }
-
-    def forward_flops(self, causal: bool = False) -> int:
-        """Forward FLOPs for one caption, every position counted, padding too.
-
-        Args:
-            causal: count half of the attention term.
-        """
-        n_keys = self.seq_len / 2 if causal else self.seq_len
-        sizes = (self.n_layer, self.d_model, self.d_hidden)
-        return self.seq_len * block_forward_flops(*sizes, n_keys)
+# Radford et al. 2021, Tables 19 and 20: image tower, pixels, patch, text tower -> name.
+PUBLISHED = {
+    ("rn3-4-6-3x64", 224, None, "12x512"): "rn50",
+    ("rn3-4-23-3x64", 224, None, "12x512"): "rn101",
+    ("rn4-6-10-6x80", 288, None, "12x640"): "rn50x4",
+    ("rn6-8-18-8x96", 384, None, "12x768"): "rn50x16",
+    ("rn3-15-36-10x128", 448, None, "12x1024"): "rn50x64",
+    ("12x768", 224, 32, "12x512"): "vit_b32",
+    ("12x768", 224, 16, "12x512"): "vit_b16",
+    ("24x1024", 224, 14, "12x768"): "vit_l14",
+    ("24x1024", 336, 14, "12x768"): "vit_l14_336",
+}
 
 
 @dataclass(frozen=True)
@@ -123,8 +31,9 @@ class CLIPShape:
     """Size of a CLIP: two towers, a projection of each into a joint space, one temperature."""
 
     d_embed: int  # width of the joint space
-    image: VisionShape
-    text: TextShape
+    image: ImageShape
+    text: CaptionShape
+    n_scalars: int = 1  # the temperature; 2 with the bias of a sigmoid loss
 
     family: ClassVar[str] = "clip"
     unit: ClassVar[str] = "samples"
@@ -134,20 +43,25 @@ class CLIPShape:
 
     @property
     def label(self) -> str:
-        """Layers x width of the image tower, and of the text tower where it differs."""
-        label = f"clip_{self.image.n_layer}x{self.image.d_model}"
-        if (self.text.n_layer, self.text.d_model) != (self.image.n_layer, self.image.d_model):
-            label += f"+{self.text.n_layer}x{self.text.d_model}"
-        return label
+        """The published name, else the image tower, and the text tower where it differs."""
+        patch = self.image.patch_size if isinstance(self.image, VisionShape) else None
+        key = (self.image.label, self.image.image_size, patch, self.text.label)
+        if key in PUBLISHED:
+            return f"clip_{PUBLISHED[key]}"
+        label = f"clip_{self.image.label}"
+        return label if self.text.label == self.image.label else f"{label}+{self.text.label}"
 
     def param_groups(self) -> dict[str, int]:
         """Parameters by tower and role (`image_mlp`, ...); the sum is `n_params_total`."""
+        image = self.image.param_groups()
+        if self.image.projection_bias:
+            image["bias"] += self.d_embed
         return {
-            **{f"image_{name}": count for name, count in self.image.param_groups().items()},
+            **{f"image_{name}": count for name, count in image.items()},
             "image_projection": self.image.d_model * self.d_embed,
             **{f"text_{name}": count for name, count in self.text.param_groups().items()},
             "text_projection": self.text.d_model * self.d_embed,
-            "temperature": 1,
+            "temperature": self.n_scalars,
         }
 
     @property
@@ -166,15 +80,26 @@ class CLIPShape:
         """Weights that multiply activations: patch, attention, MLP and projection matrices."""
         return sum_of(self.param_groups(), _both_towers(MATMUL_GROUPS))
 
-    def _positions(self) -> dict[str, int]:
-        """How many positions of one image-text pair each parameter group meets."""
-        positions = {name: 1 for name in self.param_groups()}  # projections, temperature
-        for name in self.image.param_groups():
-            positions[f"image_{name}"] = self.image.n_positions
-        for name in self.text.param_groups():
-            positions[f"text_{name}"] = self.text.seq_len
-        positions["image_patch"] = self.image.n_patches  # the class token is not a patch
-        return positions
+    def params_met(self) -> dict[str, int]:
+        """Parameters of each group times the positions of one image-text pair that meet them."""
+        met = {
+            **{f"image_{name}": count for name, count in self.image.params_met().items()},
+            **{f"text_{name}": count for name, count in self.text.params_met().items()},
+            "image_projection": self.image.d_model * self.d_embed,
+            "text_projection": self.text.d_model * self.d_embed,
+            "temperature": self.n_scalars,
+        }
+        if self.image.projection_bias:
+            met["image_bias"] += self.d_embed
+        return met
+
+    def forward_macs(self) -> dict[str, int]:
+        """Multiply-adds of one image and of one caption, projections included: half of the forward
+        FLOPs, and what Radford et al. 2021, Fig. 9, call FLOPs."""
+        return {
+            "image": self.image.forward_flops() // 2 + self.image.d_model * self.d_embed,
+            "text": self.text.forward_flops() // 2 + self.text.d_model * self.d_embed,
+        }
 
     def train_flops_per_unit(self, batch_size: int) -> dict[str, int]:
         """Training FLOPs per image-text pair under every convention of `FLOPS_FORMULA`.
@@ -192,8 +117,7 @@ class CLIPShape:
         projections = 2 * self.d_embed * (self.image.d_model + self.text.d_model)
         logits = 2 * batch_size * self.d_embed
         shared = self.image.forward_flops() + projections + logits
-        groups, positions = self.param_groups(), self._positions()
-        met = {name: count * positions[name] for name, count in groups.items()}
+        met = self.params_met()
         total = sum(met.values())
         return {
             "flops": 3 * (shared + self.text.forward_flops()),

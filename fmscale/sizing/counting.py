@@ -18,16 +18,17 @@ FLOPS_FORMULA: dict[str, str] = {
 # is the exception and is handled in GPTShape).
 EMBEDDING_GROUPS = ("token_embedding", "position_embedding", "class_embedding")
 # Groups that are matrices applied to activations.
-MATMUL_GROUPS = ("patch", "attention", "mlp", "projection")
+MATMUL_GROUPS = ("patch", "conv", "attention", "mlp", "projection")
 
 
 def check_positive(shape: object) -> None:
     """Refuse anything but positive integers, with the name of the field."""
     for field in fields(shape):  # type: ignore[arg-type]
         value = getattr(shape, field.name)
-        if is_dataclass(value) or (field.name == "d_ff" and value is None):
+        if is_dataclass(value) or (field.default is None and value is None):
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        parts = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(v, bool) or not isinstance(v, int) or v <= 0 for v in parts):
             raise ValueError(
                 f"{type(shape).__name__}.{field.name} must be a positive integer, got {value!r}; "
                 "set it in the model or data config"

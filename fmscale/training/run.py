@@ -24,7 +24,7 @@ from fmscale.training.outlet import Outlet, RunCard
 from fmscale.training.recording import make_record
 
 # Columns are `split_name`, logged keys `split/name`.
-SPLIT = re.compile(r"^(val|zero_shot)_")
+SPLIT = re.compile(r"^(val|zero_shot|probe|knn|few_shot|retrieval)_")
 
 
 def ignore(event: dict[str, Any]) -> None:

@@ -18,8 +18,10 @@ from fmscale.sizing import CLIPShape, TextShape, VisionShape
 
 def tiny_clip(data: Scenes) -> CLIP:
     torch.manual_seed(0)
-    image = VisionShape(data.image_size, 6, n_layer=1, n_head=1, d_model=16)
-    text = TextShape(data.vocab_size, data.seq_len, n_layer=1, n_head=1, d_model=16)
+    image = VisionShape(image_size=data.image_size, patch_size=6, n_layer=1, n_head=1, d_model=16)
+    text = TextShape(
+        vocab_size=data.vocab_size, seq_len=data.seq_len, n_layer=1, n_head=1, d_model=16
+    )
     return CLIP(CLIPShape(16, image, text))
 
 

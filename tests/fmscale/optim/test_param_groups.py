@@ -10,7 +10,11 @@ from fmscale.optim.param_groups import adamw, param_groups
 from fmscale.sizing import CLIPShape, GPTShape, TextShape, VisionShape
 
 GPT_SHAPE = GPTShape(n_layer=2, n_head=2, d_model=16, vocab_size=32, seq_len=8)
-CLIP_SHAPE = CLIPShape(8, VisionShape(12, 4, 2, 2, 16), TextShape(32, 6, 2, 2, 16))
+CLIP_SHAPE = CLIPShape(
+    d_embed=8,
+    image=VisionShape(image_size=12, patch_size=4, n_layer=2, n_head=2, d_model=16),
+    text=TextShape(vocab_size=32, seq_len=6, n_layer=2, n_head=2, d_model=16),
+)
 
 
 @pytest.mark.parametrize("model", [GPT(GPT_SHAPE), CLIP(CLIP_SHAPE)], ids=["gpt", "clip"])

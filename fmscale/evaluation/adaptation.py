@@ -1,0 +1,171 @@
+"""What frozen features are worth on a task: linear probe, nearest neighbours, few examples.
+
+Each task's images are encoded once and cut in two halves, interleaved so that classes stay
+balanced: one to fit on, one to be scored on. Features are those before the projection into the
+joint space, standardised on the fitting half (Radford et al. 2021, Sec. 3.2 and App. A).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fmscale.data.counter_random import random_order
+from fmscale.data.zero_shot_task import ZeroShotTask
+from fmscale.evaluation.metric import Metric, Objective, measuring
+from fmscale.evaluation.zero_shot import ZeroShotData
+
+COARSE = np.logspace(-6, 6, 7)  # 1 / L2 strength; the paper sweeps 96 steps over the same range
+FINE = np.logspace(-0.75, 0.75, 4)  # around the best of these
+NEIGHBORS = (1, 3, 5, 10, 20)
+VALIDATION_SHARE = 4  # every fourth image of the fitting half chooses strength and neighbours
+FEW_SHOT_STRENGTH = 0.316  # C of the example in the released code of Radford et al. 2021
+MAX_ITERATIONS = 1000
+_FEW = 0xF3  # stream of the choice of examples
+
+
+@dataclass(frozen=True)
+class Features:
+    """A task in feature space: fitting half and scored half."""
+
+    name: str
+    fit_x: np.ndarray  # (n, d_model), standardised
+    fit_y: np.ndarray  # (n,)
+    test_x: np.ndarray
+    test_y: np.ndarray
+
+
+class Adaptation:
+    """Accuracy of a linear probe, of nearest neighbours, and of probes on K examples a class.
+
+    Args:
+        few_shot: numbers of examples K; an empty list skips them.
+        seeds: choices of examples; the accuracy is their mean.
+        batch_size: images encoded at once; it only changes speed and memory.
+
+    Tasks that ask about candidates of their own for each image have no fixed classes and are
+    left out, as are those with fewer than four images a class.
+    """
+
+    def __init__(
+        self,
+        few_shot: Sequence[int] = (1, 2, 4, 8, 16),
+        seeds: Sequence[int] = (0, 1, 2),
+        batch_size: int = 512,
+    ) -> None:
+        if any(k < 1 for k in few_shot) or not seeds:
+            raise ValueError(
+                f"few_shot = {list(few_shot)}, seeds = {list(seeds)}: give at least one example a "
+                "class and one seed."
+            )
+        self.few_shot = tuple(few_shot)
+        self.seeds = tuple(seeds)
+        self.batch_size = batch_size
+
+    def __call__(self, model: Any, data: ZeroShotData, objective: Objective) -> Iterator[Metric]:
+        tasks = [task for task in data.zero_shot_tasks if suitable(task)]
+        if not tasks:
+            raise ValueError("no task has fixed classes with at least 4 images each to probe.")
+        errors: dict[str, list[float]] = {}
+        for task in tasks:
+            features = encode(model, task, self.batch_size)
+            found = {"probe": probe(features), "knn": nearest(features)}
+            room = int(np.bincount(features.fit_y).min())
+            for k in self.few_shot:
+                if k <= room:
+                    found[f"few_shot_{k}"] = few_shot(features, k, self.seeds)
+            for kind, accuracy in found.items():
+                errors.setdefault(kind, []).append(1 - accuracy)
+                yield Metric(f"{kind}_{task.name}_accuracy", accuracy, "fraction")
+        for kind, values in errors.items():
+            if len(values) == len(tasks):  # a mean over other tasks could not be compared
+                yield Metric(f"{kind}_error", float(np.mean(values)), "fraction")
+
+
+def suitable(task: ZeroShotTask) -> bool:
+    """Fixed classes, and at least four images of each that occurs."""
+    counts = np.bincount(task.labels)
+    return task.candidates is None and int(counts[counts > 0].min()) >= 4
+
+
+def encode(model: Any, task: ZeroShotTask, batch_size: int) -> Features:
+    """Features of one task, every other image of each class in the fitting half."""
+    parts = []
+    with measuring(model) as device:
+        for first in range(0, len(task.images), batch_size):
+            image = torch.from_numpy(task.images[first : first + batch_size]).to(device)
+            parts.append(model.image(image).double().cpu().numpy())
+    x = np.concatenate(parts)
+    labels = np.unique(task.labels, return_inverse=True)[1]
+    order = np.argsort(labels, kind="stable")
+    fit, test = np.sort(order[::2]), np.sort(order[1::2])
+    mean, spread = x[fit].mean(axis=0), x[fit].std(axis=0)
+    x = (x - mean) / np.where(spread > 0, spread, 1.0)
+    return Features(task.name, x[fit], labels[fit], x[test], labels[test])
+
+
+def probe(features: Features) -> float:
+    """Logistic regression by L-BFGS; its L2 strength is chosen on a part of the fitting half."""
+    held = _validation(features.fit_y)
+
+    def score(strength: float) -> float:
+        return _logistic(features.fit_x[~held], features.fit_y[~held], strength).score(
+            features.fit_x[held], features.fit_y[held]
+        )
+
+    best = max(COARSE, key=score)
+    best = max((best, *(best * FINE)), key=score)
+    model = _logistic(features.fit_x, features.fit_y, best)
+    return float(model.score(features.test_x, features.test_y))
+
+
+def nearest(features: Features) -> float:
+    """Majority of the nearest neighbours by cosine; their number is chosen as for the probe."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    held = _validation(features.fit_y)
+
+    def classifier(k: int, x: np.ndarray, y: np.ndarray) -> Any:
+        return KNeighborsClassifier(min(k, len(y)), metric="cosine", algorithm="brute").fit(x, y)
+
+    best = max(
+        NEIGHBORS,
+        key=lambda k: classifier(k, features.fit_x[~held], features.fit_y[~held]).score(
+            features.fit_x[held], features.fit_y[held]
+        ),
+    )
+    model = classifier(best, features.fit_x, features.fit_y)
+    return float(model.score(features.test_x, features.test_y))
+
+
+def few_shot(features: Features, k: int, seeds: Sequence[int]) -> float:
+    """Mean accuracy of probes on K examples of each class, one choice of examples a seed."""
+    accuracies = []
+    for seed in seeds:
+        order = random_order(seed, _FEW, len(features.fit_y))
+        chosen = np.concatenate(
+            [order[features.fit_y[order] == label][:k] for label in np.unique(features.fit_y)]
+        )
+        model = _logistic(features.fit_x[chosen], features.fit_y[chosen], FEW_SHOT_STRENGTH)
+        accuracies.append(model.score(features.test_x, features.test_y))
+    return float(np.mean(accuracies))
+
+
+def _validation(labels: np.ndarray) -> np.ndarray:
+    """Every fourth image of each class, (n,) bool."""
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        held[np.flatnonzero(labels == label)[VALIDATION_SHARE - 1 :: VALIDATION_SHARE]] = True
+    if not held.any():  # fewer than four of every class
+        held[-1] = True
+    return held
+
+
+def _logistic(x: np.ndarray, y: np.ndarray, strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=MAX_ITERATIONS).fit(x, y)
