@@ -13,6 +13,8 @@ COMMANDS = {
     "sweep": ("fmscale.train", "train a grid or a preset; finished runs are skipped"),
     "plan": ("fmscale.plan", "size, FLOPs, time and price of a sweep, before it is launched"),
     "status": ("fmscale.status", "done, running, failed and missing runs"),
+    "retry": ("fmscale.retry", "train failed and missing runs as they were asked for"),
+    "diff": ("fmscale.diff", "what differs between two runs, and why their ids do"),
     "export": ("fmscale.export", "the records of a study as one CSV file"),
 }
 

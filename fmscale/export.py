@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,35 @@ EXAMPLE = """\
 examples:
   fmscale export gpt_demo --out gpt_demo.csv
   fmscale export gpt_lr --out results.csv --columns model n_tokens lr_peak val_loss status
+  fmscale export clip_objectives --out results.csv --columns hyperparameters.objective._target_ \\
+      n_samples zero_shot_error
 """
 
 
-def rows(study: Study) -> list[dict[str, Any]]:
-    """Records of a study, metrics among the columns, nested provenance left out."""
+def rows(study: Study, nested: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Records of a study, metrics among the columns, nested provenance left out.
+
+    Args:
+        nested: parts of the provenance to add, by dotted path, e.g.
+            "hyperparameters.optimizer.weight_decay"; absent where a record lacks them.
+    """
     found = []
     for folder in study.runs():
         if folder.is_finished():
             record = folder.record().to_dict()
             flat = {k: v for k, v in record.items() if not isinstance(v, dict)}
             precision = record["environment"].get("precision")
-            found.append({**flat, **record["metrics"], "precision": precision})
+            inner = {path: _walk(record, path) for path in nested}
+            inner = {path: value for path, value in inner.items() if value is not None}
+            found.append({**flat, **record["metrics"], "precision": precision, **inner})
     return found
+
+
+def _walk(record: dict[str, Any], path: str) -> Any:
+    node: Any = record
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, dict) else None
+    return node
 
 
 def to_csv(table: list[dict[str, Any]], columns: list[str] | None = None) -> str:
@@ -63,7 +80,8 @@ def main() -> None:
     parser.add_argument("--columns", nargs="+")
     parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     options = parser.parse_args()
-    table = rows(Study.open(options.runs_dir, options.study))
+    nested = [name for name in options.columns or [] if "." in name]
+    table = rows(Study.open(options.runs_dir, options.study), nested)
     if not table:
         parser.error(f"{options.runs_dir}/{options.study} holds no finished runs")
     try:

@@ -13,13 +13,14 @@ from typing import Any
 
 from fmscale.budget import Budget
 from fmscale.runs.identity import digest, identity, slug
-from fmscale.settings import ConfigError, LearningRateRule, Schedule, TrainerSettings
+from fmscale.settings import ConfigError, LearningRateRule, Limits, Schedule, TrainerSettings
 from fmscale.sizing import Shape
 
 SECTIONS = (
     "study", "seed", "batch_size", "model", "objective", "data", "budget", "optimizer",
     "schedule", "evaluation", "trainer", "logger", "paths",
 )  # fmt: skip
+OPTIONAL = ("limits",)  # of the sweep, not of a run
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Job:
     shape: Shape
     schedule: Schedule
     trainer: TrainerSettings
+    limits: Limits
     trunk_id: str
     warmup_steps: int
     branches: tuple[Branch, ...]
@@ -60,6 +62,7 @@ class Job:
         schedule = _section(Schedule, config, "schedule")
         trainer = _section(TrainerSettings, config, "trainer")
         budget = _section(Budget, config, "budget")
+        limits = _section(Limits, {"limits": {}, **config}, "limits")
         batch_size, seed = config["batch_size"], config["seed"]
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size={batch_size!r} must be a whole number, at least 1")
@@ -104,6 +107,7 @@ class Job:
             shape=shape,
             schedule=schedule,
             trainer=trainer,
+            limits=limits,
             trunk_id=f"{slug(shape.label, None, seed)}-{digest(trunk_identity)}",
             warmup_steps=warmup_steps,
             branches=tuple(branches),
@@ -165,7 +169,7 @@ def _single_budget(unit: str, n_units: int, budget: Budget) -> dict[str, Any]:
 
 
 def _check_sections(config: Mapping[str, Any]) -> None:
-    unknown = sorted(set(config) - set(SECTIONS))
+    unknown = sorted(set(config) - {*SECTIONS, *OPTIONAL})
     if unknown:
         raise ConfigError(
             f"unknown configuration key(s) {', '.join(unknown)}; known: {', '.join(SECTIONS)}"

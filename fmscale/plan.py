@@ -15,7 +15,14 @@ from rich.table import Table
 from fmscale.job import Job
 from fmscale.launching import register_launchers
 from fmscale.launching.pool import Pool, Task
-from fmscale.launching.sweep import check_all, cores, default_threads, distinct, unfinished
+from fmscale.launching.sweep import (
+    check_all,
+    check_limits,
+    cores,
+    default_threads,
+    distinct,
+    unfinished,
+)
 from fmscale.runs.identity import short_number
 from fmscale.settings import ConfigError, config_errors_exit
 from fmscale.train import plan_job
@@ -25,6 +32,7 @@ examples:
   fmscale plan experiment=gpt_demo
   fmscale plan experiment=gpt_demo --price 2.50
   fmscale plan model=gpt_2x64,gpt_4x128 budget.tokens=[1e6,2e6] --no-measure
+  fmscale plan experiment=gpt_demo limits.max_hours=1
 """
 
 
@@ -99,6 +107,11 @@ def print_plan(jobs: list[Job], speeds: dict[str, Speed], price: float | None) -
     console.print(runs_table(jobs, speeds, price, total))
     for line in summary(jobs, total, price):
         console.print(line, highlight=False)
+    if total.seconds is None:
+        check_limits(jobs, n_workers=max(1, cores() // default_threads(jobs)))
+    else:
+        hours = total.seconds / max(1, cores() // default_threads(jobs)) / 3600
+        jobs[0].limits.check(total.flops, hours, "measured")
 
 
 def sizes_table(jobs: list[Job], speeds: dict[str, Speed]) -> Table:

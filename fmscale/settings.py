@@ -49,6 +49,46 @@ class LearningRateRule:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a sweep may cost at most; null: no limit."""
+
+    max_flops: float | None = None
+    max_hours: float | None = None  # on this machine, all workers together
+    max_dollars: float | None = None
+    dollars_per_hour: float | None = None  # of this machine
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not value > 0:
+                raise ConfigError(f"limits.{name}={value!r} must be a positive number, or null")
+        if self.max_dollars is not None and self.dollars_per_hour is None:
+            raise ConfigError("limits.max_dollars needs limits.dollars_per_hour")
+
+    def check(self, flops: float, hours: float, how: str) -> None:
+        """Refuse a plan that costs more.
+
+        Args:
+            flops, hours: what is left to train.
+            how: where the hours come from.
+
+        Raises:
+            ConfigError: naming the limit and the cost.
+        """
+        costs = [("max_flops", flops, f"{flops:.3g} FLOPs"), ("max_hours", hours, f"{hours:.3g} h")]
+        if self.dollars_per_hour is not None:
+            price = hours * self.dollars_per_hour
+            costs.append(("max_dollars", price, f"${price:.2f}"))
+        for name, cost, text in costs:
+            limit = getattr(self, name)
+            if limit is not None and cost > limit:
+                hint = "" if name == "max_flops" else f" ({how})"
+                raise ConfigError(
+                    f"what is left to train costs {text}{hint}, more than limits.{name}={limit:g}; "
+                    "drop sizes, seeds or budgets, or raise the limit"
+                )
+
+
+@dataclass(frozen=True)
 class Schedule:
     """Warm-up and cooldown lengths of the learning-rate schedule."""
 

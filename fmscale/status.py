@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from fmscale.runs.store import RunFolder, Study, is_alive
@@ -19,6 +22,7 @@ examples:
   fmscale status
   fmscale status gpt_demo
   fmscale status gpt_demo --failed
+  fmscale status gpt_demo --watch
 """
 
 GROUPS = ("done", "running", "failed", "missing")
@@ -55,6 +59,8 @@ def state_of(folder: RunFolder, n_steps: int | None) -> RunState:
         case "running":
             gone = "its process is gone; the same sweep command goes on with it"
             return RunState(folder.run_id, "missing", progress, gone)
+        case "queued":
+            return RunState(folder.run_id, "missing", progress, "queued")
         case "failed":
             return RunState(folder.run_id, "failed", progress, reason)
         case state:
@@ -79,10 +85,35 @@ def main() -> None:
     parser.add_argument("studies", nargs="*", help="names of studies; default: all in the store")
     parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     parser.add_argument("--failed", action="store_true", help="only failed runs")
+    parser.add_argument(
+        "--watch", nargs="?", type=float, const=2.0, metavar="SECONDS", help="again every 2 seconds"
+    )
     options = parser.parse_args()
     console = Console()
-    for study in _studies(Path(options.runs_dir), options.studies):
-        _print_study(console, study, only_failed=options.failed)
+    studies = _studies(Path(options.runs_dir), options.studies)
+    if options.watch is None:
+        console.print(overview(studies, options.failed))
+        return
+    try:
+        watch(console, studies, options.failed, options.watch)
+    except KeyboardInterrupt:
+        return
+
+
+def watch(console: Console, studies: list[Study], only_failed: bool, seconds: float) -> None:
+    """Show the overview until every run is done or failed and nothing runs any more."""
+    with Live(overview(studies, only_failed), console=console, auto_refresh=False) as live:
+        while any(run.group == "running" for study in studies for run in states(study)):
+            time.sleep(seconds)
+            live.update(overview(studies, only_failed), refresh=True)
+
+
+def overview(studies: list[Study], only_failed: bool) -> Group:
+    """Counts and runs of some studies, to be printed."""
+    parts: list[str | Table] = []
+    for study in studies:
+        parts += _study_parts(study, only_failed)
+    return Group(*parts)
 
 
 def _studies(runs_dir: Path, names: list[str]) -> list[Study]:
@@ -100,20 +131,21 @@ def _studies(runs_dir: Path, names: list[str]) -> list[Study]:
     return studies
 
 
-def _print_study(console: Console, study: Study, only_failed: bool) -> None:
+def _study_parts(study: Study, only_failed: bool) -> list[str | Table]:
     runs = states(study)
     counts = Counter(run.group for run in runs)
-    parts = [f"[{COLORS[group]}]{counts[group]} {group}[/]" for group in GROUPS]
-    console.print(f"[bold]{study.path.name}[/bold]: " + " · ".join(parts))
+    numbers = [f"[{COLORS[group]}]{counts[group]} {group}[/]" for group in GROUPS]
+    headline = f"[bold]{study.path.name}[/bold]: " + " · ".join(numbers)
     shown = [run for run in runs if not only_failed or run.group == "failed"]
     if not shown:
-        return
+        return [headline]
     table = Table()
     for name in ("run", "state", "steps", "reason"):
         table.add_column(name, justify="right" if name == "steps" else "left", overflow="fold")
     for run in shown:
-        table.add_row(run.run_id, f"[{COLORS[run.group]}]{run.group}[/]", run.progress, run.reason)
-    console.print(table)
+        state = f"[{COLORS[run.group]}]{run.group}[/]"
+        table.add_row(run.run_id, state, run.progress, escape(run.reason))
+    return [headline, table]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ that asks for it, Hydra hands all jobs to a launcher (`fmscale.launching`).
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import hydra
@@ -58,10 +59,16 @@ def run(cfg: DictConfig) -> None:
 def main() -> None:
     """Entry point of `fmscale train`, `fmscale sweep` and `python -m fmscale.train`."""
     register_launchers()
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         run()
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _terminate(signum: int, frame: object) -> None:
+    """Unwind as from an error, so that runs note that they were interrupted; exit code 143."""
+    raise SystemExit(128 + signum)
 
 
 if __name__ == "__main__":

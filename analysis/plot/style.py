@@ -54,6 +54,8 @@ LABELS = {
     "x": "x",
 }
 UNITS = {
+    "flops": "training compute C [FLOPs]",
+    "batch_size": "batch size [pairs]",
     "n_params_total": "parameters N (all)",
     "n_params_non_embedding": "parameters N (without embeddings)",
     "n_params_matmul": "parameters N (matrix products)",

@@ -34,6 +34,9 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
                 ax.plot(group["n_tokens"], group["val_loss"], "-o", color=shade, lw=1.4, ms=4,
                         label=f"{short_number(unique)} unique tokens")  # fmt: skip
             ax.set_xscale("log")
+            ticks = sorted(runs["n_tokens"].unique())
+            ax.set_xticks(ticks, [short_number(v) for v in ticks])
+            ax.minorticks_off()
             ax.set_ylim(1.35, 2.8)
             ax.set_title(f"N = {short_number(size)}", loc="left", fontsize=10)
             ax.set_xlabel("training tokens D, repeats included")

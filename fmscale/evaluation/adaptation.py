@@ -7,6 +7,7 @@ joint space, standardised on the fitting half (Radford et al. 2021, Sec. 3.2 and
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -130,7 +131,10 @@ def nearest(features: Features) -> float:
     held = _validation(features.fit_y)
 
     def classifier(k: int, x: np.ndarray, y: np.ndarray) -> Any:
-        return KNeighborsClassifier(min(k, len(y)), metric="cosine", algorithm="brute").fit(x, y)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The number of unique classes")
+            model = KNeighborsClassifier(min(k, len(y)), metric="cosine", algorithm="brute")
+            return model.fit(x, y)
 
     best = max(
         NEIGHBORS,
@@ -168,4 +172,7 @@ def _validation(labels: np.ndarray) -> np.ndarray:
 def _logistic(x: np.ndarray, y: np.ndarray, strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=strength, max_iter=MAX_ITERATIONS).fit(x, y)
+    with warnings.catch_warnings():
+        # One example a class is meant: scikit-learn takes it for a regression problem.
+        warnings.filterwarnings("ignore", message="The number of unique classes")
+        return LogisticRegression(C=strength, max_iter=MAX_ITERATIONS).fit(x, y)

@@ -8,14 +8,15 @@ from typing import Any
 from fmscale.job import Job
 from fmscale.launching.display import SweepDisplay, print_outcome
 from fmscale.launching.pool import Event, Task
-from fmscale.launching.sweep import planned, seconds_of, study_of, unfinished
+from fmscale.launching.sweep import check_limits, seconds_of, submit, unfinished
 from fmscale.training.run import check, fail_branches, train_branch, train_trunk
 
 
 def train_job(job: Job) -> None:
     """Train the trunk, then each run; finished runs are left alone."""
+    check_limits([job], n_workers=1)
     check(job)
-    study_of(job).extend_manifest(planned(job))
+    submit(job)
     todo = unfinished(job)
     if not todo:
         print(f"Nothing to train: all {len(job.branches)} runs are complete.")

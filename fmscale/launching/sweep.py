@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+import yaml
 
 from fmscale.job import Branch, Job
 from fmscale.launching.display import SweepDisplay, print_outcome
@@ -14,6 +17,7 @@ from fmscale.launching.pool import Event, Pool, Task
 from fmscale.runs.store import Study
 from fmscale.settings import ConfigError
 
+ON_ERROR = ("continue", "stop")
 # Rough cost model for ordering tasks and for the ETA's weights; `fmscale plan` measures instead.
 SECONDS_PER_STEP = 3e-3  # fixed cost of an optimizer step
 FLOPS_PER_SECOND = 3e10  # one core, small matrices
@@ -28,6 +32,8 @@ class SweepState:
     jobs: list[Job]
     scheduled: set[str] = field(default_factory=set)  # run ids
     failed: dict[str, str] = field(default_factory=dict)  # run id -> reason
+    max_retries: int = 0  # of one task, after a failure
+    attempts: Counter[tuple[int, str | None]] = field(default_factory=Counter)
 
     def first_tasks(self) -> list[Task]:
         """Trunks, and the branches of jobs that share none."""
@@ -54,6 +60,10 @@ class SweepState:
             # A trunk that diverged has no checkpoint for these; they are recorded as diverged.
             return self._new_branch_tasks(index, unfinished(job))
         if event.name == "failed":
+            task = (index, event.task.run_id)
+            self.attempts[task] += 1
+            if self.attempts[task] <= self.max_retries:
+                return [event.task]
             self._note_failure(event, job)
         return []
 
@@ -83,20 +93,38 @@ class SweepState:
                 folder.set_status("failed", n_steps=n_steps, reason=event.fields["reason"])
 
 
-def run_sweep(jobs: list[Job], *, n_workers: int | None, n_threads: int | None) -> bool:
+def run_sweep(
+    jobs: list[Job],
+    *,
+    n_workers: int | None,
+    n_threads: int | None,
+    on_error: str = "continue",
+    max_retries: int = 0,
+) -> bool:
     """Train what is missing of all jobs' runs.
+
+    Every run's configuration is stored before the first one starts: what is edited afterwards
+    changes nothing, and `fmscale retry` trains what was asked for.
 
     Args:
         jobs: planned jobs; those with the same trunk and budgets are trained once.
         n_workers: processes; None: cores divided by threads.
         n_threads: CPU threads of each; None: 1 where all models are small, else all cores.
+        on_error: "continue" with the other runs, or "stop" the sweep at the first failure.
+        max_retries: how often a failed task is tried again, from its last checkpoint.
 
     Returns:
         True if a run failed.
 
     Raises:
-        ConfigError: before any training, if a job's parts cannot be built.
+        ConfigError: before any training, if a job's parts cannot be built or the sweep would cost
+            more than its limits.
     """
+    if on_error not in ON_ERROR or max_retries < 0:
+        raise ConfigError(
+            f"hydra.launcher.on_error={on_error!r}, max_retries={max_retries}: choose "
+            f"{' or '.join(ON_ERROR)}, and 0 or more retries"
+        )
     began = time.monotonic()
     jobs = distinct(jobs)
     branches = [(job, branch) for job in jobs for branch in job.branches]
@@ -111,17 +139,45 @@ def run_sweep(jobs: list[Job], *, n_workers: int | None, n_threads: int | None) 
 
     n_threads = n_threads or default_threads(jobs)
     n_workers = n_workers or max(1, cores() // n_threads)
-    state = SweepState(jobs)
+    check_limits(jobs, n_workers)
+    state = SweepState(jobs, max_retries=max_retries)
     with Pool(min(n_workers, len(todo)), n_threads) as pool:
         check_all(pool, [job for job in jobs if unfinished(job)])
         for job in jobs:
-            study_of(job).extend_manifest(planned(job))
+            submit(job)
         total = {branch.run_id: seconds_of(job, job.marginal_steps(branch)) for job, branch in todo}
         with SweepDisplay(jobs, total, n_done=len(branches) - len(todo)) as display:
             for event in pool.run(state.first_tasks(), state.follow):
                 display.update(event, state.failed)
+                if on_error == "stop" and state.failed:
+                    break
     print_outcome(jobs, state.failed)
     return bool(state.failed)
+
+
+def check_limits(jobs: list[Job], n_workers: int) -> None:
+    """Refuse a sweep whose remaining runs cost more than any job's limits.
+
+    Raises:
+        ConfigError: naming the limit. Hours are those of a rough model of this machine;
+            `fmscale plan` measures them.
+    """
+    left = [(job, branch) for job in jobs for branch in unfinished(job)]
+    flops = sum(job.marginal_flops(branch) for job, branch in left)
+    seconds = sum(seconds_of(job, job.marginal_steps(branch)) for job, branch in left)
+    for job in jobs:
+        job.limits.check(flops, seconds / n_workers / 3600, "estimated; fmscale plan measures it")
+
+
+def submit(job: Job) -> None:
+    """Write the job's runs into the store: the manifest, and each configuration, resolved."""
+    study = study_of(job)
+    study.extend_manifest(planned(job))
+    for branch in unfinished(job):
+        folder = study.run(branch.run_id)
+        folder.create(yaml.safe_dump(job.branch_config(branch), sort_keys=False))
+        if folder.status() is None:
+            folder.set_status("queued", n_steps=branch.n_steps)
 
 
 def check_all(pool: Pool, jobs: list[Job]) -> None:

@@ -1,11 +1,15 @@
 """State of a run after some optimizer step, on disk, whole or not at all.
 
+A file ends with the SHA-256 of what comes before it, so that a flipped bit is noticed and not
+trained on.
+
 Plain tensors and numbers only, so that `weights_only` loading reads them and nothing unpickled
 can run code. Batches and schedule are functions of the step and need no state of their own.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import re
@@ -19,6 +23,9 @@ import torch
 from fmscale.runs.files import write_atomically
 
 log = logging.getLogger(__name__)
+
+MARK = b"fmscale1"
+TRAILER = hashlib.sha256().digest_size + len(MARK)  # bytes at the end of a file
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint atomically and return its path."""
     buffer = io.BytesIO()
     torch.save(asdict(checkpoint), buffer)
+    content = buffer.getvalue()
     path = path_of(folder, checkpoint.step)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, content + hashlib.sha256(content).digest() + MARK)
     return path
 
 
@@ -50,13 +58,16 @@ def load(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        ValueError: naming the file, if it is torn or not a checkpoint.
+        ValueError: naming the file, if it is torn, altered or not a checkpoint.
     """
+    whole = path.read_bytes()
+    content, checksum, mark = whole[:-TRAILER], whole[-TRAILER : -len(MARK)], whole[-len(MARK) :]
+    if mark != MARK or hashlib.sha256(content).digest() != checksum:
+        raise ValueError(f"checkpoint {path} is torn or altered (its checksum differs); delete it")
     try:
-        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # torch raises half a dozen kinds for a torn file
+        stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return Checkpoint(**stored)
+    except Exception as error:  # torch raises half a dozen kinds for a foreign file
         raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it") from error
 
 

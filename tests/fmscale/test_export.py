@@ -35,3 +35,14 @@ def test_columns_can_be_chosen(study):
 def test_an_unknown_column_is_refused(study):
     with pytest.raises(ValueError, match="no record has the column.*nope"):
         to_csv(rows(study), ["nope"])
+
+
+def test_nested_provenance_is_a_column_when_asked_for(tmp_path):
+    study = Study.open(tmp_path, "s")
+    folder = study.run("one")
+    folder.create("seed: 1\n")
+    folder.write_record(record(hyperparameters={"optimizer": {"lr": 0.5}}))
+    paths = ["hyperparameters.optimizer.lr", "hyperparameters.optimizer.absent"]
+    (row,) = rows(study, paths)
+    assert row[paths[0]] == 0.5
+    assert paths[1] not in row

@@ -38,13 +38,20 @@ class Exploding(HeldOutText):
 """
 
 
-def sweep(overrides: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """`fmscale sweep` in a process of its own, with `folder` importable."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "fmscale.cli", "sweep", *overrides]
+ROOT = Path(__file__).parents[3]
+
+
+def fmscale(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """An `fmscale` command in a process of its own, with `folder` importable."""
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "COLUMNS": "200"}
+    command = [sys.executable, "-m", "fmscale.cli", *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=folder, timeout=300
     )
+
+
+def sweep(overrides: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return fmscale("sweep", *overrides, folder=folder)
 
 
 def statuses(folder: Path) -> dict[str, str]:
@@ -142,3 +149,78 @@ def test_the_parent_imports_no_torch():
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_retry_trains_what_failed_as_it_was_asked_for(tiny, tmp_path):
+    (tmp_path / "exploding.py").write_text(EXPLODING)
+    grid = [*tiny, "model=gpt_1x16,gpt_2x24", BUDGETS,
+            "evaluation.evaluators.language._target_=exploding.Exploding"]  # fmt: skip
+    assert sweep(grid, tmp_path).returncode == 1
+    assert sorted(statuses(tmp_path).values()) == ["completed"] * 2 + ["failed"] * 2
+    mended = EXPLODING.replace("d_model == 24", "d_model == 999")
+    (tmp_path / "exploding.py").write_text(mended)
+    done = fmscale("retry", "default", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(statuses(tmp_path).values()) == ["completed"] * 4
+    again = fmscale("retry", "default", folder=tmp_path)
+    assert "Nothing to retry" in again.stdout
+
+
+def test_a_failed_run_is_tried_again_as_often_as_asked(tiny, tmp_path):
+    once = EXPLODING.replace(
+        "        if model.shape.d_model == 24:\n",
+        "        from pathlib import Path\n"
+        "        tries = Path('tries.txt')\n"
+        "        with tries.open('a') as file:\n"
+        "            file.write('x')\n"
+        "        if len(tries.read_text()) == 1:\n",
+    )
+    (tmp_path / "exploding.py").write_text(once)
+    grid = [*tiny, "model=gpt_1x16", "budget.tokens=2560", "hydra.launcher.max_retries=1",
+            "evaluation.evaluators.language._target_=exploding.Exploding"]  # fmt: skip
+    assert sweep(grid, tmp_path).returncode == 0
+    assert (tmp_path / "tries.txt").read_text() == "xx"
+    assert list(statuses(tmp_path).values()) == ["completed"]
+
+
+def test_a_sweep_stops_at_the_first_failure_if_asked(tiny, tmp_path):
+    (tmp_path / "exploding.py").write_text(EXPLODING)
+    grid = [*tiny, "model=gpt_2x24,gpt_1x16", "seed=1,2,3", "budget.tokens=2560",
+            "hydra.launcher.on_error=stop", "hydra.launcher.n_workers=1",
+            "evaluation.evaluators.language._target_=exploding.Exploding"]  # fmt: skip
+    assert sweep(grid, tmp_path).returncode == 1
+    found = list(statuses(tmp_path).values())
+    assert found.count("failed") == 1
+    assert found.count("queued") >= 3
+
+
+def test_a_sweep_beyond_its_limits_is_refused_before_training(tiny, tmp_path):
+    refused = sweep([*tiny, "budget.tokens=2560", "limits.max_flops=1e3"], tmp_path)
+    assert refused.returncode == 1
+    assert "more than limits.max_flops=1000" in refused.stderr
+    assert not statuses(tmp_path)
+
+
+def test_a_terminated_sweep_notes_it_and_goes_on_where_it_stopped(tiny, tmp_path):
+    import signal
+    import time
+
+    grid = [
+        *tiny,
+        "model=gpt_2x24",
+        "seed=1,2",
+        "budget.tokens=[40960,81920]",
+        "budget.max_epochs=1e6",
+    ]
+    command = [sys.executable, "-m", "fmscale.cli", "sweep", *grid]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, env=environment)  # fmt: skip
+    deadline = time.monotonic() + 120
+    trunks = tmp_path / "runs" / "default" / "trunks"
+    while time.monotonic() < deadline and not list(trunks.glob("*/metrics.jsonl")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    assert sweep(grid, tmp_path).returncode == 0
+    assert list(statuses(tmp_path).values()) == ["completed"] * 4

@@ -139,6 +139,17 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_it_used(tiny, plan_one, c
     assert torn.name in caplog.text
 
 
+def test_a_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
+    model = {"weight": torch.arange(1000.0)}
+    path = checkpoint.save(tmp_path, checkpoint.Checkpoint(7, model, {}, 0.0, "32-true"))
+    assert torch.equal(checkpoint.load(path).model["weight"], model["weight"])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="torn or altered"):
+        checkpoint.load(path)
+
+
 def test_finished_runs_are_left_alone(tiny, plan_one):
     job = plan_one([*tiny, BUDGETS])
     train(job)

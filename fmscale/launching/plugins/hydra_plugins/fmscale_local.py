@@ -22,6 +22,8 @@ class LocalLauncherConf:
     _target_: str = "hydra_plugins.fmscale_local.LocalLauncher"
     n_workers: int | None = None  # processes; None: as many as cores / threads
     n_threads: int | None = None  # CPU threads of each; None: 1 for small models, else all
+    on_error: str = "continue"  # with the other runs, or "stop" the sweep
+    max_retries: int = 0  # of a failed task, from its last checkpoint
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="fmscale_local", node=LocalLauncherConf)
@@ -30,9 +32,17 @@ ConfigStore.instance().store(group="hydra/launcher", name="fmscale_local", node=
 class LocalLauncher(Launcher):
     """Composes every job first, then trains them in worker processes."""
 
-    def __init__(self, n_workers: int | None = None, n_threads: int | None = None) -> None:
-        self.n_workers = n_workers
-        self.n_threads = n_threads
+    def __init__(
+        self,
+        n_workers: int | None = None,
+        n_threads: int | None = None,
+        on_error: str = "continue",
+        max_retries: int = 0,
+    ) -> None:
+        self.options: dict[str, Any] = {
+            "n_workers": n_workers, "n_threads": n_threads,
+            "on_error": on_error, "max_retries": max_retries,
+        }  # fmt: skip
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -67,7 +77,7 @@ class LocalLauncher(Launcher):
                 done.status = JobStatus.COMPLETED
                 done.return_value = [branch.run_id for branch in jobs[-1].branches]
                 returns.append(done)
-            if run_sweep(jobs, n_workers=self.n_workers, n_threads=self.n_threads):
+            if run_sweep(jobs, **self.options):
                 raise SystemExit(1)
         return returns
 

@@ -1,0 +1,121 @@
+"""What differs between two runs, and which of it gives them different ids."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fmscale.runs.identity import canonical, identity
+from fmscale.runs.store import RunFolder
+
+EXAMPLE = """\
+examples:
+  fmscale diff gpt_2x24-524k-s1-20fe0f3392 gpt_2x24-524k-s1-59696fe450
+  fmscale diff gpt_2x24-524k-s1-20fe gpt_2x24-524k-s1-5969     # unique beginnings suffice
+"""
+ABSENT = "(absent)"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One key of the configuration."""
+
+    key: str
+    first: Any
+    second: Any
+    in_identity: bool  # whether it changes the numbers, and so the id
+
+
+def find(runs_dir: Path, name: str) -> RunFolder:
+    """The one run of the store whose id starts with `name`.
+
+    Raises:
+        ValueError: if there is none, or more than one.
+    """
+    studies = sorted(p for p in runs_dir.iterdir() if p.is_dir()) if runs_dir.is_dir() else []
+    found = [
+        path
+        for study in studies
+        for path in sorted(study.glob(f"{name}*"))
+        if (path / "config.yaml").exists()
+    ]
+    exact = [path for path in found if path.name == name]
+    if len(exact or found) != 1:
+        what = "no run" if not found else f"{len(exact or found)} runs"
+        raise ValueError(
+            f"{what} in {runs_dir} begins with {name!r}"
+            + (": " + ", ".join(f"{p.parent.name}/{p.name}" for p in found[:5]) if found else "")
+            + "; give more of the id, or another store with --runs-dir"
+        )
+    return RunFolder((exact or found)[0])
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+    """Keys in which two stored configurations differ; those that enter the id come first."""
+    flat = [dict(_flatten(config)) for config in (first, second)]
+    counted = [dict(_flatten(_identity(config))) for config in (first, second)]
+    found = []
+    for key in sorted({*flat[0], *flat[1]}):
+        values = [side.get(key, ABSENT) for side in flat]
+        if canonical(values[0]) != canonical(values[1]):
+            in_identity = any(key in side for side in counted)
+            found.append(Difference(key, values[0], values[1], in_identity))
+    return sorted(found, key=lambda d: not d.in_identity)
+
+
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    # An epoch limit does not change the numbers of a run that respects it.
+    budget = {k: v for k, v in config["budget"].items() if k != "max_epochs"}
+    return identity({**config, "budget": budget})
+
+
+def _flatten(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if isinstance(node, Mapping) and node:
+        return [
+            pair for key, value in node.items()
+            for pair in _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        ]  # fmt: skip
+    return [(prefix, node)]
+
+
+def main() -> None:
+    """Entry point of `fmscale diff`."""
+    parser = argparse.ArgumentParser(
+        prog="fmscale diff",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("first", help="run id, or a beginning of it that is unique")
+    parser.add_argument("second")
+    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
+    options = parser.parse_args()
+    try:
+        folders = [find(Path(options.runs_dir), name) for name in (options.first, options.second)]
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    configs = [yaml.safe_load((f.path / "config.yaml").read_text()) for f in folders]
+    found = differences(*configs)
+    console = Console()
+    if not found:
+        console.print("The two configurations are the same.")
+        return
+    table = Table("key", folders[0].run_id, folders[1].run_id, "changes the id")
+    for d in found:
+        row = (d.key, str(d.first), str(d.second))
+        table.add_row(*map(escape, row), "yes" if d.in_identity else "no")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Train what is missing of a study, from the configurations stored when it was launched."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import yaml
+
+from fmscale.build import build_shape
+from fmscale.job import Job
+from fmscale.launching.sweep import run_sweep
+from fmscale.runs.store import Study, is_alive
+from fmscale.settings import ConfigError, config_errors_exit
+
+EXAMPLE = """\
+examples:
+  fmscale retry gpt_demo
+  fmscale retry gpt_demo --runs gpt_2x24-524k-s1-20fe0f3392
+"""
+
+
+def unfinished_jobs(study: Study, run_ids: list[str] | None = None) -> list[Job]:
+    """One job for each run that is neither finished nor running now.
+
+    Args:
+        run_ids: only these; None: all.
+
+    Raises:
+        ConfigError: for a run that does not exist, or whose stored configuration now gets another
+            id (it was written by another version).
+    """
+    known = {folder.run_id: folder for folder in study.runs()}
+    unknown = [i for i in run_ids or [] if i not in known]
+    if unknown:
+        raise ConfigError(f"{study.path} holds no run {', '.join(unknown)}; see fmscale status")
+    jobs = []
+    for run_id in run_ids or sorted(known):
+        folder = known[run_id]
+        status = folder.status()
+        running = status is not None and status["state"] == "running" and is_alive(status)
+        if folder.is_finished() or running:
+            continue
+        config = yaml.safe_load((folder.path / "config.yaml").read_text())
+        # The store may have been moved since.
+        config["paths"] = {**config["paths"], "runs_dir": str(study.path.parent)}
+        config["study"] = study.path.name
+        job = Job.plan(config, build_shape(config))
+        if job.branches[0].run_id != run_id:
+            raise ConfigError(
+                f"{folder.path}/config.yaml now has the id {job.branches[0].run_id}: another "
+                "version of fmscale wrote it. Launch the sweep again"
+            )
+        jobs.append(job)
+    return jobs
+
+
+def main() -> None:
+    """Entry point of `fmscale retry`."""
+    parser = argparse.ArgumentParser(
+        prog="fmscale retry",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("study")
+    parser.add_argument("--runs", nargs="+", metavar="RUN_ID", help="only these runs")
+    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
+    parser.add_argument("--workers", type=int, help="processes; default: cores / threads")
+    parser.add_argument("--threads", type=int, help="CPU threads of each process")
+    parser.add_argument("--max-retries", type=int, default=0, help="of a run that fails again")
+    options = parser.parse_args()
+    with config_errors_exit():
+        try:
+            study = Study.open(options.runs_dir, options.study)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        if not study.path.exists():
+            raise ConfigError(f"{study.path} does not exist; name another store with --runs-dir")
+        jobs = unfinished_jobs(study, options.runs)
+        if not jobs:
+            print(f"Nothing to retry: every run of {options.study} is finished or running.")
+            return
+        failed = run_sweep(
+            jobs,
+            n_workers=options.workers,
+            n_threads=options.threads,
+            max_retries=options.max_retries,
+        )
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
