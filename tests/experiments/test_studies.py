@@ -27,7 +27,7 @@ def test_a_study_says_what_was_asked_and_what_came_out(study):
                          ids=lambda p: p.name)  # fmt: skip
 def test_a_table_of_results_holds_finished_runs(study):
     table = pd.read_csv(study / "results.csv")
-    assert len(table) >= 6
+    assert len(table) >= 2
     if "run_id" in table:
         assert table["run_id"].is_unique
     if "status" in table:

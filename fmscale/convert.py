@@ -1,0 +1,83 @@
+"""A trained run in the format of another library."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fmscale.diff import find
+from fmscale.runs.store import RunFolder
+
+EXAMPLE = """\
+examples:
+  fmscale convert gpt_2x24-524k-s1-20fe0f3392 --to transformers-gpt2 --out exported
+  python -c "from transformers import AutoModelForCausalLM as M; M.from_pretrained('exported')"
+  lm_eval --model hf --model_args pretrained=exported --tasks wikitext   # lm-evaluation-harness
+"""
+
+
+def to_transformers_gpt2(model: Any, config: dict[str, Any], out: Path) -> None:
+    """GPT as transformers' GPT2LMHeadModel, with the byte tokenizer where the data are bytes."""
+    from fmscale.interchange.gpt import export_gpt2
+
+    export_gpt2(model, out, byte_tokenizer=config["data"]["vocab_size"] == 256)
+
+
+# Target -> family of models it takes, and what writes it.
+TARGETS: dict[str, tuple[str, Callable[[Any, dict[str, Any], Path], None]]] = {
+    "transformers-gpt2": ("gpt", to_transformers_gpt2),
+}
+
+
+def load_run(folder: RunFolder) -> tuple[Any, dict[str, Any]]:
+    """The trained model of a finished run and its configuration.
+
+    Raises:
+        ValueError: if the run is not finished.
+    """
+    from fmscale.build import build_model
+    from fmscale.training import checkpoint
+
+    if not folder.is_finished():
+        raise ValueError(f"run {folder.run_id} is not finished; see fmscale status")
+    config = yaml.safe_load((folder.path / "config.yaml").read_text())
+    steps = checkpoint.steps_saved(folder.checkpoints)
+    if not steps:
+        raise ValueError(f"run {folder.run_id} kept no weights in {folder.checkpoints}")
+    model = build_model(config)
+    model.load_state_dict(checkpoint.load(checkpoint.path_of(folder.checkpoints, steps[-1])).model)
+    return model.eval(), config
+
+
+def main() -> None:
+    """Entry point of `fmscale convert`."""
+    parser = argparse.ArgumentParser(
+        prog="fmscale convert",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", help="run id, or a beginning of it that is unique")
+    parser.add_argument("--to", required=True, choices=sorted(TARGETS), help="the format")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
+    options = parser.parse_args()
+    family, write = TARGETS[options.to]
+    try:
+        model, config = load_run(find(Path(options.runs_dir), options.run))
+        if model.shape.family != family:
+            raise ValueError(f"--to {options.to} takes a {family}, not a {model.shape.family}")
+        write(model, config, options.out)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(f"{options.run} written to {options.out} as {options.to}")
+
+
+if __name__ == "__main__":
+    main()
