@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmscale.models.initialization import gpt_stds, initialize
-from fmscale.models.layers import Block, block_roles, sizing_groups
+from fmscale.models.layers import Block, KeyValueCache, block_roles, sizing_groups
 from fmscale.sizing import GPTShape
 
 
@@ -34,25 +34,27 @@ class GPT(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.init_weights()
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Scores of the next token at every position.
 
         Args:
             tokens: (B, T) int64, T at most shape.seq_len.
+            cache: of the tokens before these, which it takes in; for generation only.
 
         Returns:
             (B, T, vocab_size) logits; position t has seen tokens 0..t.
         """
-        T, longest = tokens.shape[1], self.shape.seq_len
+        first = 0 if cache is None else cache.length
+        T, longest = first + tokens.shape[1], self.shape.seq_len
         if longest < T:
             raise ValueError(
                 f"{T} tokens exceed seq_len={longest}; shorten the input or train with "
                 "a longer context"
             )
-        x = self.token_embedding(tokens) + self.position_embedding.weight[:T]  # (B, T, d_model)
-        x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x)
+        x = self.token_embedding(tokens) + self.position_embedding.weight[first:T]
+        x = self.dropout(x)  # (B, T, d_model)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, cache, layer)
         return F.linear(self.norm(x), self.token_embedding.weight)  # (B, T, vocab_size)
 
     def roles(self) -> dict[str, list[Tensor]]:

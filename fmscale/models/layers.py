@@ -4,8 +4,32 @@ Pre-LN (the norm inside the residual branch) as in GPT-2 and CLIP; GPT-1 normali
 addition. Letters in shapes: B batch, T positions.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class KeyValueCache:
+    """Keys and values of the tokens read so far, so that one more token costs one position.
+
+    One entry a block, filled as the blocks run; `length` tokens are in it.
+    """
+
+    def __init__(self, n_layer: int) -> None:
+        self.keys: list[Tensor | None] = [None] * n_layer
+        self.values: list[Tensor | None] = [None] * n_layer
+
+    @property
+    def length(self) -> int:
+        return 0 if self.keys[-1] is None else self.keys[-1].shape[2]
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add (B, n_head, T, d_head) of new tokens; returns those of all tokens."""
+        old_key, old_value = self.keys[layer], self.values[layer]
+        if old_key is not None and old_value is not None:
+            key, value = torch.cat([old_key, key], 2), torch.cat([old_value, value], 2)
+        self.keys[layer], self.values[layer] = key, value
+        return key, value
 
 
 class Attention(nn.Module):
@@ -19,14 +43,20 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None, layer: int = 0) -> Tensor:
         B, T, d_model = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.n_head, d_model // self.n_head)
         # One unbind, so that the backward pass writes one gradient instead of adding three.
         q, k, v = qkv.transpose(1, 3).unbind(2)  # each (B, n_head, T, d_head)
-        y = F.scaled_dot_product_attention(
-            q, k, v, is_causal=self.causal, dropout_p=self.dropout if self.training else 0.0
-        )
+        if cache is None:
+            y = F.scaled_dot_product_attention(
+                q, k, v, is_causal=self.causal, dropout_p=self.dropout if self.training else 0.0
+            )
+        else:
+            k, v = cache.extend(layer, k, v)
+            seen = k.shape[2]  # new token t of T sees all but the T - 1 - t tokens after it
+            mask = torch.ones(T, seen, dtype=torch.bool, device=x.device).tril(seen - T)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, d_model))  # (B, T, d_model)
         return out
 
@@ -57,8 +87,8 @@ class Block(nn.Module):
         self.mlp = MLP(d_model, d_hidden)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm_attention(x)))
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None, layer: int = 0) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm_attention(x), cache, layer))
         x = x + self.dropout(self.mlp(self.norm_mlp(x)))
         return x
 
