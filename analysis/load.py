@@ -20,7 +20,9 @@ from analysis.table import Dropped, RunTable, TableError
 
 SCHEMA_VERSION = 1
 # Nested parts of a record that are kept whole (provenance), not spread into columns.
-NESTED = ("hyperparameters", "data", "environment", "git", "n_params_by_group", "units")
+NESTED = (
+    "hyperparameters", "data", "environment", "git", "n_params_by_group", "units", "evaluations",
+)  # fmt: skip
 REQUIRED = ("run_id", "study", "family", "status")
 THREADS = 8  # no faster on a local disk (0.1 ms a run), much so on a network one
 

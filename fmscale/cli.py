@@ -15,6 +15,7 @@ COMMANDS = {
     "status": ("fmscale.status", "done, running, failed and missing runs"),
     "retry": ("fmscale.retry", "train failed and missing runs as they were asked for"),
     "diff": ("fmscale.diff", "what differs between two runs, and why their ids do"),
+    "evaluate": ("fmscale.evaluate", "measure finished runs; the results join their records"),
     "sample": ("fmscale.sample", "text from trained runs, side by side"),
     "convert": ("fmscale.convert", "a trained run in the format of another library"),
     "export": ("fmscale.export", "the records of a study as one CSV file"),

@@ -32,8 +32,8 @@ def rows(study: Study, nested: Sequence[str] = ()) -> list[dict[str, Any]]:
     found = []
     for folder in study.runs():
         if folder.is_finished():
-            record = folder.record().to_dict()
-            flat = {k: v for k, v in record.items() if not isinstance(v, dict)}
+            stored = folder.record()
+            record, flat = stored.to_dict(), stored.scalars()
             precision = record["environment"].get("precision")
             inner = {path: _walk(record, path) for path in nested}
             inner = {path: value for path, value in inner.items() if value is not None}

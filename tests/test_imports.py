@@ -28,6 +28,7 @@ PURE = ["fmscale/sizing/*.py", "fmscale/budget.py", "fmscale/settings.py", "fmsc
 LIGHTNING_IN_DATA = {"fmscale/data/module.py"}
 HYDRA_IN = {
     "fmscale/train.py",
+    "fmscale/evaluate.py",
     "fmscale/plan.py",
     "fmscale/build.py",
     "fmscale/launching/plugins/hydra_plugins/fmscale_local.py",

@@ -69,6 +69,7 @@ def test_every_analysis_command_parses(line):
         ["fmscale", "train", "--help"],
         ["fmscale", "plan", "--help"],
         ["fmscale", "status", "--help"],
+        ["fmscale", "evaluate", "--help"],
         ["fmscale-analysis", "--help"],
         ["fmscale-analysis", "report", "--help"],
     ],

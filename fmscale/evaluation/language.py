@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,19 @@ def token_nats(model: nn.Module, tokens: Tensor) -> Tensor:
     """Cross-entropy of each next token in float32, (B, T) from (B, T + 1)."""
     logits = model(tokens[:, :-1]).float()  # (B, T, vocab_size)
     return F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+
+
+def check_language(data: Any) -> None:
+    """Refuse image-text pairs.
+
+    Raises:
+        ValueError: naming the data and the remedy.
+    """
+    if data.unit != "tokens":
+        raise ValueError(
+            f"{type(data).__name__} holds no language; for CLIP choose evaluation=zero_shot or "
+            "evaluation=adaptation"
+        )
 
 
 class HeldOutText:
@@ -36,6 +50,10 @@ class HeldOutText:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size = {batch_size}: give at least 1, or null.")
         self.batch_size = batch_size
+
+    def check(self, data: Any) -> None:
+        """Only a language has a next token."""
+        check_language(data)
 
     def __call__(
         self, model: nn.Module, data: ByteText | KnownLanguage, objective: Objective

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,28 @@ class Metric(NamedTuple):
     unit: str
 
 
+class Rows(NamedTuple):
+    """A table for a person to read, such as sampled texts; kept beside the record, not in it."""
+
+    name: str
+    rows: list[dict[str, Any]]  # the same keys in each
+
+
 class Evaluator(Protocol):
     """Measures a model and yields metrics; built from `cfg.evaluation.evaluators`.
 
     Besides `TrainingData`, an evaluator may need more of its data, and then says so.
     """
 
-    def __call__(self, model: Any, data: Any, objective: Objective) -> Iterator[Metric]: ...
+    def __call__(self, model: Any, data: Any, objective: Objective) -> Iterator[Metric | Rows]: ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """An evaluator that can tell before any compute is spent that it does not fit the data."""
+
+    def check(self, data: Any) -> None:
+        """Raise ValueError naming field, value and remedy."""
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
 from fmscale.data.known_language import KnownLanguage
-from fmscale.evaluation.language import token_nats
+from fmscale.evaluation.language import check_language, token_nats
 from fmscale.evaluation.metric import Metric, Objective, measuring
 
 
@@ -19,6 +20,10 @@ class LossByPosition:
     of a validation set, and an octave that is cut short is left out. Where the truth is known,
     `val_oracle_at_8` stands beside it.
     """
+
+    def check(self, data: Any) -> None:
+        """Only a language has positions."""
+        check_language(data)
 
     def __call__(self, model: nn.Module, data: object, objective: Objective) -> Iterator[Metric]:
         losses, oracle = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,15 +20,19 @@ class Regret:
     that of the paired difference, each sequence one observation.
     """
 
-    def __call__(
-        self, model: nn.Module, data: KnownLanguage, objective: Objective
-    ) -> Iterator[Metric]:
+    def check(self, data: Any) -> None:
+        """Refuse data without an oracle."""
         if not isinstance(data, KnownLanguage):
             raise ValueError(
                 f"regret needs a language whose truth is known, not {type(data).__name__}. Choose "
                 "data=markov, in_context_markov, zipf_facts or random_hierarchy, or "
                 "evaluation=language."
             )
+
+    def __call__(
+        self, model: nn.Module, data: KnownLanguage, objective: Objective
+    ) -> Iterator[Metric]:
+        self.check(data)
         oracle, difference = [], []
         with measuring(model) as device:
             for batch in data.validation_batches(data.val_batch_size):

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from fmscale.evaluation.metric import Evaluator, Objective
+from fmscale.evaluation.metric import Checked, Evaluator, Metric, Objective
 
 
-class Measured(NamedTuple):
-    """Metrics of one model as the run record stores them; a number that is missing is absent."""
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on one model; a number that is missing is absent."""
 
-    metrics: dict[str, float]
-    units: dict[str, str]  # the same keys
+    metrics: dict[str, float] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)  # the same keys
+    evaluators: dict[str, list[str]] = field(default_factory=dict)  # evaluator -> its metrics
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 def evaluate(
-    model: Any, data: Any, objective: Objective, evaluators: Mapping[str, Evaluator]
+    model: Any,
+    data: Any,
+    objective: Objective,
+    evaluators: Mapping[str, Evaluator],
+    begin: Callable[[str], None] = lambda name: None,
 ) -> Measured:
     """All metrics of all evaluators; two evaluators must not measure the same name.
 
@@ -25,15 +33,38 @@ def evaluate(
         data: the training data, with its validation set.
         objective: what the model was trained on.
         evaluators: evaluators by name, run in the given order.
+        begin: told the name of each evaluator before it runs.
     """
-    measured = Measured({}, {})
+    measured = Measured()
     for evaluator_name, evaluator in evaluators.items():
-        for metric in evaluator(model, data, objective):
-            if metric.name in measured.metrics:
+        begin(evaluator_name)
+        names = measured.evaluators[evaluator_name] = []
+        for found in evaluator(model, data, objective):
+            is_metric = isinstance(found, Metric)
+            if found.name in (measured.metrics if is_metric else measured.tables):
+                kind = "metric" if is_metric else "table"
                 raise ValueError(
-                    f"evaluator {evaluator_name!r} measures {metric.name!r}, which another one "
-                    "measured already. Remove one of them from evaluation.evaluators."
+                    f"evaluator {evaluator_name!r} gives the {kind} {found.name!r}, which another "
+                    "one gave already. Remove one of them from evaluation.evaluators."
                 )
-            measured.metrics[metric.name] = metric.value
-            measured.units[metric.name] = metric.unit
+            if isinstance(found, Metric):
+                measured.metrics[found.name] = found.value
+                measured.units[found.name] = found.unit
+                names.append(found.name)
+            else:
+                measured.tables[found.name] = found.rows
     return measured
+
+
+def check_evaluators(evaluators: Mapping[str, Evaluator], data: Any) -> None:
+    """Ask each evaluator whether it fits the data, before any compute is spent.
+
+    Raises:
+        ValueError: naming the evaluator and what does not fit.
+    """
+    for name, evaluator in evaluators.items():
+        if isinstance(evaluator, Checked):
+            try:
+                evaluator.check(data)
+            except ValueError as error:
+                raise ValueError(f"evaluation.evaluators.{name}: {error}") from error

@@ -43,6 +43,17 @@ UNITS = {
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """Which settings of an evaluator gave which metrics of a record."""
+
+    evaluator: str
+    settings: dict[str, Any]  # its section of the configuration
+    metrics: list[str]
+    finished_at: str
+    commit: str | None  # of the source tree
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One annealed end point (or one that diverged) with all that is needed to trust it.
 
@@ -99,6 +110,7 @@ class RunRecord:
     val_batch_size: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    evaluations: list[Evaluation] = field(default_factory=list)  # a metric is in one of them
     started_at: str = ""
     finished_at: str = ""
     schema_version: int = SCHEMA_VERSION
@@ -108,6 +120,30 @@ class RunRecord:
         row = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
         row["units"] = {k: UNITS[k] for k in row if k in UNITS} | self.units
         return row
+
+    def with_evaluation(
+        self, evaluation: Evaluation, metrics: dict[str, float], units: dict[str, str]
+    ) -> RunRecord:
+        """This record with an evaluator's metrics; what was measured before is replaced.
+
+        A metric belongs to the evaluation that measured it last, so that the settings stored
+        beside it are those that gave its value.
+        """
+        assert set(metrics) == set(units) == set(evaluation.metrics), evaluation
+        earlier = [
+            dataclasses.replace(e, metrics=[name for name in e.metrics if name not in metrics])
+            for e in self.evaluations
+        ]
+        return dataclasses.replace(
+            self,
+            metrics={**self.metrics, **metrics},
+            units={**self.units, **units},
+            evaluations=[*(e for e in earlier if e.metrics), evaluation],
+        )
+
+    def scalars(self) -> dict[str, Any]:
+        """The columns that hold one number or text; metrics are not among them."""
+        return {k: v for k, v in self.to_dict().items() if not isinstance(v, dict | list)}
 
     @staticmethod
     def from_dict(row: dict[str, Any]) -> RunRecord:
@@ -126,4 +162,5 @@ class RunRecord:
         unknown = sorted(set(row) - known)
         if unknown:
             raise ValueError(f"record {row.get('run_id')!r} has unknown columns {unknown}")
-        return RunRecord(**row)
+        evaluations = [Evaluation(**entry) for entry in row.get("evaluations", [])]
+        return RunRecord(**{**row, "evaluations": evaluations})

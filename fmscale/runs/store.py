@@ -1,15 +1,17 @@
 """Run folders: where they lie, what state they are in, which are complete.
 
 Layout: `<runs_dir>/<study>/<run_id>/` with `config.yaml`, `record.json`, `metrics.jsonl`,
-`status.json`, `traceback.txt` and `checkpoints/`; trunks lie in `<runs_dir>/<study>/trunks/`.
+`status.json`, `traceback.txt`, `tables/` and `checkpoints/`; trunks lie in
+`<runs_dir>/<study>/trunks/`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,6 +95,25 @@ class RunFolder:
 
     def write_record(self, record: RunRecord) -> None:
         write_json(self.path / "record.json", record.to_dict())
+
+    def update_record(self, change: Callable[[RunRecord], RunRecord]) -> RunRecord:
+        """Read, change and replace the record; two processes do so one after the other."""
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            record = change(self.record())
+            self.write_record(record)
+        finally:
+            os.close(handle)  # which also gives the lock back
+        return record
+
+    def write_table(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Replace `tables/<name>.jsonl`."""
+        write_lines(self.path / "tables" / f"{name}.jsonl", rows)
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of each `tables/<name>.jsonl`, by name."""
+        return {p.stem: read_lines(p) for p in sorted((self.path / "tables").glob("*.jsonl"))}
 
     def record(self) -> RunRecord:
         return RunRecord.from_dict(read_json(self.path / "record.json"))

@@ -32,6 +32,9 @@ class Outlet(Protocol):
     def summarize(self, values: dict[str, Any]) -> None:
         """Final values of the run."""
 
+    def table(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """A table of `tables/` in the run folder; the same keys in each row."""
+
     def close(self, exit_code: int) -> None:
         """End the run: 0 for success, anything else for failure. Safe to call unopened."""
 
@@ -46,6 +49,9 @@ class NoOutlet:
         pass
 
     def summarize(self, values: dict[str, Any]) -> None:
+        pass
+
+    def table(self, name: str, rows: list[dict[str, Any]]) -> None:
         pass
 
     def close(self, exit_code: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -10,10 +11,18 @@ from fmscale.build import Parts
 from fmscale.evaluation.runner import Measured
 from fmscale.job import Branch, Job
 from fmscale.runs.provenance import environment, git_state
-from fmscale.runs.record import RunRecord
+from fmscale.runs.record import Evaluation, RunRecord
 from fmscale.runs.store import now
 from fmscale.sizing import FLOPS_FORMULA
 from fmscale.training.fit import Fitted
+
+# Columns are `split_name`, logged keys `split/name`.
+SPLIT = re.compile(r"^(val|zero_shot|probe|knn|few_shot|retrieval|task|text|finetune)_")
+
+
+def logged(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics under the keys of `metrics.jsonl` and of the outlets."""
+    return {SPLIT.sub(r"\1/", name): value for name, value in metrics.items()}
 
 
 def make_record(
@@ -87,9 +96,20 @@ def make_record(
         val_batch_size=parts.data.val_batch_size,
         metrics=measured.metrics if measured else {},
         units=measured.units if measured else {},
+        evaluations=evaluations(config, measured) if measured else [],
         started_at=started_at,
         finished_at=now(),
     )
+
+
+def evaluations(config: dict[str, Any], measured: Measured) -> list[Evaluation]:
+    """Which evaluator, with which settings, gave which metrics."""
+    settings = config["evaluation"]["evaluators"]
+    commit = git_state()["commit"]
+    return [
+        Evaluation(name, settings[name], metrics, now(), commit)
+        for name, metrics in measured.evaluators.items()
+    ]
 
 
 def _device_name(job: Job) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 
 from fmscale.build import build_model, build_parts
-from fmscale.evaluation.runner import evaluate
+from fmscale.evaluation.runner import check_evaluators, evaluate
 from fmscale.job import Branch, Job
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError
@@ -21,10 +20,7 @@ from fmscale.training import checkpoint
 from fmscale.training.calibration import resolve_precision
 from fmscale.training.fit import Fitted, Report, axes, fit_steps
 from fmscale.training.outlet import Outlet, RunCard
-from fmscale.training.recording import make_record
-
-# Columns are `split_name`, logged keys `split/name`.
-SPLIT = re.compile(r"^(val|zero_shot|probe|knn|few_shot|retrieval)_")
+from fmscale.training.recording import logged, make_record
 
 
 def ignore(event: dict[str, Any]) -> None:
@@ -47,6 +43,10 @@ def check(job: Job) -> None:
             f"choose data of the model's kind (data=stdlib_text for GPT, data=scenes for CLIP)"
         )
     job.check_unique(n_unique)
+    try:
+        check_evaluators(parts.evaluators, parts.data)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     with torch.device("meta"):
         build_model(job.config)
 
@@ -138,11 +138,14 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
             seconds_eval = time.monotonic() - began
             row = {
                 **axes(job, branch.n_steps),
-                **{SPLIT.sub(r"\1/", name): value for name, value in measured.metrics.items()},
+                **logged(measured.metrics),
                 "annealed": job.schedule.anneals,
             }
             folder.append_metrics(row)
             parts.outlet.log(row)
+            for name, table in measured.tables.items():
+                folder.write_table(name, table)
+                parts.outlet.table(name, table)
         record = make_record(
             job,
             branch,
@@ -156,8 +159,7 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
         )
         _keep_final_weights(folder, fitted)
         folder.write_record(record)
-        columns = record.to_dict().items()
-        parts.outlet.summarize({k: v for k, v in columns if not isinstance(v, dict)})
+        parts.outlet.summarize(record.scalars())
         outcome.finish(record.status, fitted)
     _forget_trunk_checkpoint(trunk, branch)
 

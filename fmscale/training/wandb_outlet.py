@@ -87,6 +87,16 @@ class WandbOutlet:
         if self._run is not None:
             self._run.summary.update(values)
 
+    def table(self, name: str, rows: list[dict[str, Any]]) -> None:
+        if self._run is not None and rows:
+            import wandb
+
+            columns: list[str | int] = list(rows[0])
+            content = wandb.Table(columns=columns)
+            for row in rows:
+                content.add_data(*row.values())
+            self._run.log({f"tables/{name}": content})
+
     def close(self, exit_code: int) -> None:
         if self._run is not None:
             self._run.finish(exit_code=exit_code)

@@ -131,7 +131,7 @@ def test_a_batch_size_of_zero_is_an_error() -> None:
 
 
 def test_two_evaluators_of_one_name_are_an_error(data: ByteText) -> None:
-    with pytest.raises(ValueError, match="'again' measures 'val_loss'"):
+    with pytest.raises(ValueError, match="'again' gives the metric 'val_loss'"):
         evaluate(
             Fixed(torch.zeros(256)), data, NextToken(), {"a": HeldOutText(), "again": HeldOutText()}
         )

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from fmscale.evaluation.metric import Metric
-from fmscale.evaluation.runner import evaluate
+from fmscale.evaluation.metric import Metric, Rows
+from fmscale.evaluation.runner import check_evaluators, evaluate
 
 
-def gives(*metrics: Metric) -> Any:
-    def evaluator(model: Any, data: Any, objective: Any) -> Iterator[Metric]:
+def gives(*metrics: Metric | Rows) -> Any:
+    def evaluator(model: Any, data: Any, objective: Any) -> Iterator[Metric | Rows]:
         assert (model, data, objective) == ("model", "data", "objective")
         yield from metrics
 
@@ -35,10 +35,41 @@ def test_metrics_come_in_order_with_their_units() -> None:
 
 
 def test_what_an_evaluator_leaves_out_is_absent() -> None:
-    assert run(a=gives(), b=gives()) == ({}, {})
+    found = run(a=gives(), b=gives())
+    assert (found.metrics, found.units) == ({}, {})
+    assert found.evaluators == {"a": [], "b": []}
+
+
+def test_each_metric_is_booked_to_its_evaluator_and_tables_are_kept_apart() -> None:
+    begun: list[str] = []
+    found = evaluate(
+        "model", "data", "objective",  # type: ignore[arg-type]
+        {
+            "a": gives(Metric("x", 1.0, "1"), Rows("texts", [{"text": "hello"}])),
+            "b": gives(Metric("y", 2.0, "1")),
+        },
+        begun.append,
+    )  # fmt: skip
+    assert found.evaluators == {"a": ["x"], "b": ["y"]}
+    assert found.tables == {"texts": [{"text": "hello"}]}
+    assert begun == ["a", "b"]
+
+
+def test_an_evaluator_is_asked_before_anything_is_measured() -> None:
+    class Picky:
+        def check(self, data: Any) -> None:
+            raise ValueError("data.seq_len = 4 is too short")
+
+        def __call__(self, *_: Any) -> Iterator[Metric]:
+            raise AssertionError("must not run")
+            yield
+
+    check_evaluators({"plain": gives()}, "data")
+    with pytest.raises(ValueError, match=r"evaluation.evaluators.few: data.seq_len = 4"):
+        check_evaluators({"plain": gives(), "few": Picky()}, "data")
 
 
 def test_two_evaluators_that_measure_one_name_are_an_error() -> None:
     one = gives(Metric("val_loss", 1.5, "nats/token"))
-    with pytest.raises(ValueError, match="evaluator 'b' measures 'val_loss'.*Remove one"):
+    with pytest.raises(ValueError, match="evaluator 'b' gives the metric 'val_loss'.*Remove one"):
         run(a=one, b=one)
