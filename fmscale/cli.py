@@ -18,6 +18,10 @@ COMMANDS = {
     "evaluate": ("fmscale.evaluate", "measure finished runs; the results join their records"),
     "sample": ("fmscale.sample", "text from trained runs, side by side"),
     "convert": ("fmscale.convert", "a trained run in the format of another library"),
+    "wandb": (
+        "fmscale.dashboard.command",
+        "upload a study to W&B, lay out its workspace or report",
+    ),
     "export": ("fmscale.export", "the records of a study as one CSV file"),
 }
 

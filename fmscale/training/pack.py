@@ -3,9 +3,9 @@
 A small model leaves a processor idle: most of a step is the overhead of many tiny kernels. Here the
 weights of M runs are stacked and `torch.func.vmap` takes the step of all of them at once. Members
 share shape, objective, batch size and number of steps, and differ in seed and learning rate; each
-has its own batches, gradient norm, rate and optimizer moments, so it ends where its lone run ends up
-to rounding. (The exception is the bias of attention keys, which no output depends on: its gradient is
-rounding alone, and Adam makes steps of it in the lone run as well.)
+has its own batches, gradient norm, rate and optimizer moments, so it ends where its lone run ends,
+up to rounding. (The exception is the bias of attention keys, which no output depends on: its
+gradient is rounding alone, and Adam makes steps of it in the lone run as well.)
 """
 
 from __future__ import annotations
@@ -155,9 +155,7 @@ class Pack:
         values = []
         for model, optimizer in zip(self.models, self.optimizers, strict=True):
             wanted = model.get_parameter(name)
-            (group,) = (
-                g for g in optimizer.param_groups if any(p is wanted for p in g["params"])
-            )
+            (group,) = (g for g in optimizer.param_groups if any(p is wanted for p in g["params"]))
             values.append(float(group[key]))
         return torch.tensor(values, device=self.weights[name].device)
 

@@ -1,0 +1,104 @@
+"""`fmscale wandb`: upload a study to Weights & Biases, and lay out its workspace or report."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from fmscale.dashboard.panels import study_sections
+from fmscale.dashboard.push import is_pushed, push_study
+from fmscale.dashboard.workspace import DashboardError, build_report, build_workspace
+from fmscale.runs.store import Study
+
+EXAMPLE = """\
+examples:
+  fmscale wandb push gpt_demo                               # runs that are new or changed
+  fmscale wandb push gpt_demo --entity my-team --project scaling
+  fmscale wandb workspace gpt_demo --entity my-team         # scaling plots, curves, rate sweep
+  fmscale wandb report gpt_demo --entity my-team
+"""
+
+
+def push(study: Study, options: argparse.Namespace) -> None:
+    """Upload every finished run that is not there yet."""
+    from fmscale.training.wandb_outlet import WandbOutlet
+
+    require_login()
+    destination = f"{options.entity or 'default'}/{options.project}"
+    waiting = [f for f in study.runs() if f.is_finished() and not is_pushed(f, destination)]
+    outlet = WandbOutlet(project=options.project, entity=options.entity, mode="online")
+    with Console().status(f"{len(waiting)} runs to upload") as status:
+        done = 0
+
+        def report(run_id: str) -> None:
+            nonlocal done
+            done += 1
+            status.update(f"{done} runs dealt with, {len(waiting)} to upload; {run_id}")
+
+        pushed = push_study(study, outlet, destination, report=report)
+    print(
+        f"{study.path.name} -> {destination}: {len(pushed.uploaded)} runs uploaded, "
+        f"{len(pushed.unchanged)} already there, {len(pushed.unfinished)} without a record yet"
+    )
+
+
+def lay_out(study: Study, options: argparse.Namespace) -> None:
+    """Save a workspace or a report of the study on the server."""
+    require_login()
+    if options.entity is None:
+        raise DashboardError("say whose project it is: --entity ENTITY")
+    record = next((f.record() for f in study.runs() if f.is_finished()), None)
+    if record is None:
+        raise DashboardError(f"{study.path} has no finished run; train it first")
+    build = build_workspace if options.action == "workspace" else build_report
+    page = build(
+        study_sections(record.family),
+        study=study.path.name,
+        entity=options.entity,
+        project=options.project,
+    )
+    page.save()
+    print(f"{options.action} of {study.path.name}: {page.url}")
+
+
+def require_login() -> None:
+    """Raises DashboardError: if no API key is known, before anything is read."""
+    import wandb
+
+    if not wandb.login(prompt=False, verify=False):
+        raise DashboardError("not logged in to W&B; run `wandb login`, or set WANDB_API_KEY")
+
+
+def main() -> None:
+    """Entry point of `fmscale wandb`."""
+    parser = argparse.ArgumentParser(
+        prog="fmscale wandb",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", choices=("push", "workspace", "report"))
+    parser.add_argument("study", help="name of the study, a folder of --runs-dir")
+    parser.add_argument("--entity", help="user or team; for push, default: that of the account")
+    parser.add_argument("--project", default="fmscale", help="default: fmscale")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="default: runs")
+    options = parser.parse_args()
+    for name in ("entity", "project"):
+        value = getattr(options, name)
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+            parser.error(f"--{name} {value!r}: letters, digits, '_', '-' and '.' only")
+    try:
+        study = Study.open(options.runs_dir, options.study)
+        if not study.path.is_dir():
+            raise DashboardError(f"no study at {study.path}; see --runs-dir")
+        {"push": push}.get(options.action, lay_out)(study, options)
+    except (DashboardError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

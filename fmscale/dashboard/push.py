@@ -1,0 +1,129 @@
+"""Upload finished runs of the store to Weights & Biases, also long after they were trained.
+
+The store is the truth: a run is uploaded from its `record.json` and `metrics.jsonl`, so it does not
+matter whether it logged to W&B while it trained. Each upload leaves a note in the run's folder; a
+run that has not changed since is skipped, and one that has (evaluated again) goes to the same W&B
+run, where its summary is replaced and rows that are there already are not repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fmscale.runs.files import read_json, write_json
+from fmscale.runs.record import RunRecord
+from fmscale.runs.store import RunFolder, Study, now
+from fmscale.training.outlet import Outlet, RunCard
+
+NOTE = "wandb_push.json"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What happened to the runs of a study."""
+
+    uploaded: tuple[str, ...]  # run ids
+    unchanged: tuple[str, ...]  # uploaded before, not changed since
+    unfinished: tuple[str, ...]  # no record yet
+
+
+def push_study(
+    study: Study,
+    outlet: Outlet,
+    destination: str,
+    *,
+    report: Callable[[str], None] = lambda run_id: None,
+) -> Pushed:
+    """Upload what is new or changed.
+
+    Args:
+        outlet: receives one run after the other.
+        destination: "entity/project"; a run pushed to one place is new at another.
+        report: told the id of each run that has been dealt with.
+    """
+    uploaded, unchanged, unfinished = [], [], []
+    for folder in study.runs():
+        if not folder.is_finished():
+            unfinished.append(folder.run_id)
+        elif is_pushed(folder, destination):
+            unchanged.append(folder.run_id)
+        else:
+            notes = _notes(folder)
+            n_rows = push_run(folder, outlet, skip=notes.get(destination, {"n_rows": 0})["n_rows"])
+            note = {"digest": digest(folder), "n_rows": n_rows, "pushed_at": now()}
+            write_json(folder.path / NOTE, {**notes, destination: note})
+            uploaded.append(folder.run_id)
+        report(folder.run_id)
+    return Pushed(tuple(uploaded), tuple(unchanged), tuple(unfinished))
+
+
+def push_run(folder: RunFolder, outlet: Outlet, skip: int = 0) -> int:
+    """Send one finished run: configuration, every logged row, and its record as the summary.
+
+    Args:
+        skip: rows that are there already; W&B would store them a second time.
+
+    Returns:
+        Rows that are there now.
+    """
+    record, rows = folder.record(), folder.metrics()
+    config = yaml.safe_load((folder.path / "config.yaml").read_text())
+    with tempfile.TemporaryDirectory() as scratch:  # W&B's own files do not belong into the store
+        outlet.open(
+            RunCard(
+                run_id=record.run_id,
+                study=record.study,
+                job_type="run",
+                unit="tokens" if record.n_tokens is not None else "samples",
+                folder=Path(scratch),
+                tags=(record.study, record.family, record.model),
+                config=config,
+            )
+        )
+        finished = False
+        try:
+            for row in rows[skip:]:
+                outlet.log(row)
+            outlet.summarize(dict(columns(record)))
+            finished = record.status == "completed"
+        finally:
+            outlet.close(0 if finished else 1)
+    return len(rows)
+
+
+def columns(record: RunRecord) -> Iterator[tuple[str, Any]]:
+    """Scalars of a record, its metrics and its tokenizer, by column name."""
+    for name, value in record.to_dict().items():
+        if name == "metrics":
+            yield from value.items()
+        elif not isinstance(value, dict):
+            yield name, value
+    if "tokenizer" in record.data:  # losses under different tokenizers must not be mixed
+        yield "tokenizer", record.data["tokenizer"]
+
+
+def digest(folder: RunFolder) -> str:
+    """Changes when a run's record or metrics do."""
+    content = (folder.path / "record.json").read_bytes()
+    if folder.metrics_path.exists():
+        content += folder.metrics_path.read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def is_pushed(folder: RunFolder, destination: str) -> bool:
+    """Whether this very content has been uploaded to `destination`."""
+    note = _notes(folder).get(destination)
+    return note is not None and note["digest"] == digest(folder)
+
+
+def _notes(folder: RunFolder) -> dict[str, Any]:
+    path = folder.path / NOTE
+    notes: dict[str, Any] = read_json(path) if path.exists() else {}
+    return notes
