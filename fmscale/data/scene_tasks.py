@@ -32,6 +32,8 @@ _TASK_STREAM = 0x7A5C
 # Tasks share item numbers with nothing: each starts at its own multiple of this.
 _TASK_STRIDE = 1 << 32
 _FIRST_TASK_INDEX = 1 << 48
+# Within a task, the images that probes are fitted on start here.
+_FIRST_FIT_INDEX = 1 << 31
 
 CAPTION_TEMPLATES = ("a {}", "a photo of a {}", "a picture of a {}", "there is a {}")
 # For classes that are not shapes, the object itself stays unnamed.
@@ -66,6 +68,7 @@ class SceneTasks:
         style: how training scenes are drawn; three tasks depart from it.
         seed: seed of the data set.
         n_images: images per task; 512 give a standard error of at most 2.2 points.
+        n_fit_per_class: other images of each class, to fit on; at least `n_images` in all.
     """
 
     def __init__(
@@ -75,9 +78,14 @@ class SceneTasks:
         style: SceneStyle,
         seed: int,
         n_images: int,
+        n_fit_per_class: int = 20,
     ) -> None:
-        if n_images < 1:
-            raise ValueError(f"data.n_task_images = {n_images}: give at least 1 image per task.")
+        if n_images < 1 or n_fit_per_class < 1:
+            raise ValueError(
+                f"data.n_task_images = {n_images}, data.n_fit_per_class = {n_fit_per_class}: give "
+                "at least 1 image."
+            )
+        self.n_fit_per_class = n_fit_per_class
         self.grammar = grammar
         self.renderer = renderer
         self.style = style
@@ -99,36 +107,54 @@ class SceneTasks:
             self._palette,
             self._noise,
             self._outline,
+            self._count,
         )
         return tuple(
-            maker(_FIRST_TASK_INDEX + i * _TASK_STRIDE + np.arange(self.n_images))
+            self._with_fit_images(maker, _FIRST_TASK_INDEX + i * _TASK_STRIDE)
             for i, maker in enumerate(makers)
         )
+
+    def _with_fit_images(
+        self, maker: Callable[[np.ndarray], ZeroShotTask], first: int
+    ) -> ZeroShotTask:
+        task = maker(first + np.arange(self.n_images))
+        if task.candidates is not None:  # its answers differ from image to image: nothing to fit
+            return task
+        n_fit = max(self.n_images, self.n_fit_per_class * len(np.unique(task.labels)))
+        fit = maker(first + _FIRST_FIT_INDEX + np.arange(n_fit))
+        return replace(task, fit_images=fit.images, fit_labels=fit.labels)
 
     def _shape(
         self, indices: np.ndarray, name: str = "shape", style: SceneStyle | None = None
     ) -> ZeroShotTask:
         scenes = self._single(indices)
-        labels = self._labels(len(SHAPES))
+        labels = _labels(indices, len(SHAPES))
         scenes.shape[:, 0] = labels
         scenes.color[:, 0] = self._seen_partner(indices, labels, ~held_out_concepts())
         return self._task(name, SHAPES, CAPTION_TEMPLATES, scenes, labels, indices, style=style)
 
     def _color(self, indices: np.ndarray) -> ZeroShotTask:
         scenes = self._single(indices)
-        labels = self._labels(len(COLORS))
+        labels = _labels(indices, len(COLORS))
         scenes.color[:, 0] = labels
         scenes.shape[:, 0] = self._seen_partner(indices, labels, ~held_out_concepts().T)
         return self._task("color", COLORS, THING_TEMPLATES, scenes, labels, indices)
 
     def _size(self, indices: np.ndarray) -> ZeroShotTask:
         scenes = self._single(indices)
-        labels = self._labels(len(SIZES))
+        labels = _labels(indices, len(SIZES))
         scenes.size[:, 0] = labels
         return self._task("size", SIZES, THING_TEMPLATES, scenes, labels, indices)
 
+    def _count(self, indices: np.ndarray) -> ZeroShotTask:
+        """One object or two. Of two, a caption may leave one out, but seldom does."""
+        labels = _labels(indices, 2)
+        scenes = replace(self.grammar.sample_scenes(self.seed, indices), n_objects=1 + labels)
+        names = ("object", "object and a object")
+        return self._task("count", names, CAPTION_TEMPLATES, scenes, labels, indices)
+
     def _position(self, indices: np.ndarray) -> ZeroShotTask:
-        labels = self._labels(len(POSITIONS))
+        labels = _labels(indices, len(POSITIONS))
         scenes = replace(self._single(indices), position=labels)
         names = tuple(
             "in the center" if name == "center" else f"at the {name}" for name in POSITIONS
@@ -136,7 +162,7 @@ class SceneTasks:
         return self._task("position", names, PLACE_TEMPLATES, scenes, labels, indices)
 
     def _background(self, indices: np.ndarray) -> ZeroShotTask:
-        labels = self._labels(len(BACKGROUNDS))
+        labels = _labels(indices, len(BACKGROUNDS))
         scenes = replace(self._single(indices), background=labels)
         names = tuple(f"on a {name} background" for name in BACKGROUNDS)
         return self._task("background", names, PLACE_TEMPLATES, scenes, labels, indices)
@@ -144,7 +170,7 @@ class SceneTasks:
     def _relation(self, indices: np.ndarray) -> ZeroShotTask:
         """Which of four relations holds between two objects that the prompts name."""
         concepts = self._concept_pairs(indices)
-        answer = self._labels(len(RELATIONS))
+        answer = _labels(indices, len(RELATIONS))
         scenes = self._pair(indices, concepts, answer)
         names, candidates = _index_texts(
             [
@@ -175,7 +201,7 @@ class SceneTasks:
         labels = candidates[:, 0]
         # A model that cannot tell the two apart takes the first, so the truth is first half the
         # time.
-        truth_last = self._labels(2) == 1
+        truth_last = _labels(indices, 2) == 1
         candidates = np.where(truth_last[:, None], candidates[:, ::-1], candidates)
         return self._task(
             "binding", names, PAIR_TEMPLATES, scenes, labels, indices, candidates=candidates
@@ -194,7 +220,7 @@ class SceneTasks:
         self, name: str, indices: np.ndarray, shapes: np.ndarray, colors: np.ndarray
     ) -> ZeroShotTask:
         scenes = self._single(indices)
-        which = self._labels(len(shapes))
+        which = _labels(indices, len(shapes))
         scenes.shape[:, 0] = shapes[which]
         scenes.color[:, 0] = colors[which]
         names = tuple(f"{color} {shape}" for shape in SHAPES for color in COLORS)
@@ -209,9 +235,6 @@ class SceneTasks:
 
     def _outline(self, indices: np.ndarray) -> ZeroShotTask:
         return self._shape(indices, "outline", replace(self.style, outline=True))
-
-    def _labels(self, n_class: int) -> np.ndarray:
-        return np.arange(self.n_images) % n_class
 
     def _single(self, indices: np.ndarray) -> SceneBatch:
         """Scenes of the training distribution, but with one object each."""
@@ -272,6 +295,11 @@ class SceneTasks:
     ) -> ZeroShotTask:
         images = self.renderer.render(scenes, self.seed, indices, style or self.style)
         return ZeroShotTask(name, class_names, templates, images, labels, candidates)
+
+
+def _labels(indices: np.ndarray, n_class: int) -> np.ndarray:
+    """Every class equally often, whatever the item numbers."""
+    return np.arange(len(indices)) % n_class
 
 
 def _choose_one(seed: int, indices: np.ndarray, n: int) -> np.ndarray:

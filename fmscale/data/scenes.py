@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from fmscale.data.glyph_tasks import glyph_tasks
 from fmscale.data.scene_captions import CaptionTokenizer, CaptionWriter
 from fmscale.data.scene_floor import collision_floor
 from fmscale.data.scene_grammar import SceneGrammar
@@ -42,7 +43,9 @@ class Scenes:
         n_val_samples: pairs of the fixed validation set.
         val_batch_size: pairs of one validation batch. The contrastive loss depends on it, so it
             is fixed with the data; losses at different values are not comparable.
-        n_task_images: images of each zero-shot task.
+        n_task_images: images of each task that are scored.
+        n_fit_per_class: images of each class that probes and fine-tuning may learn from, at least;
+            there are `n_task_images` in all if that is more.
         noise: standard deviation of the pixel noise, in levels of 0..255.
         color_jitter: each channel of each color moves by up to this many levels.
         position_jitter: how often an object is one pixel off its place, along each axis.
@@ -63,6 +66,7 @@ class Scenes:
         n_val_samples: int = 4096,
         val_batch_size: int = 256,
         n_task_images: int = 512,
+        n_fit_per_class: int = 20,
         noise: float = 6.0,
         color_jitter: int = 12,
         position_jitter: float = 0.1,
@@ -95,6 +99,7 @@ class Scenes:
         self.n_val_samples = n_val_samples // val_batch_size * val_batch_size
         self.val_batch_size = val_batch_size
         self.n_task_images = n_task_images
+        self.n_fit_per_class = n_fit_per_class
         self.grammar = grammar or SceneGrammar()
         self.style = SceneStyle(
             noise=noise, color_jitter=color_jitter, position_jitter=position_jitter
@@ -140,9 +145,11 @@ class Scenes:
     @cached_property
     def zero_shot_tasks(self) -> tuple[ZeroShotTask, ...]:
         """The held-out task sets, drawn once per process."""
-        return SceneTasks(
-            self.grammar, self.renderer, self.style, self.seed, self.n_task_images
+        n_images, n_fit = self.n_task_images, self.n_fit_per_class
+        of_scenes = SceneTasks(
+            self.grammar, self.renderer, self.style, self.seed, n_images, n_fit
         ).build()
+        return (*of_scenes, *glyph_tasks(self.image_size, self.seed, n_images, n_fit))
 
     @cached_property
     def loss_floor(self) -> tuple[float, float]:
@@ -176,6 +183,7 @@ class Scenes:
             "n_val_samples": self.n_val_samples,
             "val_batch_size": self.val_batch_size,
             "n_task_images": self.n_task_images,
+            "n_fit_per_class": self.n_fit_per_class,
             **settings,
         }
 

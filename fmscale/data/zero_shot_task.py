@@ -1,10 +1,19 @@
-"""A zero-shot task: images, labels and the texts that stand for the classes."""
+"""A task of image classification: images, labels and the texts that stand for the classes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+
+
+class Images(Protocol):
+    """An array (n, 3, H, W), or what reads rows of one from disk: uint8 or normalised float."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice | np.ndarray, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -12,15 +21,19 @@ class ZeroShotTask:
     """Classification by text (Radford et al. 2021, Sec. 3.1), as plain arrays.
 
     `candidates` restricts each image to some of the classes: a relation is asked about two given
-    objects, so that its four answers differ from image to image.
+    objects, so that its four answers differ from image to image. `fit_images` are further images
+    for what learns from examples (probes, neighbours, fine-tuning); what is scored is `images`.
     """
 
     name: str  # part of the record's column, zero_shot_<name>_accuracy
     class_names: tuple[str, ...]
     templates: tuple[str, ...]  # each with one {} for the class name
-    images: np.ndarray  # (n, 3, H, W) uint8
+    images: Images  # (n, 3, H, W)
     labels: np.ndarray  # (n,) index into class_names
     candidates: np.ndarray | None = None  # (n, n_way) indices into class_names; None: all
+    fit_images: Images | None = None  # (n_fit, 3, H, W)
+    fit_labels: np.ndarray | None = None  # (n_fit,)
+    named: bool = True  # False: the captions' language has no words for the classes; only probed
 
     def __post_init__(self) -> None:
         if not self.class_names:
@@ -39,11 +52,18 @@ class ZeroShotTask:
                     f"task {self.name}: template {template!r} needs exactly one {{}} "
                     "where the class name goes."
                 )
-        if len(self.images) != len(self.labels) or len(self.images) == 0:
-            raise ValueError(
-                f"task {self.name}: {len(self.images)} images and {len(self.labels)} labels. "
-                "Give one label for every image, and at least one image."
-            )
+        for images, labels in ((self.images, self.labels), (self.fit_images, self.fit_labels)):
+            n_images, n_labels = (0 if part is None else len(part) for part in (images, labels))
+            if n_images != n_labels or (n_images == 0 and images is self.images):
+                raise ValueError(
+                    f"task {self.name}: {n_images} images and {n_labels} labels. "
+                    "Give one label for every image, and at least one image."
+                )
+            if labels is not None and not 0 <= labels.min() <= labels.max() < len(self.class_names):
+                raise ValueError(
+                    f"task {self.name}: labels from {labels.min()} to {labels.max()} for "
+                    f"{len(self.class_names)} classes. Give indices into class_names."
+                )
         if self.candidates is not None:
             assert (self.candidates == self.labels[:, None]).sum(axis=1).all()
 

@@ -4,37 +4,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.data.scenes import Scenes
-from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error, measuring
+from fmscale.evaluation.features import PairData, check_pairs, pair_vectors
+from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error
 
 
 class HeldOutPairs:
     """Symmetric contrastive loss on the fixed validation pairs.
 
     Pairs are contrasted within the data's own fixed batches, since the loss grows with the batch
-    (log B for an untrained model). The floor that no model can be expected to pass comes with it.
+    (log B for an untrained model). Where the data know the floor that no model can be expected to
+    pass, it comes with the loss.
     """
 
-    def __call__(self, model: nn.Module, data: Scenes, objective: Objective) -> Iterator[Metric]:
-        losses, hits = [], []
-        with measuring(model) as device:
-            for batch in data.validation_batches(data.val_batch_size):
-                z_image, z_text, scale = model(batch["image"].to(device), batch["text"].to(device))
-                logits = scale * z_image.float() @ z_text.float().T  # (B, B)
-                losses.append(pair_losses(logits).cpu())
-                hits.append((logits.argmax(dim=1) == _own(logits)).double().cpu())
+    def check(self, data: Any) -> None:
+        """Refuse data that are not pairs."""
+        check_pairs(data)
+
+    def __call__(self, model: nn.Module, data: PairData, objective: Objective) -> Iterator[Metric]:
+        vectors, losses, hits = pair_vectors(model, data), [], []
+        batches = zip(
+            vectors.image.split(data.val_batch_size),
+            vectors.text.split(data.val_batch_size),
+            vectors.scale,
+            strict=True,
+        )
+        for z_image, z_text, scale in batches:
+            logits = scale * z_image @ z_text.T  # (B, B)
+            losses.append(pair_losses(logits))
+            hits.append((logits.argmax(dim=1) == _own(logits)).double())
         # The pairs of a batch compete with each other, but a loss per pair still varies mostly
         # with the pair itself: the standard error over pairs is near that over batches.
         loss, error = mean_and_standard_error(torch.cat(losses))
         yield Metric("val_loss", loss, "nats/pair")
         if math.isfinite(error):
             yield Metric("val_loss_standard_error", error, "nats/pair")
-        yield Metric("val_loss_floor", data.loss_floor[0], "nats/pair")
+        floor = getattr(data, "loss_floor", None)  # known for rendered scenes alone
+        if floor is not None:
+            yield Metric("val_loss_floor", floor[0], "nats/pair")
         yield Metric("val_match_accuracy", float(torch.cat(hits).mean()), "fraction")
 
 

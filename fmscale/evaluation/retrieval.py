@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from fmscale.data.scenes import Scenes
-from fmscale.evaluation.metric import Metric, Objective, measuring
+from fmscale.evaluation.features import PairData, check_pairs, pair_vectors
+from fmscale.evaluation.metric import Metric, Objective
 
 
 class Retrieval:
@@ -32,24 +31,21 @@ class Retrieval:
         self.n_pairs = n_pairs
         self.cutoffs = tuple(cutoffs)
 
-    def __call__(self, model: Any, data: Scenes, objective: Objective) -> Iterator[Metric]:
-        images, texts, captions, found = [], [], [], 0
-        with measuring(model) as device:
-            for batch in data.validation_batches(data.val_batch_size):
-                z_image, z_text, _ = model(batch["image"].to(device), batch["text"].to(device))
-                images.append(z_image.float().cpu())
-                texts.append(z_text.float().cpu())
-                captions.append(batch["text"])
-                found += len(z_image)
-                if found >= self.n_pairs:
-                    break
-        if found < self.n_pairs:
+    def check(self, data: Any) -> None:
+        """Refuse data with too few validation pairs."""
+        check_pairs(data)
+        n_pairs = data.n_val_samples // data.val_batch_size * data.val_batch_size
+        if n_pairs < self.n_pairs:
             raise ValueError(
-                f"n_pairs = {self.n_pairs}, but there are only {found} validation pairs. Lower it "
-                "or raise data.n_val_samples."
+                f"n_pairs = {self.n_pairs}, but there are only {n_pairs} validation pairs. Lower "
+                "it or raise data.n_val_samples."
             )
-        cosines = torch.cat(images)[: self.n_pairs] @ torch.cat(texts)[: self.n_pairs].T
-        text = torch.cat(captions)[: self.n_pairs]
+
+    def __call__(self, model: Any, data: PairData, objective: Objective) -> Iterator[Metric]:
+        self.check(data)
+        vectors = pair_vectors(model, data)
+        cosines = vectors.image[: self.n_pairs] @ vectors.text[: self.n_pairs].T
+        text = vectors.captions[: self.n_pairs]
         right = (text[:, None] == text[None]).all(dim=2)  # (n, n): same caption
         yield Metric("retrieval_n_pairs", self.n_pairs, "1")
         for k in self.cutoffs:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fmscale.evaluation.features import shared_features
 from fmscale.evaluation.metric import Checked, Evaluator, Metric, Objective
 
 
@@ -19,6 +20,7 @@ class Measured:
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
+@shared_features()
 def evaluate(
     model: Any,
     data: Any,

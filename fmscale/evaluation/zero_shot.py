@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fmscale.data.zero_shot_task import ZeroShotTask
+from fmscale.evaluation.features import check_tasks, image_vectors
 from fmscale.evaluation.metric import Metric, Objective, measuring
 
 
@@ -49,6 +50,11 @@ class ZeroShot:
         self.batch_size = batch_size
         self.tasks = None if tasks is None else tuple(tasks)
 
+    def check(self, data: Any) -> None:
+        """Refuse data without tasks, and prompts that the tokenizer cannot encode."""
+        for task in self._select(check_tasks(data)):
+            data.tokenizer.encode(task.prompts(), data.seq_len)
+
     def __call__(self, model: Any, data: ZeroShotData, objective: Objective) -> Iterator[Metric]:
         tasks = self._select(data.zero_shot_tasks)
         accuracies = []
@@ -56,6 +62,7 @@ class ZeroShot:
             hits = self.hits(model, data.tokenizer, data.seq_len, task)
             accuracies.append(float(hits.double().mean()))
             yield Metric(f"zero_shot_{task.name}_accuracy", accuracies[-1], "fraction")
+            yield Metric(f"zero_shot_{task.name}_chance", task.chance, "fraction")
         variances = [
             a * (1 - a) / len(task.labels) for a, task in zip(accuracies, tasks, strict=True)
         ]
@@ -69,20 +76,9 @@ class ZeroShot:
         self, model: Any, tokenizer: PromptTokenizer, seq_len: int, task: ZeroShotTask
     ) -> Tensor:
         """Whether each image of a task is classified correctly, (n,) bool."""
-        with measuring(model) as device:
-            classifier = self.classifier(model, tokenizer, seq_len, task)  # (n_class, d_embed)
-            answers = []
-            for first in range(0, len(task.images), self.batch_size):
-                rows = slice(first, first + self.batch_size)
-                image = torch.from_numpy(task.images[rows]).to(device)
-                cosines = model.encode_image(image) @ classifier.T  # (B, n_class)
-                if task.candidates is None:
-                    answers.append(cosines.argmax(dim=1).cpu())
-                else:
-                    candidates = torch.from_numpy(task.candidates[rows]).to(device)  # (B, n_way)
-                    best = cosines.gather(1, candidates).argmax(dim=1, keepdim=True)
-                    answers.append(candidates.gather(1, best)[:, 0].cpu())
-        return torch.cat(answers) == torch.from_numpy(task.labels)
+        classifier = self.classifier(model, tokenizer, seq_len, task).cpu()  # (n_class, d_embed)
+        vectors = image_vectors(model, task.images, self.batch_size)
+        return torch.from_numpy(answers(vectors, classifier, task) == task.labels)
 
     def classifier(
         self, model: Any, tokenizer: PromptTokenizer, seq_len: int, task: ZeroShotTask
@@ -96,13 +92,28 @@ class ZeroShot:
             return F.normalize(F.normalize(features, dim=-1).mean(dim=1), dim=-1)
 
     def _select(self, tasks: Sequence[ZeroShotTask]) -> list[ZeroShotTask]:
-        if self.tasks is None:
-            return list(tasks)
-        by_name = {task.name: task for task in tasks}
-        unknown = [name for name in self.tasks if name not in by_name]
+        by_name = {task.name: task for task in tasks if task.named}
+        if self.tasks is None and by_name:
+            return list(by_name.values())
+        unknown = [name for name in self.tasks or () if name not in by_name]
         if unknown or not self.tasks:
             raise ValueError(
-                f"evaluation tasks = {list(self.tasks)}: unknown or none. Choose from "
+                f"evaluation tasks = {self.tasks}: unknown or none. Choose from "
                 f"{sorted(by_name)}, or null for all."
             )
         return [by_name[name] for name in self.tasks]
+
+
+def answers(vectors: Tensor, classifier: Tensor, task: ZeroShotTask) -> np.ndarray:
+    """The class of the highest cosine for each image, (n,); among its candidates, if it has any.
+
+    Args:
+        vectors: unit vectors of the task's images, (n, d_embed).
+        classifier: one unit vector a class, (n_class, d_embed).
+    """
+    cosines = vectors @ classifier.T  # (n, n_class)
+    if task.candidates is None:
+        return cosines.argmax(dim=1).numpy()
+    candidates = torch.from_numpy(task.candidates)  # (n, n_way)
+    best = cosines.gather(1, candidates).argmax(dim=1, keepdim=True)
+    return candidates.gather(1, best)[:, 0].numpy()

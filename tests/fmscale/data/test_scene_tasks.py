@@ -9,10 +9,12 @@ from fmscale.data.scene_grammar import COLORS, SHAPES, SceneBatch, SceneGrammar,
 from fmscale.data.scene_renderer import COLOR_RGB, SceneStyle
 from fmscale.data.scene_tasks import OTHER_PALETTE, SceneTasks
 from fmscale.data.scenes import Scenes
+from fmscale.data.zero_shot_task import ZeroShotTask
 from tests.fmscale.data.caption_reader import is_true, read
 
 DATA = Scenes(n_val_samples=2, val_batch_size=2, n_task_images=240)
 TASKS = {task.name: task for task in DATA.zero_shot_tasks}
+NAMED = [task for task in DATA.zero_shot_tasks if task.named]
 
 
 def test_there_are_at_least_eight_tasks_of_other_names() -> None:
@@ -37,7 +39,7 @@ def test_labels_are_balanced(name: str) -> None:
 
 
 def test_every_prompt_is_in_the_language_and_no_two_are_alike() -> None:
-    for task in TASKS.values():
+    for task in NAMED:
         prompts = task.prompts()
         rows = DATA.tokenizer.encode(prompts, DATA.seq_len)
         assert len(np.unique(rows, axis=0)) == len(prompts), task.name
@@ -123,15 +125,30 @@ class Recorder:
         return np.zeros((len(scenes), 3, 16, 16), dtype=np.uint8)
 
 
+def drawn(n_images: int) -> list[tuple[ZeroShotTask, SceneBatch, np.ndarray]]:
+    """Tasks with the scenes of their images, and the same for the images to fit on."""
+    recorder = Recorder()
+    maker = SceneTasks(SceneGrammar(), recorder, SceneStyle(), 0, n_images)  # type: ignore[arg-type]
+    parts = [
+        (task, labels)
+        for task in maker.build()
+        for labels in (task.labels, task.fit_labels)
+        if labels is not None
+    ]
+    return [
+        (task, scenes, labels) for (task, labels), scenes in zip(parts, recorder.drawn, strict=True)
+    ]
+
+
 def test_of_all_answers_the_label_alone_is_true_of_its_scene() -> None:
-    recorder, n = Recorder(), 240
-    tasks = SceneTasks(SceneGrammar(), recorder, SceneStyle(), 0, n)  # type: ignore[arg-type]
-    for task, scenes in zip(tasks.build(), recorder.drawn, strict=True):
+    for task, scenes, labels in drawn(240):
+        if task.name == "count":  # a caption may leave the second object out; see below
+            continue
         claims = [
             [read(template.format(name)) for template in task.templates]
             for name in task.class_names
         ]
-        for i, label in enumerate(task.labels):
+        for i, label in enumerate(labels):
             choices = range(len(claims)) if task.candidates is None else task.candidates[i]
             true = [j for j in choices if any(is_true(claim, scenes, i) for claim in claims[j])]
             assert true == [label], (task.name, task.class_names[label], i)
@@ -140,7 +157,7 @@ def test_of_all_answers_the_label_alone_is_true_of_its_scene() -> None:
 
 def test_taking_the_first_answer_or_the_last_is_no_better_than_chance() -> None:
     # A tie goes to the first answer: words without their order tie all binding prompts.
-    for task in TASKS.values():
+    for task in NAMED:
         n_class = len(task.class_names)
         choices = task.candidates
         if choices is None:
@@ -150,10 +167,28 @@ def test_taking_the_first_answer_or_the_last_is_no_better_than_chance() -> None:
             assert accuracy <= task.chance + 2 / 240, task.name
 
 
+def test_two_objects_are_named_only_where_there_are_two() -> None:
+    count = [entry for entry in drawn(40) if entry[0].name == "count"]
+    assert len(count) == 2
+    for task, scenes, labels in count:
+        claim = read(task.templates[0].format(task.class_names[1]))
+        assert [is_true(claim, scenes, i) for i in range(len(labels))] == (labels == 1).tolist()
+
+
 def test_only_the_unseen_task_shows_held_out_combinations() -> None:
-    recorder = Recorder()
-    tasks = SceneTasks(SceneGrammar(), recorder, SceneStyle(), 0, 240)  # type: ignore[arg-type]
-    for task, scenes in zip(tasks.build(), recorder.drawn, strict=True):
+    for task, scenes, _ in drawn(240):
         shown = np.arange(2) < scenes.n_objects[:, None]
         unseen = held_out_concepts()[scenes.shape, scenes.color] & shown
         assert unseen.any(axis=1).all() if task.name == "unseen" else not unseen.any(), task.name
+
+
+def test_every_class_has_images_to_fit_on_that_are_not_scored() -> None:
+    for task in DATA.zero_shot_tasks:
+        if task.candidates is not None:
+            continue
+        assert task.fit_images is not None
+        _, counts = np.unique(task.fit_labels, return_counts=True)
+        assert counts.min() >= 20
+        assert set(np.unique(task.fit_labels)) == set(np.unique(task.labels))
+        scored = {image.tobytes() for image in task.images[:]}
+        assert not scored & {image.tobytes() for image in task.fit_images[:]}

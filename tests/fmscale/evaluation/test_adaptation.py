@@ -33,6 +33,8 @@ def task(noise, n=240, n_class=4, seed=0, **more):
 
 
 class Data:
+    unit = "samples"
+
     def __init__(self, *tasks):
         self.zero_shot_tasks = tasks
 
@@ -86,6 +88,18 @@ def test_tasks_without_fixed_classes_are_left_out_and_means_are_over_all_tasks()
         list(evaluator(Flat(), Data(asked), None))
     with pytest.raises(ValueError, match="few_shot"):
         Adaptation(few_shot=(0,))
+
+
+def test_a_task_with_fitting_images_is_fitted_on_all_of_them_and_scored_on_the_others():
+    fit = task(30.0, n=80, seed=1)
+    whole = task(30.0, fit_images=fit.images, fit_labels=fit.labels)
+    features = encode(Flat(), whole, 64)
+    assert len(features.fit_y) == 80
+    assert (features.test_y == whole.labels).all()
+    assert np.abs(features.fit_x.mean(axis=0)).max() < 1e-9
+    assert np.abs(features.fit_x.std(axis=0) - 1).max() < 1e-9
+    assert np.abs(features.test_x.mean(axis=0)).max() > 1e-3  # by the fitting images' statistics
+    assert probe(features) == 1.0
 
 
 def test_recall_counts_any_right_answer():
