@@ -17,7 +17,9 @@ from fmscale.sizing import FLOPS_FORMULA
 from fmscale.training.fit import Fitted
 
 # Columns are `split_name`, logged keys `split/name`.
-SPLIT = re.compile(r"^(val|zero_shot|probe|knn|few_shot|retrieval|interpolated|task|text|finetune)_")
+SPLIT = re.compile(
+    r"^(val|zero_shot|probe|knn|few_shot|retrieval|interpolated|task|text|finetune)_"
+)
 
 
 def logged(metrics: dict[str, float]) -> dict[str, float]:
