@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from fmscale.pace import Pace
+
 HORIZONS = ("tokens", "samples", "tokens_per_param", "flops")
 
 
@@ -77,29 +79,28 @@ class Budget:
             list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
         )
 
-    def horizons(self, shape: Shape, batch_size: int, units_per_item: int) -> list[Horizon]:
-        """Training lengths, ascending, each rounded to whole batches.
+    def horizons(self, shape: Shape, pace: Pace) -> list[Horizon]:
+        """Training lengths, ascending, each rounded to whole steps.
 
         Args:
             shape: the model, for its parameter count and FLOPs per token or sample.
-            batch_size: items (sequences or pairs) in one optimiser step.
-            units_per_item: tokens in a sequence, or 1 for a pair.
+            pace: batch size by step.
 
         Raises:
             ValueError: if the unit does not fit the model, a budget is smaller than one batch,
                 or two budgets round to the same number of steps.
         """
-        per_step = batch_size * units_per_item
+        per_step = pace.units_per_step
         horizons = []
         for value in self.values:
-            n_units = self._units(value, shape, batch_size)
+            n_units = self.units(value, shape, pace.batch_size)
             if n_units < per_step:
                 raise ValueError(
                     f"budget.{self.kind}={value:g} is {n_units:,.0f} {shape.unit}, less than one "
                     f"batch of {per_step:,} {shape.unit}; raise the budget or lower batch_size"
                 )
-            n_steps = round(n_units / per_step)
-            horizons.append(Horizon(n_units=n_steps * per_step, n_steps=n_steps))
+            n_steps = pace.nearest_steps(n_units)
+            horizons.append(Horizon(n_units=pace.n_units(n_steps), n_steps=n_steps))
         horizons.sort(key=lambda horizon: horizon.n_steps)
         for shorter, longer in itertools.pairwise(horizons):
             if shorter.n_steps == longer.n_steps:
@@ -109,7 +110,12 @@ class Budget:
                 )
         return horizons
 
-    def _units(self, value: float, shape: Shape, batch_size: int) -> float:
+    def units(self, value: float, shape: Shape, batch_size: int) -> float:
+        """Tokens or samples of one value, before it is rounded to whole steps.
+
+        Args:
+            batch_size: items in a step; matters where FLOPs depend on it (a contrastive loss).
+        """
         if self.kind in ("tokens", "samples"):
             if self.kind != shape.unit:
                 raise ValueError(

@@ -7,20 +7,25 @@ It needs no torch, so a sweep of thousands of runs can be checked and priced in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fmscale.budget import Budget
+from fmscale.pace import BatchRamp, Pace
+from fmscale.resolving import Resolved, resolve_batch_size, resolve_optimizer
+from fmscale.rules import Setting
 from fmscale.runs.identity import digest, identity, slug
-from fmscale.settings import ConfigError, LearningRateRule, Limits, Schedule, TrainerSettings
+from fmscale.settings import ConfigError, Limits, Schedule, TrainerSettings, read_section
 from fmscale.sizing import Shape
 
 SECTIONS = (
     "study", "seed", "batch_size", "model", "objective", "data", "budget", "optimizer",
     "schedule", "evaluation", "trainer", "logger", "paths",
 )  # fmt: skip
-OPTIONAL = ("limits",)  # of the sweep, not of a run
+# Of the sweep and not of a run; or absent where they would change nothing.
+OPTIONAL = ("limits", "batch_rule", "batch_ramp", "rules")
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Job:
     schedule: Schedule
     trainer: TrainerSettings
     limits: Limits
+    pace: Pace  # batch size by step
     trunk_id: str
     warmup_steps: int
     branches: tuple[Branch, ...]
@@ -59,32 +65,41 @@ class Job:
             ConfigError: for an unknown key, a missing value or numbers that contradict each other.
         """
         _check_sections(config)
-        schedule = _section(Schedule, config, "schedule")
-        trainer = _section(TrainerSettings, config, "trainer")
-        budget = _section(Budget, config, "budget")
-        limits = _section(Limits, {"limits": {}, **config}, "limits")
-        batch_size, seed = config["batch_size"], config["seed"]
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size!r} must be a whole number, at least 1")
+        schedule = read_section(Schedule, config, "schedule")
+        trainer = read_section(TrainerSettings, config, "trainer")
+        budget = read_section(Budget, config, "budget")
+        limits = read_section(Limits, {"limits": {}, **config}, "limits")
+        seed = config["seed"]
         if not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"seed={seed!r} must be a whole number, at least 0")
-        trainer.check_batch(batch_size, shape.unit)
-
         units_per_item = shape.seq_len if shape.unit == "tokens" else 1  # type: ignore[union-attr]
+        chosen = dict(config.get("rules") or {})  # by an earlier planning of the same job
         try:
-            horizons = budget.horizons(shape, batch_size, units_per_item)
+            setting = Setting(shape.n_params_non_embedding, _only_length(budget, shape, config))
+            batch = resolve_batch_size(config, setting, units_per_item, trainer.accumulate)
+            trainer.check_batch(batch.value, shape.unit)
+            pace = _pace(config, batch, shape, units_per_item, trainer)
+            horizons = budget.horizons(shape, pace)
+            optimizer = resolve_optimizer(config["optimizer"], setting, pace.units_per_step)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        warmup_steps = schedule.warmup_steps(shape, horizons, batch_size * units_per_item)
+        warmup_steps = schedule.warmup_steps(shape, horizons, pace)
 
         resolved = {key: config[key] for key in SECTIONS}
-        resolved["optimizer"] = _resolve_learning_rate(config["optimizer"], shape)
+        resolved["batch_size"] = batch.value
+        resolved["optimizer"] = optimizer.value
         resolved["schedule"] = {
-            **config["schedule"], "warmup_units": warmup_steps * batch_size * units_per_item
-        }  # fmt: skip
+            **{key: value for key, value in config["schedule"].items() if value is not None},
+            "warmup_units": warmup_steps * pace.units_per_step,
+        }
+        if pace.ramp is not None:
+            resolved["batch_ramp"] = dict(config["batch_ramp"])
+        if rules := {**chosen, **batch.rules, **optimizer.rules}:
+            resolved["rules"] = rules
         branches = []
         for horizon in horizons:
             cooldown_steps = schedule.cooldown_steps(horizon, warmup_steps)
+            schedule.check_decay(horizon, cooldown_steps, pace)
             own = {**resolved, "budget": _single_budget(shape.unit, horizon.n_units, budget)}
             # An epoch limit does not change the numbers of a run that respects it.
             id_config = {**own, "budget": {shape.unit: horizon.n_units}}
@@ -108,6 +123,7 @@ class Job:
             schedule=schedule,
             trainer=trainer,
             limits=limits,
+            pace=pace,
             trunk_id=f"{slug(shape.label, None, seed)}-{digest(trunk_identity)}",
             warmup_steps=warmup_steps,
             branches=tuple(branches),
@@ -119,7 +135,7 @@ class Job:
         Raises:
             ConfigError: naming the budget, the unique data and the remedy.
         """
-        budget = _section(Budget, self.config, "budget")
+        budget = read_section(Budget, self.config, "budget")
         for branch in self.branches:
             try:
                 budget.check_unique(branch.n_units, n_unique, self.shape.unit)
@@ -128,9 +144,36 @@ class Job:
 
     @property
     def units_per_step(self) -> int:
-        """Tokens or samples in one optimizer step."""
-        per_item = self.shape.seq_len if self.shape.unit == "tokens" else 1  # type: ignore[union-attr]
-        return int(self.config["batch_size"]) * per_item
+        """Tokens or samples in one optimizer step, at the full batch."""
+        return self.pace.units_per_step
+
+    def multiplier(
+        self, function: Callable[..., float], branch: Branch | None = None
+    ) -> Callable[[int], float]:
+        """The factor on the peak learning rate as a function of the step alone.
+
+        Under a batch ramp, warm-up and decay are measured in tokens: the schedule is asked at the
+        number of full batches that would have read as much.
+
+        Args:
+            function: (step, *, warmup_steps, n_steps, cooldown_steps) -> factor.
+            branch: the run; None for a trunk, which never cools down.
+        """
+        pace = self.pace
+        n_steps: float | None = None
+        cooldown_steps: float = 0
+        if branch is not None:
+            n_steps, cooldown_steps = pace.full_steps(branch.n_steps), branch.cooldown_steps
+            if self.schedule.decay_units is not None:
+                n_steps = self.schedule.decay_units / pace.units_per_step
+                cooldown_steps = n_steps - self.warmup_steps
+        scheduled = functools.partial(
+            function,
+            warmup_steps=self.warmup_steps, n_steps=n_steps, cooldown_steps=cooldown_steps,
+        )  # fmt: skip
+        if pace.ramp is None:
+            return scheduled
+        return lambda step: scheduled(pace.full_steps(step + 1) - 1)
 
     @property
     def lr_peak(self) -> float:
@@ -154,7 +197,8 @@ class Job:
 
     def marginal_flops(self, branch: Branch) -> float:
         """FLOPs of `marginal_steps`; their sum over branches is what the job really costs."""
-        return self.flops(self.marginal_steps(branch) * self.units_per_step)["flops"]
+        shared = branch.n_steps - self.marginal_steps(branch)
+        return self.flops(branch.n_units - self.pace.n_units(shared))["flops"]
 
     def branch_config(self, branch: Branch) -> dict[str, Any]:
         """Configuration of one run: the job's, with this branch's budget alone."""
@@ -179,24 +223,32 @@ def _check_sections(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"the configuration lacks {', '.join(missing)}")
 
 
-def _section(kind: type, config: Mapping[str, Any], name: str) -> Any:
-    """Build a settings dataclass; its fields are the schema."""
-    try:
-        return kind(**config[name])
-    except TypeError as error:
-        known = ", ".join(kind.__dataclass_fields__)  # type: ignore[attr-defined]
-        raise ConfigError(f"section {name}: {error}; known keys: {known}") from error
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+def _only_length(budget: Budget, shape: Shape, config: Mapping[str, Any]) -> float | None:
+    """D of a job with one budget, for rules that depend on it; None for several."""
+    if len(budget.values) > 1:
+        return None
+    # Where FLOPs per sample depend on the batch, a rule for the batch cannot know D.
+    batch_size = config["batch_size"] if isinstance(config["batch_size"], int) else 1
+    if budget.kind == "flops" and config["batch_size"] is None and shape.unit == "samples":
+        return None
+    return budget.units(budget.values[0], shape, batch_size)
 
 
-def _resolve_learning_rate(optimizer: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
-    """Replace `lr: null` by the rule's value; the rule itself is not part of a run."""
-    resolved = {key: value for key, value in optimizer.items() if key != "lr_rule"}
-    if resolved.get("lr") is None:
-        if not optimizer.get("lr_rule"):
-            raise ConfigError("optimizer.lr is null and optimizer.lr_rule is not set; set one")
-        resolved["lr"] = _section(LearningRateRule, optimizer, "lr_rule")(shape)
-    if not isinstance(resolved["lr"], int | float) or not resolved["lr"] > 0:
-        raise ConfigError(f"optimizer.lr={resolved['lr']!r} must be a positive number")
-    return resolved
+def _pace(
+    config: Mapping[str, Any],
+    batch: Resolved[int],
+    shape: Shape,
+    units_per_item: int,
+    trainer: TrainerSettings,
+) -> Pace:
+    if not config.get("batch_ramp"):
+        return Pace(batch.value, units_per_item)
+    if shape.unit == "samples":
+        raise ConfigError(
+            "batch_ramp would change a contrastive loss, which depends on the batch; "
+            "use batch_ramp=null"
+        )
+    return Pace(
+        batch.value, units_per_item, read_section(BatchRamp, config, "batch_ramp"),
+        multiple_of=trainer.accumulate,
+    )  # fmt: skip

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from fmscale.budget import Horizon
+from fmscale.pace import Pace
 from fmscale.sizing import Shape
 
 MAX_WARMUP_SHARE = 0.2  # of the shortest budget; longer warm-ups bend the law (Porian et al. 2024)
@@ -31,21 +32,19 @@ def config_errors_exit() -> Iterator[None]:
         sys.exit(f"error: {error}")
 
 
-@dataclass(frozen=True)
-class LearningRateRule:
-    """Peak learning rate as a power of model size: lr_ref * (N / n_ref) ** -exponent.
+def read_section(kind: type, config: Mapping[str, Any], name: str) -> Any:
+    """Build a settings dataclass; its fields are the schema.
 
-    N is `n_params_non_embedding`. The rule is supported by the study in `experiments/gpt_lr` and
-    `experiments/clip_lr`.
+    Raises:
+        ConfigError: for an unknown key or a value that the class refuses.
     """
-
-    lr_ref: float  # peak learning rate at n_ref
-    n_ref: float  # non-embedding parameters
-    exponent: float
-
-    def __call__(self, shape: Shape) -> float:
-        rate = self.lr_ref * (shape.n_params_non_embedding / self.n_ref) ** -self.exponent
-        return float(f"{rate:.4g}")  # four digits are plenty, and make a readable record
+    try:
+        return kind(**config[name])
+    except TypeError as error:
+        known = ", ".join(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+        raise ConfigError(f"section {name}: {error}; known keys: {known}") from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,7 @@ class Schedule:
     multiplier: dict[str, Any]  # the function of step, built by Hydra
     warmup_units: float | None  # tokens or samples; None: min(N_total, 10 % of shortest budget)
     cooldown_fraction: float  # share of each budget, 0..1
+    decay_units: float | None = None  # tokens or samples after which the decay is over; None: end
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.cooldown_fraction <= 1.0:
@@ -103,6 +103,11 @@ class Schedule:
             )
         if self.warmup_units is not None and self.warmup_units < 0:
             raise ConfigError(f"schedule.warmup_units={self.warmup_units} must not be negative")
+        if self.decay_units is not None and self.cooldown_fraction != 1:
+            raise ConfigError(
+                f"schedule.decay_units={self.decay_units:g} needs a schedule that decays from the "
+                "end of warm-up on; choose schedule=cosine or drop it"
+            )
 
     @property
     def name(self) -> str:
@@ -114,8 +119,8 @@ class Schedule:
         """Whether runs end with a decayed learning rate, and so may be fitted."""
         return self.cooldown_fraction > 0
 
-    def warmup_steps(self, shape: Shape, horizons: list[Horizon], units_per_step: int) -> int:
-        """Warm-up shared by all budgets of a trunk.
+    def warmup_steps(self, shape: Shape, horizons: list[Horizon], pace: Pace) -> int:
+        """Warm-up shared by all budgets of a trunk, in steps at the full batch.
 
         Raises:
             ConfigError: if it is longer than 20 % of any budget.
@@ -124,8 +129,8 @@ class Schedule:
         units = self.warmup_units
         if units is None:
             units = min(shape.n_params_total, 0.1 * shortest.n_units)
-        n_steps = math.ceil(units / units_per_step)
-        if n_steps > MAX_WARMUP_SHARE * shortest.n_steps:
+        n_steps = math.ceil(units / pace.units_per_step)
+        if n_steps > MAX_WARMUP_SHARE * pace.full_steps(shortest.n_steps):
             raise ConfigError(
                 f"schedule.warmup_units={units:g} is {n_steps} steps, "
                 f"{n_steps / shortest.n_steps:.0%} of the shortest budget of {shortest.n_steps} "
@@ -136,6 +141,25 @@ class Schedule:
     def cooldown_steps(self, horizon: Horizon, warmup_steps: int) -> int:
         """Steps of decay at the end of a budget; what remains after warm-up at most."""
         return min(round(self.cooldown_fraction * horizon.n_steps), horizon.n_steps - warmup_steps)
+
+    def check_decay(self, horizon: Horizon, cooldown_steps: int, pace: Pace) -> None:
+        """Refuse runs that would end in mid-decay, or cool down before the batch is full.
+
+        Raises:
+            ConfigError: naming the budget and the remedy.
+        """
+        if self.decay_units is not None and self.decay_units > horizon.n_units:
+            raise ConfigError(
+                f"schedule.decay_units={self.decay_units:g} exceeds the budget of "
+                f"{horizon.n_units:,}, so the run would not be annealed; lower it"
+            )
+        cools_from = horizon.n_steps - (cooldown_steps if self.cooldown_fraction < 1 else 0)
+        if pace.ramp_steps > cools_from:
+            raise ConfigError(
+                f"batch_ramp.units={pace.ramp.units:g} takes {pace.ramp_steps} steps, but the "  # type: ignore[union-attr]
+                f"budget of {horizon.n_units:,} has only {cools_from} before its cooldown; "
+                "shorten the ramp"
+            )
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ SIZES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if not p.stem.end
 PRESETS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 CLIP = ["objective=contrastive", "data=scenes", "evaluation=zero_shot", "budget=samples",
         "budget.samples=1e5"]  # fmt: skip
+# Choices that are made for large models or long runs.
+SIZES_OF = {"rules=gpt3": "gpt_12x768"}
+LENGTHS = {"schedule=gpt3": ["schedule.warmup_units=1e6", "schedule.decay_units=8e6"]}
 GPT = ["budget.tokens=1e7", "budget.max_epochs=100"]
 
 
@@ -62,7 +65,8 @@ def test_every_choice_composes(choice):
     group, _, option = choice.partition("=")
     clip = option in ("contrastive", "sigmoid", "scenes", "zero_shot", "adaptation")
     base = [o for o in (CLIP if clip else GPT) if not o.startswith(f"{group}=")]
-    overrides = [*base, choice, "model=clip_1x16" if clip else "model=gpt_1x16"]
+    size = "clip_1x16" if clip else SIZES_OF.get(choice, "gpt_1x16")
+    overrides = [*base, choice, f"model={size}", *LENGTHS.get(choice, [])]
     (job,) = expand(overrides)
     assert job.branches
 

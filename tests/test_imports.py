@@ -23,8 +23,16 @@ FORBIDDEN = [
     ("fmscale/training/*.py", {"hydra", "omegaconf"}),
 ]
 # Files that need the standard library and each other, nothing else.
-PURE = ["fmscale/sizing/*.py", "fmscale/budget.py", "fmscale/settings.py", "fmscale/job.py",
-        "fmscale/runs/*.py"]  # fmt: skip
+PURE = [
+    "fmscale/sizing/*.py",
+    "fmscale/budget.py",
+    "fmscale/job.py",
+    "fmscale/pace.py",
+    "fmscale/resolving.py",
+    "fmscale/rules.py",
+    "fmscale/settings.py",
+    "fmscale/runs/*.py",
+]
 LIGHTNING_IN_DATA = {"fmscale/data/module.py"}
 HYDRA_IN = {
     "fmscale/train.py",

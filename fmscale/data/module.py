@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from fmscale.data.order import SeededOrder
 from fmscale.data.protocol import TrainingData
+from fmscale.pace import Pace
 
 
 class StepBatches(IterableDataset[dict[str, Tensor]]):
@@ -25,20 +26,20 @@ class StepBatches(IterableDataset[dict[str, Tensor]]):
         data: TrainingData,
         *,
         seed: int,
-        batch_size: int,
+        pace: Pace,
         accumulate: int,
         start_step: int,
         stop_step: int,
     ) -> None:
         self.data = data
         self.order = SeededOrder(data.n_items, seed)
-        self.batch_size = batch_size
+        self.pace = pace
         self.accumulate = accumulate
         self.steps = range(start_step, stop_step)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         for step in self.steps:
-            indices = self.order.indices(step * self.batch_size, self.batch_size)
+            indices = self.order.indices(self.pace.items(step), self.pace.batch(step))
             for part in np.split(indices, self.accumulate):
                 yield self.data.train_batch(part)
 

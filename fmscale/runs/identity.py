@@ -26,6 +26,7 @@ IDENTITY_KEYS = (
     "batch_size",
     "seed",
 )
+OPTIONAL_IDENTITY_KEYS = ("batch_ramp",)  # absent where they would change nothing
 TRAINER_IDENTITY_KEYS = ("precision", "gradient_clip_val", "accumulate", "compile")
 # Where data lies does not change them: their content hash is in the record.
 PATH_KEYS = ("data_dir", "root")
@@ -34,6 +35,7 @@ PATH_KEYS = ("data_dir", "root")
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that determines a run's numbers."""
     chosen = {key: config[key] for key in IDENTITY_KEYS}
+    chosen |= {key: config[key] for key in OPTIONAL_IDENTITY_KEYS if config.get(key)}
     chosen["trainer"] = {key: config["trainer"][key] for key in TRAINER_IDENTITY_KEYS}
     chosen["data"] = {k: v for k, v in config["data"].items() if k not in PATH_KEYS}
     return chosen

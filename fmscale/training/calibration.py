@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import tempfile
 import time
 from pathlib import Path
@@ -64,12 +63,7 @@ def _train(job: Job, parts: Parts, precision: str, n_steps: int) -> Fitted:
             RunFolder(Path(folder)),
             start=None,
             stop_step=n_steps,
-            multiplier=functools.partial(
-                parts.multiplier,
-                warmup_steps=job.warmup_steps,
-                n_steps=job.branches[-1].n_steps,
-                cooldown_steps=job.branches[-1].cooldown_steps,
-            ),
+            multiplier=job.multiplier(parts.multiplier, job.branches[-1]),
             precision=precision,
             report=lambda event: None,
         )

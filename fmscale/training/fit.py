@@ -40,7 +40,7 @@ class Fitted:
 
 def axes(job: Job, step: int) -> dict[str, float]:
     """The horizontal axes of a metrics row after `step` optimizer steps."""
-    n_units = step * job.units_per_step
+    n_units = job.pace.n_units(step)
     return {"step": step, job.shape.unit: n_units, "flops": job.flops(n_units)["flops"]}
 
 
@@ -116,7 +116,7 @@ def fit_steps(
     batches = StepBatches(
         parts.data,
         seed=job.config["seed"],
-        batch_size=job.config["batch_size"],
+        pace=job.pace,
         accumulate=settings.accumulate,
         start_step=start_step,
         stop_step=stop_step,

@@ -27,6 +27,9 @@ def logged(metrics: dict[str, float]) -> dict[str, float]:
     return {SPLIT.sub(r"\1/", name): value for name, value in metrics.items()}
 
 
+HYPERPARAMETERS = ("model", "objective", "optimizer", "schedule", "trainer", "rules", "batch_ramp")
+
+
 def make_record(
     job: Job,
     branch: Branch,
@@ -47,7 +50,7 @@ def make_record(
         seconds_before: training time of the trunk up to the branch.
     """
     unit, shape = job.shape.unit, job.shape
-    n_units = fitted.step * job.units_per_step
+    n_units = job.pace.n_units(fitted.step)
     n_unique = min(n_units, parts.data.n_items * parts.data.units_per_item)
     speed = n_units / fitted.seconds if fitted.seconds > 0 else None
     counts: dict[str, Any] = {
@@ -81,9 +84,7 @@ def make_record(
         warmup_steps=job.warmup_steps,
         cooldown_steps=branch.cooldown_steps,
         lr_peak=job.lr_peak,
-        hyperparameters={
-            key: config[key] for key in ("model", "objective", "optimizer", "schedule", "trainer")
-        },
+        hyperparameters={key: config[key] for key in HYPERPARAMETERS if key in config},
         data=dict(parts.data.describe()),
         environment={
             **environment(),

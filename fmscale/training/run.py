@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 import traceback
 from collections.abc import Iterator
@@ -85,9 +84,7 @@ def train_trunk(job: Job, report: Report = ignore) -> None:
             folder,
             start=start,
             stop_step=max(missing),
-            multiplier=functools.partial(
-                parts.multiplier, warmup_steps=job.warmup_steps, n_steps=None, cooldown_steps=0
-            ),
+            multiplier=job.multiplier(parts.multiplier),
             precision=start.precision if start else resolve_precision(job, parts),
             keep_at=missing,
             report=report,
@@ -122,12 +119,7 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
                 folder,
                 start=start,
                 stop_step=branch.n_steps,
-                multiplier=functools.partial(
-                    parts.multiplier,
-                    warmup_steps=job.warmup_steps,
-                    n_steps=branch.n_steps,
-                    cooldown_steps=branch.cooldown_steps,
-                ),
+                multiplier=job.multiplier(parts.multiplier, branch),
                 precision=precision,
                 report=report,
             )

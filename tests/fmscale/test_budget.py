@@ -3,6 +3,7 @@
 import pytest
 
 from fmscale.budget import Budget, Horizon
+from fmscale.pace import Pace
 from fmscale.sizing import CLIPShape, GPTShape, TextShape, VisionShape
 
 GPT = GPTShape(n_layer=2, n_head=2, d_model=16, vocab_size=32, seq_len=8)
@@ -14,28 +15,28 @@ CLIP = CLIPShape(
 
 
 def test_tokens_become_whole_batches():
-    assert Budget(tokens=1000).horizons(GPT, 4, 8) == [Horizon(n_units=992, n_steps=31)]
+    assert Budget(tokens=1000).horizons(GPT, Pace(4, 8)) == [Horizon(n_units=992, n_steps=31)]
 
 
 def test_budgets_come_out_ascending():
-    steps = [h.n_steps for h in Budget(tokens=[640, 320, 1280]).horizons(GPT, 4, 8)]
+    steps = [h.n_steps for h in Budget(tokens=[640, 320, 1280]).horizons(GPT, Pace(4, 8))]
     assert steps == [10, 20, 40]
 
 
 def test_tokens_per_param_counts_all_parameters():
-    (horizon,) = Budget(tokens_per_param=2).horizons(GPT, 4, 8)
+    (horizon,) = Budget(tokens_per_param=2).horizons(GPT, Pace(4, 8))
     assert horizon.n_steps == round(2 * GPT.n_params_total / 32)
 
 
 def test_flops_are_exact_to_half_a_batch():
     target = 1e9
-    (horizon,) = Budget(flops=target).horizons(GPT, 4, 8)
+    (horizon,) = Budget(flops=target).horizons(GPT, Pace(4, 8))
     per_token = GPT.train_flops_per_unit(4)["flops"]
     assert abs(horizon.n_units * per_token - target) <= per_token * 32 / 2
 
 
 def test_flops_give_samples_for_clip():
-    (horizon,) = Budget(flops=1e9).horizons(CLIP, 4, 1)
+    (horizon,) = Budget(flops=1e9).horizons(CLIP, Pace(4, 1))
     assert horizon.n_steps == round(1e9 / CLIP.train_flops_per_unit(4)["flops"] / 4)
 
 
@@ -67,7 +68,7 @@ def test_bad_budgets_are_refused(arguments, message):
 )
 def test_budgets_that_do_not_fit_the_model_are_refused(budget, shape, per_item, message):
     with pytest.raises(ValueError, match=message):
-        budget.horizons(shape, 4, per_item)
+        budget.horizons(shape, Pace(4, per_item))
 
 
 def test_repeating_the_data_needs_permission():

@@ -124,3 +124,53 @@ def test_a_patch_that_does_not_divide_the_image_is_refused(tiny_clip):
 def test_a_contrastive_batch_is_not_split(tiny_clip):
     with pytest.raises(ConfigError, match="would contrast only pairs of the same micro-batch"):
         expand([*tiny_clip, "budget.samples=320", "trainer.accumulate=2"])
+
+
+RAMP = ["batch_size=8", "+batch_ramp.start=2", "+batch_ramp.units=2000"]
+
+
+def test_a_batch_ramp_keeps_count_of_tokens_and_costs(tiny, plan_one):
+    job = plan_one([*tiny, *RAMP, "budget.tokens=[6400,12800]"])
+    assert job.pace.ramp_steps > 5
+    for branch, tokens in zip(job.branches, (6400, 12800), strict=True):
+        assert branch.n_units == sum(16 * job.pace.batch(s) for s in range(branch.n_steps))
+        assert branch.n_units == pytest.approx(tokens, abs=64)
+    first, last = job.branches
+    shared = job.pace.n_units(first.branch_step)
+    expected = job.flops(first.n_units)["flops"] + job.flops(last.n_units - shared)["flops"]
+    assert sum(job.marginal_flops(b) for b in job.branches) == pytest.approx(expected)
+
+
+def test_warm_up_under_a_ramp_is_linear_in_tokens(tiny, plan_one):
+    from fmscale.optim.schedules import wsd
+
+    job = plan_one([*tiny, *RAMP, "budget.tokens=25600", "schedule.warmup_units=1280"])
+    factor = job.multiplier(wsd, job.branches[0])
+    for step in range(job.branches[0].branch_step):
+        assert factor(step) == pytest.approx(min(1.0, job.pace.n_units(step + 1) / 1280))
+    assert factor(job.branches[0].branch_step) == 1.0  # the cooldown starts where the branch does
+    assert factor(job.branches[0].branch_step + 1) < 1.0
+
+
+def test_a_ramp_is_another_run_and_none_is_the_same_run(tiny, plan_one):
+    base = [*tiny, "batch_size=8", "budget.tokens=6400"]
+    plain = plan_one(base)
+    assert plan_one([*base, "batch_ramp=null"]).branches == plain.branches
+    assert plan_one([*tiny, *RAMP, "budget.tokens=6400"]).trunk_id != plain.trunk_id
+
+
+def test_the_decay_of_gpt3_ends_at_ten_percent_and_stays(tiny, plan_one):
+    from functools import partial
+
+    from fmscale.optim.schedules import cosine
+
+    job = plan_one([*tiny, "schedule=gpt3", "schedule.warmup_units=640",
+                    "schedule.decay_units=5120", "budget.tokens=6400"])  # fmt: skip
+    factor = job.multiplier(partial(cosine, floor=0.1), job.branches[0])
+    steps = 5120 // job.units_per_step
+    assert factor(10) == 1.0
+    assert factor((10 + steps) // 2) == pytest.approx(0.55)
+    assert factor(steps - 1) > factor(steps) == pytest.approx(0.1)
+    assert factor(job.branches[0].n_steps - 1) == pytest.approx(0.1)
+    with pytest.raises(ConfigError, match=r"decay_units=260000000000|decay_units=2.6e\+11"):
+        plan_one([*tiny, "schedule=gpt3", "budget.tokens=6400", "schedule.warmup_units=640"])

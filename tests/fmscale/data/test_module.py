@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from fmscale.data.module import StepBatches, StepDataModule
+from fmscale.pace import BatchRamp, Pace
 
 
 class Numbers:
@@ -19,7 +20,7 @@ def items(start: int, stop: int, accumulate: int = 1, seed: int = 0) -> torch.Te
     batches = StepBatches(
         Numbers(),  # type: ignore[arg-type]
         seed=seed,
-        batch_size=6,
+        pace=Pace(6),
         accumulate=accumulate,
         start_step=start,
         stop_step=stop,
@@ -41,10 +42,24 @@ def test_the_loader_hands_batches_through_unchanged():
     batches = StepBatches(
         Numbers(),  # type: ignore[arg-type]
         seed=1,
-        batch_size=6,
+        pace=Pace(6),
         accumulate=1,
         start_step=2,
         stop_step=5,
     )
     loaded = [batch["item"] for batch in StepDataModule(batches).train_dataloader()]
     torch.testing.assert_close(torch.stack(loaded), items(2, 5, seed=1))
+
+
+def test_batches_of_a_ramp_read_every_item_once_an_epoch_from_any_start():
+    pace = Pace(6, 1, BatchRamp(start=2, units=20))
+
+    def read(start: int) -> torch.Tensor:
+        batches = StepBatches(
+            Numbers(),  # type: ignore[arg-type]
+            seed=0, pace=pace, accumulate=1, start_step=start, stop_step=12,
+        )  # fmt: skip
+        return torch.cat([batch["item"] for batch in batches])
+
+    assert sorted(read(0)[: Numbers.n_items].tolist()) == list(range(Numbers.n_items))
+    torch.testing.assert_close(read(3), read(0)[pace.items(3) :])

@@ -300,3 +300,27 @@ def test_gpt_on_image_data_is_refused(tiny, plan_one):
     with pytest.raises(ValueError, match="the model counts tokens, the data samples"):
         run.check(wrong)
     run.check(job)
+
+
+def test_a_batch_ramp_branches_and_resumes_bit_for_bit(tiny, plan_one, tmp_path):
+    ramp = ["batch_size=8", "+batch_ramp.start=2", "+batch_ramp.units=1500", BUDGETS]
+    job = plan_one([*tiny, *ramp])
+    records = train(job)
+    assert [r.n_tokens for r in records] == [b.n_units for b in job.branches]
+    branch = job.branches[-1]
+    parts, multiplier = build_parts(job.config), job.multiplier
+    states = []
+    for name, stops in (("whole", [branch.n_steps]), ("halves", [5, branch.n_steps])):
+        folder, start = RunFolder(tmp_path / name), None
+        folder.path.mkdir()
+        for stop in stops:  # 5 steps end inside the ramp
+            fitted = fit_steps(
+                job, parts, folder, start=start, stop_step=stop,
+                multiplier=multiplier(parts.multiplier, branch), precision="32-true",
+                keep_at=[stop], report=run.ignore,
+            )  # fmt: skip
+            start = checkpoint.load(checkpoint.path_of(folder.checkpoints, stop))
+        states.append(fitted.model.state_dict())
+    assert job.pace.ramp_steps > 5
+    assert_equal_bits(states[0], states[1])
+    assert_equal_bits(states[0], weights(job, branch))
