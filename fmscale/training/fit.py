@@ -20,6 +20,7 @@ from fmscale.training.callbacks import (
     DivergenceGuard,
     MetricsRecorder,
     ProgressReporter,
+    StepCallback,
 )
 from fmscale.training.checkpoint import Checkpoint
 from fmscale.training.module import TrainingModule
@@ -55,6 +56,7 @@ def fit_steps(
     precision: str,
     keep_at: Collection[int] = (),
     report: Report,
+    watch: StepCallback | None = None,
     on_saved: Callable[[int], None] = lambda step: None,
 ) -> Fitted:
     """Train from `start` (None: fresh weights) until `stop_step` optimizer steps are done.
@@ -65,6 +67,7 @@ def fit_steps(
         precision: "32-true" or "bf16-mixed".
         keep_at: steps whose checkpoints are kept.
         report: told about progress.
+        watch: looks at the run's course, after each step's row is written.
         on_saved: told each step of `keep_at` once its checkpoint is on disk.
     """
     torch.manual_seed(job.config["seed"])
@@ -109,6 +112,7 @@ def fit_steps(
                 every=settings.log_every_steps,
                 row_at=functools.partial(axes, job),
             ),
+            *([watch] if watch is not None else []),
             writer,
             ProgressReporter(folder, n_steps=stop_step, report=report),
         ],

@@ -35,6 +35,9 @@ class Outlet(Protocol):
     def table(self, name: str, rows: list[dict[str, Any]]) -> None:
         """A table of `tables/` in the run folder; the same keys in each row."""
 
+    def alert(self, title: str, text: str) -> None:
+        """Something a person should look at."""
+
     def close(self, exit_code: int) -> None:
         """End the run: 0 for success, anything else for failure. Safe to call unopened."""
 
@@ -52,6 +55,9 @@ class NoOutlet:
         pass
 
     def table(self, name: str, rows: list[dict[str, Any]]) -> None:
+        pass
+
+    def alert(self, title: str, text: str) -> None:
         pass
 
     def close(self, exit_code: int) -> None:

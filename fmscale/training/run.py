@@ -20,6 +20,7 @@ from fmscale.training.calibration import resolve_precision
 from fmscale.training.fit import Fitted, Report, axes, fit_steps
 from fmscale.training.outlet import Outlet, RunCard
 from fmscale.training.recording import logged, make_record
+from fmscale.training.watch import CourseWatch
 
 
 def ignore(event: dict[str, Any]) -> None:
@@ -88,6 +89,7 @@ def train_trunk(job: Job, report: Report = ignore) -> None:
             precision=start.precision if start else resolve_precision(job, parts),
             keep_at=missing,
             report=report,
+            watch=CourseWatch(job, unfinished, study, folder, parts.outlet),
             on_saved=ready,
         )
         outcome.finish("diverged" if fitted.diverged else "completed", fitted)
@@ -122,6 +124,7 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
                 multiplier=job.multiplier(parts.multiplier, branch),
                 precision=precision,
                 report=report,
+                watch=CourseWatch(job, [branch], study, folder, parts.outlet),
             )
         measured, seconds_eval = None, None
         if not fitted.diverged:

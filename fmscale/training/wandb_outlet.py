@@ -97,6 +97,10 @@ class WandbOutlet:
                 content.add_data(*row.values())
             self._run.log({f"tables/{name}": content})
 
+    def alert(self, title: str, text: str) -> None:
+        if self._run is not None:
+            self._run.alert(title=title, text=text, level="WARN")
+
     def close(self, exit_code: int) -> None:
         if self._run is not None:
             self._run.finish(exit_code=exit_code)

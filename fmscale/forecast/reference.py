@@ -1,0 +1,84 @@
+"""Finished runs of a study as a reference: their sizes, budgets, losses on the way and at the end."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fmscale.runs.files import read_json
+from fmscale.runs.store import RunFolder, Study
+
+FRACTIONS = (0.2, 0.4, 0.6, 0.8)  # of a run's budget: where its course is looked at
+# The loss at a step is the median of the logged ones over the last quarter of the way there: single
+# batches are noisy, and a longer window would lag behind a falling curve.
+WINDOW = 0.25
+MIN_ROWS = 3  # logged rows in a window; fewer say nothing
+FORECAST = "forecast.json"  # in the run's folder: every look at its course
+MAX_RUNS = 200  # read at most, so that a look at a large study stays cheap
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One finished run."""
+
+    run_id: str
+    trunk_id: str  # runs of one trunk share their way, and so their luck
+    n_params: float  # n_params_non_embedding
+    n_units: float  # tokens or samples
+    end_loss: float  # val_loss
+    losses: Mapping[float, float]  # fraction of the budget -> training loss there
+
+
+def finished_runs(
+    study: Study, unit: str, batch_size: int, leave_out: Collection[str] = ()
+) -> list[Reference]:
+    """Completed, annealed runs of one batch size that stayed on course.
+
+    Args:
+        unit: "tokens" or "samples".
+        batch_size: a contrastive loss, and the noise of any, depend on it.
+        leave_out: run ids not to read, e.g. the run that is judged.
+    """
+    folders = (f for f in study.runs() if f.is_finished() and f.run_id not in leave_out)
+    found = (_reference(f, unit, batch_size) for f in itertools.islice(folders, MAX_RUNS))
+    return [reference for reference in found if reference is not None]
+
+
+def loss_at(rows: Sequence[Mapping[str, Any]], step: int) -> float | None:
+    """Training loss around `step`, the median of a window of logged rows; None: too few of them."""
+    first = step * (1 - WINDOW)
+    window = sorted(
+        row["train/loss"] for row in rows if "train/loss" in row and first < row["step"] <= step
+    )
+    if len(window) < MIN_ROWS:
+        return None
+    middle = len(window) // 2
+    return float(window[middle] if len(window) % 2 else (window[middle - 1] + window[middle]) / 2)
+
+
+def _reference(folder: RunFolder, unit: str, batch_size: int) -> Reference | None:
+    record = folder.record()
+    n_units, end_loss = getattr(record, f"n_{unit}"), record.metrics.get("val_loss")
+    usable = record.status == "completed" and record.annealed and record.batch_size == batch_size
+    usable = usable and not is_off_course(folder)
+    if not usable or n_units is None or end_loss is None or not end_loss > 0:
+        return None
+    rows = folder.metrics()
+    losses = {f: loss_at(rows, math.floor(f * record.n_steps)) for f in FRACTIONS}
+    return Reference(
+        run_id=record.run_id,
+        trunk_id=record.trunk_id,
+        n_params=record.n_params_non_embedding,
+        n_units=n_units,
+        end_loss=end_loss,
+        losses={f: loss for f, loss in losses.items() if loss is not None and loss > 0},
+    )
+
+
+def is_off_course(folder: RunFolder) -> bool:
+    """Whether the run was flagged while it trained."""
+    path = folder.path / FORECAST
+    return path.exists() and bool(read_json(path)["off_course"])

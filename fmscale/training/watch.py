@@ -1,0 +1,94 @@
+"""A look at the course of a run while it trains: on its way to the loss its study leads to expect?"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+from fmscale.forecast.course import Course, judge
+from fmscale.forecast.reference import FORECAST, FRACTIONS, Reference, finished_runs, loss_at
+from fmscale.job import Branch, Job
+from fmscale.runs.files import read_json, write_json
+from fmscale.runs.store import RunFolder, Study
+from fmscale.training.callbacks import StepCallback
+from fmscale.training.module import TrainingModule
+from fmscale.training.outlet import Outlet
+
+log = logging.getLogger(__name__)
+
+
+class CourseWatch(StepCallback):
+    """Judges runs at fixed fractions of their budgets; writes `forecast.json`, alerts once.
+
+    The runs of a trunk are judged while the trunk trains, each against its own budget, so a bad
+    learning rate shows at 20 % of the shortest one. Nothing here changes a number of the training.
+
+    Args:
+        job: of the runs.
+        branches: those to judge.
+        rows_of: folder whose `metrics.jsonl` is being written, the trunk's or the run's own.
+    """
+
+    def __init__(
+        self, job: Job, branches: Sequence[Branch], study: Study, rows_of: RunFolder, outlet: Outlet
+    ) -> None:
+        self.job, self.study, self.rows_of, self.outlet = job, study, rows_of, outlet
+        self.moments: dict[int, list[tuple[float, Branch]]] = {}
+        for branch in branches:
+            for fraction in FRACTIONS:
+                step = math.floor(fraction * branch.n_steps)
+                self.moments.setdefault(step, []).append((fraction, branch))
+        self._references: list[Reference] | None = None
+
+    def on_step_end(self, module: TrainingModule) -> None:
+        if module.step not in self.moments or not module.trainer.is_global_zero:
+            return
+        try:
+            for fraction, branch in self.moments[module.step]:
+                self._look(module.step, fraction, branch)
+        except (OSError, ValueError) as error:  # another run's torn file must not end this one
+            log.warning("the course of %s could not be judged: %s", self.rows_of.run_id, error)
+
+    def _look(self, step: int, fraction: float, branch: Branch) -> None:
+        loss = loss_at(self.rows_of.metrics(), step)
+        if loss is None or not loss > 0:
+            return
+        course = judge(
+            self._finished(),
+            n_params=self.job.shape.n_params_non_embedding,
+            n_units=branch.n_units,
+            fraction=fraction,
+            step=step,
+            loss=loss,
+        )
+        if course is not None and note(self.study.run(branch.run_id), course):
+            title = f"{branch.run_id} is off course"
+            log.warning("%s: %s", title, course.sentence)
+            self.outlet.alert(title, course.sentence)
+
+    def _finished(self) -> list[Reference]:
+        """Read once: a study grows slowly beside one run."""
+        if self._references is None:
+            own = {branch.run_id for branch in self.job.branches}
+            batch_size = self.job.config["batch_size"]
+            self._references = finished_runs(self.study, self.job.shape.unit, batch_size, own)
+        return self._references
+
+
+def note(folder: RunFolder, course: Course) -> bool:
+    """Add a look to `forecast.json`; True if it is the first that finds the run off course.
+
+    A resumed run looks again at a fraction it has seen; the later look replaces the earlier.
+    """
+    path = folder.path / FORECAST
+    looks = read_json(path)["looks"] if path.exists() else []
+    kept = [look for look in looks if look["fraction"] != course.fraction]
+    first = course.off_course and not any(look["off_course"] for look in kept)
+    looks = sorted([*kept, course.to_dict()], key=lambda look: look["fraction"])
+    flagged = [look for look in looks if look["off_course"]]
+    sentence = course.sentence if first else None
+    if not first and path.exists() and flagged:
+        sentence = read_json(path)["sentence"]
+    write_json(path, {"off_course": bool(flagged), "sentence": sentence, "looks": looks})
+    return first
