@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from fmscale.forecast.reference import off_course
 from fmscale.runs.store import RunFolder, Study, is_alive
 
 EXAMPLE = """\
@@ -50,12 +51,15 @@ def state_of(folder: RunFolder, n_steps: int | None) -> RunState:
         return RunState(folder.run_id, "missing", f"0/{n_steps or '?'}", "not started")
     progress = f"{status['step']}/{status['n_steps'] or n_steps or '?'}"
     reason = status["reason"] or ""
+    sentence = off_course(folder)
+    course = f"off course: {sentence}" if sentence else ""
     if folder.is_finished():
         diverged = folder.record().status == "diverged"
-        return RunState(folder.run_id, "done", progress, f"diverged: {reason}" if diverged else "")
+        reason = f"diverged: {reason}" if diverged else course
+        return RunState(folder.run_id, "done", progress, reason)
     match status["state"]:
         case "running" if is_alive(status):
-            return RunState(folder.run_id, "running", progress, f"pid {status['pid']}")
+            return RunState(folder.run_id, "running", progress, course or f"pid {status['pid']}")
         case "running":
             gone = "its process is gone; the same sweep command goes on with it"
             return RunState(folder.run_id, "missing", progress, gone)

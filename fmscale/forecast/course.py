@@ -1,7 +1,7 @@
-"""Is a run on course? Its loss so far, against what the study's law expects of its size and budget.
+"""Is a run on course? Its loss so far, against what the study expects of its size and budget.
 
-Over the finished runs both the loss at a fraction of the budget and the loss at the end are fitted by
-the same plane, log L = a + b log N + c log D (the power law of Kaplan et al. 2020, Sec. 1.2, without
+Over the finished runs the loss at a fraction of the budget and the loss at the end are each fitted
+by a plane, log L = a + b log N + c log D (the power law of Kaplan et al. 2020, Sec. 1.2, without
 floor: over the decade or two of a study's sizes it interpolates well, and here it only has to
 interpolate). A run whose loss lies outside the 99 % prediction band is off course. Its end loss is
 forecast twice: by the law alone, and with its own deviation carried along.
@@ -45,8 +45,8 @@ class Course:
     def sentence(self) -> str:
         """For a person."""
         return (
-            f"loss {self.loss:.3g} at {self.fraction:.0%} of the budget; {self.n_reference} runs of "
-            f"the study lead one to expect {self.expected:.3g} [{self.low:.3g}, {self.high:.3g}]. "
+            f"loss {self.loss:.3g} at {self.fraction:.0%} of the budget; {self.n_reference} runs "
+            f"of the study lead one to expect {self.expected:.3g} [{self.low:.3g}, {self.high:.3g}]. "
             f"It is heading for {self.end_by_curve:.3g} in place of {self.end_by_law:.3g}"
         )
 
@@ -85,7 +85,7 @@ def judge(
     now = np.log([r.losses[fraction] for r in usable])
     end = np.log([r.end_loss for r in usable])
     (now_fit, end_fit) = (np.linalg.lstsq(design, y, rcond=None)[0] for y in (now, end))
-    # Runs of a trunk are one observation: both the spread and what is known of the plane count trunks.
+    # Runs of a trunk are one observation: the spread and what is known of the plane count trunks.
     spread = math.sqrt(float(np.mean((now - design @ now_fit) ** 2)) * n_trunks / freedom)
     leverage = float(row @ np.linalg.inv(design.T @ design) @ row) * len(usable) / n_trunks
     reach = float(stdtrit(freedom, (1 + LEVEL) / 2)) * spread * math.sqrt(1 + leverage)

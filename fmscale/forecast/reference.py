@@ -1,4 +1,4 @@
-"""Finished runs of a study as a reference: their sizes, budgets, losses on the way and at the end."""
+"""Finished runs of a study as a reference: size, budget, losses on the way and at the end."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _reference(folder: RunFolder, unit: str, batch_size: int) -> Reference | Non
     record = folder.record()
     n_units, end_loss = getattr(record, f"n_{unit}"), record.metrics.get("val_loss")
     usable = record.status == "completed" and record.annealed and record.batch_size == batch_size
-    usable = usable and not is_off_course(folder)
+    usable = usable and off_course(folder) is None
     if not usable or n_units is None or end_loss is None or not end_loss > 0:
         return None
     rows = folder.metrics()
@@ -78,7 +78,8 @@ def _reference(folder: RunFolder, unit: str, batch_size: int) -> Reference | Non
     )
 
 
-def is_off_course(folder: RunFolder) -> bool:
-    """Whether the run was flagged while it trained."""
+def off_course(folder: RunFolder) -> str | None:
+    """What was said of a run that was flagged while it trained; None for any other."""
     path = folder.path / FORECAST
-    return path.exists() and bool(read_json(path)["off_course"])
+    sentence: str | None = read_json(path)["sentence"] if path.exists() else None
+    return sentence

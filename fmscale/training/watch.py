@@ -1,4 +1,4 @@
-"""A look at the course of a run while it trains: on its way to the loss its study leads to expect?"""
+"""A look at the course of a run while it trains: is it on its way to the loss to expect?"""
 
 from __future__ import annotations
 
@@ -84,11 +84,8 @@ def note(folder: RunFolder, course: Course) -> bool:
     path = folder.path / FORECAST
     looks = read_json(path)["looks"] if path.exists() else []
     kept = [look for look in looks if look["fraction"] != course.fraction]
-    first = course.off_course and not any(look["off_course"] for look in kept)
     looks = sorted([*kept, course.to_dict()], key=lambda look: look["fraction"])
-    flagged = [look for look in looks if look["off_course"]]
-    sentence = course.sentence if first else None
-    if not first and path.exists() and flagged:
-        sentence = read_json(path)["sentence"]
-    write_json(path, {"off_course": bool(flagged), "sentence": sentence, "looks": looks})
-    return first
+    flagged = [Course(**look) for look in looks if look["off_course"]]
+    sentence = flagged[0].sentence if flagged else None
+    write_json(path, {"sentence": sentence, "looks": looks})
+    return flagged == [course]

@@ -5,6 +5,8 @@ import os
 import pytest
 
 from fmscale import status
+from fmscale.forecast.reference import FORECAST
+from fmscale.runs.files import write_json
 from fmscale.runs.store import Study
 from tests.fmscale.runs.test_store import record
 
@@ -31,6 +33,14 @@ def study(tmp_path) -> Study:
     folder.set_status("diverged", step=5, n_steps=10, reason="loss is nan after 5 steps")
     folder.write_record(record(status="diverged"))
     return study
+
+
+def test_a_run_off_its_course_is_pointed_out(study):
+    for name in ("run_0", "run_1"):
+        note = {"sentence": "heading for 3.4 in place of 2.6", "looks": []}
+        write_json(study.run(name).path / FORECAST, note)
+    found = {run.run_id: run.reason for run in status.states(study)}
+    assert found["run_0"] == found["run_1"] == "off course: heading for 3.4 in place of 2.6"
 
 
 def test_every_run_has_a_state_and_a_reason(study):

@@ -15,9 +15,8 @@ from fmscale.forecast.reference import Reference, loss_at
 def planted(n: float, d: float, noise: float, chance: random.Random) -> Reference:
     """A run under L = 20 N^-0.1 D^-0.1 at the end, 1.3 times that at 20 % of its budget."""
     end = 20 * n**-0.1 * d**-0.1 * math.exp(chance.gauss(0, noise))
-    return Reference(
-        f"{n}-{d}", f"{n}-{d}", n, d, end, {0.2: 1.3 * end * math.exp(chance.gauss(0, noise))}
-    )
+    early = 1.3 * end * math.exp(chance.gauss(0, noise))
+    return Reference(f"{n}-{d}", f"{n}-{d}", n, d, end, {0.2: early})
 
 
 def study(noise: float, seed: int, sizes=(1e4, 1e5, 1e6), budgets=(1e6, 4e6)) -> list[Reference]:

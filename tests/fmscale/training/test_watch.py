@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from fmscale.forecast.reference import FORECAST, finished_runs, is_off_course
+from fmscale.forecast.reference import FORECAST, finished_runs, off_course
 from fmscale.runs.store import RunFolder, Study
 from fmscale.training import run
 from fmscale.training.outlet import NoOutlet
@@ -58,7 +58,7 @@ def test_a_planted_bad_rate_is_flagged_at_a_fifth_and_a_good_run_is_not(
     monkeypatch.setattr(run, "build_parts", listened)
     good = plan_one([*tiny, *APART, "seed=5"])
     train(good)
-    assert not is_off_course(study.run(good.branches[0].run_id))
+    assert off_course(study.run(good.branches[0].run_id)) is None
     assert listener.alerts == []
 
     bad = plan_one([*tiny, *TOGETHER, "seed=5", "optimizer.lr=1e-5"])
