@@ -46,7 +46,8 @@ class Course:
         """For a person."""
         return (
             f"loss {self.loss:.3g} at {self.fraction:.0%} of the budget; {self.n_reference} runs "
-            f"of the study lead one to expect {self.expected:.3g} [{self.low:.3g}, {self.high:.3g}]. "
+            f"of the study lead one to expect {self.expected:.3g} "
+            f"[{self.low:.3g}, {self.high:.3g}]. "
             f"It is heading for {self.end_by_curve:.3g} in place of {self.end_by_law:.3g}"
         )
 
