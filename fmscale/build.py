@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 
 from fmscale.runs.identity import canonical
 from fmscale.settings import ConfigError
@@ -30,6 +30,29 @@ class Parts:
     multiplier: Callable[..., float]  # (step, warmup_steps=, n_steps=, cooldown_steps=)
     evaluators: dict[str, Callable[..., Any]]
     outlet: Outlet
+
+
+def complete_data(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The data section with what the data themselves state: null is filled in, nothing changed.
+
+    Prepared data know their vocabulary; the model and a run's id need it before anything is built.
+    A class takes part by a static method `complete(settings)` that returns the missing values.
+
+    Raises:
+        ConfigError: naming field and folder, if the data cannot be found or do not say.
+    """
+    completed = dict(section)
+    for name, source in (completed.get("sources") or {}).items():
+        filled = {**source, "data": complete_data(source["data"])}
+        completed["sources"] = {**completed["sources"], name: filled}
+    if any(key in completed and completed[key] is None for key in ("vocab_size", "content")):
+        complete = getattr(get_class(completed["_target_"]), "complete", None)
+        if complete is not None:
+            try:
+                completed |= complete(completed)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+    return completed
 
 
 def build_shape(config: Mapping[str, Any]) -> Shape:

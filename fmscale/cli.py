@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ("fmscale.train", "train one model, with one run for each budget"),
     "sweep": ("fmscale.train", "train a grid or a preset; finished runs are skipped"),
     "plan": ("fmscale.plan", "size, FLOPs, time and price of a sweep, before it is launched"),
+    "prepare": ("fmscale.prepare", "text to token shards, streamed and resumable"),
     "status": ("fmscale.status", "done, running, failed and missing runs"),
     "retry": ("fmscale.retry", "train failed and missing runs as they were asked for"),
     "diff": ("fmscale.diff", "what differs between two runs, and why their ids do"),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
-from fmscale.build import build_shape
+from fmscale.build import build_shape, complete_data
 from fmscale.job import Job
 from fmscale.launching import register_launchers
 from fmscale.settings import ConfigError, config_errors_exit
@@ -27,6 +28,9 @@ def plan_job(cfg: DictConfig) -> Job:
     """
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
+        if own.data.get("_target_") is not None:
+            section: Any = OmegaConf.to_container(own.data, resolve=True)
+            own.data = complete_data(section)
         config = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         remedy = f"give {error.full_key}=..."

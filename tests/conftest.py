@@ -64,6 +64,20 @@ def tiny_clip(tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
+def token_files() -> Callable[[Path], Path]:
+    """Writes a folder of token files with their vocabulary stated beside them."""
+
+    def write(folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        for name in ("train.bin", "val.bin"):
+            (folder / name).write_bytes(bytes(range(256)) * 64)  # ids are not looked at here
+        (folder / "meta.json").write_text('{"vocab_size": 65536}')
+        return folder
+
+    return write
+
+
+@pytest.fixture
 def plan_one() -> Callable[[list[str]], object]:
     """overrides -> the one planned Job they describe."""
     from fmscale.plan import expand

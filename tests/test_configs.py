@@ -61,12 +61,14 @@ def test_every_size_builds_with_the_sizes_its_name_promises(size):
         for path in sorted(folder.glob("*.yaml"))
     ],
 )
-def test_every_choice_composes(choice):
+def test_every_choice_composes(choice, tmp_path, token_files):
     group, _, option = choice.partition("=")
     clip = option in ("contrastive", "sigmoid", "scenes", "zero_shot", "adaptation")
     base = [o for o in (CLIP if clip else GPT) if not o.startswith(f"{group}=")]
     size = "clip_1x16" if clip else SIZES_OF.get(choice, "gpt_1x16")
     overrides = [*base, choice, f"model={size}", *LENGTHS.get(choice, [])]
+    if choice == "data=shards":
+        overrides.append(f"data.root={token_files(tmp_path / 'shards')}")
     (job,) = expand(overrides)
     assert job.branches
 

@@ -43,8 +43,9 @@ def test_every_make_target_exists(line):
     "line",
     lines_of("fmscale", "train") + lines_of("fmscale", "sweep") + lines_of("fmscale", "plan"),
 )
-def test_every_training_command_composes(line, tmp_path, monkeypatch):
+def test_every_training_command_composes(line, tmp_path, monkeypatch, token_files):
     monkeypatch.chdir(tmp_path)
+    token_files(tmp_path / "my_shards")
     arguments = shlex.split(line)[2:]
     overrides = [a for a in arguments if "=" in a and not a.startswith("--")]
     assert expand(overrides)
@@ -53,6 +54,14 @@ def test_every_training_command_composes(line, tmp_path, monkeypatch):
 def test_every_other_command_is_known():
     known = ("make", "fmscale", "fmscale-analysis", "git", "cd", "pip", "export")
     assert [line for line in LINES if line.split()[0] not in known] == []
+
+
+@pytest.mark.parametrize("line", lines_of("fmscale", "prepare"))
+def test_every_preparation_parses(line):
+    from fmscale.prepare import make_parser, make_recipe
+
+    options = make_parser().parse_args(shlex.split(line)[2:])
+    assert options.verify or make_recipe(options)
 
 
 @pytest.mark.parametrize("line", lines_of("fmscale-analysis"))
@@ -69,6 +78,7 @@ def test_every_analysis_command_parses(line):
         ["fmscale", "train", "--help"],
         ["fmscale", "plan", "--help"],
         ["fmscale", "status", "--help"],
+        ["fmscale", "prepare", "--help"],
         ["fmscale", "evaluate", "--help"],
         ["fmscale-analysis", "--help"],
         ["fmscale-analysis", "report", "--help"],

@@ -1,8 +1,7 @@
 """Byte-level text as fixed-length sequences, with the data budget applied.
 
-Sequences are cut at a stride of seq_len from all documents laid end to end, one separator after
-each, with no mask across documents (as in Brown et al. 2020, App. B). An item carries
-seq_len + 1 tokens: its last token is the next item's first, so every token is predicted once.
+Sequences are cut from all documents laid end to end, one separator after each, with no mask across
+documents (as in Brown et al. 2020, App. B).
 """
 
 from __future__ import annotations
@@ -15,17 +14,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fmscale.data.counter_random import random_order
 from fmscale.data.text_sources import SourceFiles, content_hash, split_by_file, split_tails
 from fmscale.data.token_cache import TokenCache, build_cache, open_cache, settings_hash
+from fmscale.data.token_sequences import TokenSequences, check_sizes
 from fmscale.data.tokenizer import ByteTokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SPLITS = {"by_file": split_by_file, "tail": split_tails}
-# Any fixed number; changing it changes which sequences a smaller data budget keeps.
-_SUBSET_STREAM = 0x5B5E7
 
 
 class ByteText:
@@ -73,15 +70,7 @@ class ByteText:
             raise ValueError(f"data.split = {split!r}: choose one of {sorted(SPLITS)}.")
         if not 0 < val_fraction < 1:
             raise ValueError(f"data.val_fraction = {val_fraction}: give a share between 0 and 1.")
-        for field, value in (("seq_len", seq_len), ("val_batch_size", val_batch_size)):
-            if value < 1:
-                raise ValueError(f"data.{field} = {value}: give a whole number of at least 1.")
-        for field, budget in (("n_val_tokens", n_val_tokens), ("n_unique_tokens", n_unique_tokens)):
-            if budget is not None and budget < seq_len:
-                raise ValueError(
-                    f"data.{field} = {budget} is less than one sequence of {seq_len} tokens. "
-                    f"Give at least data.seq_len."
-                )
+        check_sizes(seq_len, val_batch_size, n_val_tokens, n_unique_tokens)
         self.name = name
         self.seq_len = seq_len
         self.vocab_size = vocab_size
@@ -102,7 +91,7 @@ class ByteText:
     @property
     def n_items(self) -> int:
         """Distinct training sequences after the data budget."""
-        return len(self._item_starts)
+        return self._train.n_sequences if self._subset is None else len(self._subset)
 
     @property
     def val_bytes_per_token(self) -> float:
@@ -115,13 +104,13 @@ class ByteText:
 
     def train_batch(self, indices: np.ndarray) -> dict[str, Tensor]:
         """Sequences of the given items: {"tokens": (B, seq_len + 1) int64}."""
-        return self._gather(self._cache.train, self._item_starts[indices])
+        numbers = indices if self._subset is None else self._subset[indices]
+        return as_batch(self._train.rows(numbers))
 
     def validation_batches(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
         """The fixed validation sequences in order; the last batch may be short."""
-        starts = self._val_starts
-        for first in range(0, len(starts), batch_size):
-            yield self._gather(self._cache.validation, starts[first : first + batch_size])
+        for first in range(0, len(self._held_out), batch_size):
+            yield as_batch(self._validation.rows(self._held_out[first : first + batch_size]))
 
     def describe(self) -> dict[str, object]:
         """Counts and hashes of the text, as stored in every record."""
@@ -132,7 +121,7 @@ class ByteText:
             "seq_len": self.seq_len,
             "separator": self.tokenizer.separator,
             "n_unique_tokens": self.n_items * self.seq_len,
-            "n_val_tokens": len(self._val_starts) * self.seq_len,
+            "n_val_tokens": len(self._held_out) * self.seq_len,
             "cache": self._cache.folder.name,
             **self._cache.manifest,
         }
@@ -156,46 +145,25 @@ class ByteText:
         return open_cache(folder, self.tokenizer)
 
     @cached_property
-    def _item_starts(self) -> np.ndarray:
-        n_available = _n_sequences(len(self._cache.train), self.seq_len, "training")
-        starts = np.arange(n_available, dtype=np.int64) * self.seq_len
-        if self.n_unique_tokens is None:
-            return starts
-        n_wanted = self.n_unique_tokens // self.seq_len
-        if n_wanted > n_available:
-            raise ValueError(
-                f"data.n_unique_tokens = {self.n_unique_tokens}, but the training text holds only "
-                f"{n_available * self.seq_len} tokens in whole sequences. Lower it, or set "
-                "data.n_unique_tokens=null to take all."
-            )
-        return starts[random_order(0, _SUBSET_STREAM, n_available)[:n_wanted]]
+    def _train(self) -> TokenSequences:
+        return TokenSequences([self._cache.train], self.seq_len, "training")
 
     @cached_property
-    def _val_starts(self) -> np.ndarray:
-        n_available = _n_sequences(len(self._cache.validation), self.seq_len, "validation")
-        n_wanted = self.n_val_tokens // self.seq_len
-        if n_wanted > n_available:
-            raise ValueError(
-                f"data.n_val_tokens = {self.n_val_tokens}, but the validation text holds only "
-                f"{n_available * self.seq_len} tokens in whole sequences. Lower it or raise "
-                "data.val_fraction."
-            )
-        # Whole sequences, evenly spaced: every held-out file has its share.
-        return np.arange(n_wanted, dtype=np.int64) * n_available // n_wanted * self.seq_len
+    def _validation(self) -> TokenSequences:
+        return TokenSequences([self._cache.validation], self.seq_len, "validation")
 
-    def _gather(self, tokens: np.ndarray, starts: np.ndarray) -> dict[str, Tensor]:
-        # torch comes late, so that a process that only counts the data need not load it.
-        import torch
+    @cached_property
+    def _subset(self) -> np.ndarray | None:
+        return self._train.subset(self.n_unique_tokens)
 
-        rows = tokens[starts[:, None] + np.arange(self.seq_len + 1)]  # (B, seq_len + 1)
-        return {"tokens": torch.from_numpy(rows.astype(np.int64))}
+    @cached_property
+    def _held_out(self) -> np.ndarray:
+        return self._validation.spread(self.n_val_tokens)
 
 
-def _n_sequences(n_tokens: int, seq_len: int, split: str) -> int:
-    n_sequences = (n_tokens - 1) // seq_len
-    if n_sequences < 1:
-        raise ValueError(
-            f"data.seq_len = {seq_len}, but the {split} text holds only {n_tokens} tokens. "
-            "Lower data.seq_len or give more text in data.root."
-        )
-    return n_sequences
+def as_batch(rows: np.ndarray) -> dict[str, Tensor]:
+    """Token ids (B, seq_len + 1) as what a language model is trained on."""
+    # torch comes late, so that a process that only counts the data need not load it.
+    import torch
+
+    return {"tokens": torch.from_numpy(rows.astype(np.int64))}

@@ -37,8 +37,17 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     chosen = {key: config[key] for key in IDENTITY_KEYS}
     chosen |= {key: config[key] for key in OPTIONAL_IDENTITY_KEYS if config.get(key)}
     chosen["trainer"] = {key: config["trainer"][key] for key in TRAINER_IDENTITY_KEYS}
-    chosen["data"] = {k: v for k, v in config["data"].items() if k not in PATH_KEYS}
+    chosen["data"] = _without_paths(config["data"])
     return chosen
+
+
+def _without_paths(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A data section without places on disk, those of its sources included."""
+    return {
+        key: _without_paths(value) if isinstance(value, Mapping) else value
+        for key, value in data.items()
+        if key not in PATH_KEYS
+    }
 
 
 def digest(value: Any) -> str:

@@ -1,0 +1,133 @@
+"""The input cut into parts that can be read by themselves; some parts together make one shard.
+
+Cutting depends on the input alone, not on the number of workers, so that a preparation can be
+stopped, resumed and repeated with the same result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fmscale.data.corpus.recipe import Recipe
+
+BLOCK = 1 << 22  # a longer text file counts as several documents, cut at line ends
+
+
+@dataclass(frozen=True)
+class Part:
+    """A range of one file (or of a remote data set)."""
+
+    kind: str  # "text", "jsonl", "parquet", "arrow" or "hub": see `readers`
+    path: str
+    begin: int  # bytes, row groups, record batches or remote shards
+    end: int
+    size: int  # bytes of input, for grouping and progress
+    changed: int = 0  # time of the file's last change, ns
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Parts that become one shard."""
+
+    parts: tuple[Part, ...]
+    split: str | None  # "train" or "validation" as a whole; None: divided by document
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+
+def list_pieces(recipe: Recipe) -> list[Piece]:
+    """All pieces in order: those of the inputs, then those of the validation text.
+
+    Raises:
+        ValueError, FileNotFoundError: naming the input, if there is nothing to read in it.
+    """
+    if recipe.hub is not None:
+        from fmscale.data.corpus.tables import list_hub_parts
+
+        parts = list_hub_parts(recipe)
+    else:
+        parts = [part for path in recipe.inputs for part in list_parts(path, recipe)]
+    held_out = [part for path in recipe.validation for part in list_parts(path, recipe)]
+    pieces = _grouped(parts, "train" if held_out else None, recipe.shard_bytes)
+    return pieces + _grouped(held_out, "validation", recipe.shard_bytes)
+
+
+def list_parts(path: str, recipe: Recipe) -> list[Part]:
+    """Parts of a file, of a folder of files, or of a folder that `datasets` has saved."""
+    root = Path(path)
+    if not root.exists():
+        raise FileNotFoundError(f"{path} does not exist. Give a file or a folder of text")
+    if root.is_file():
+        return list(_parts_of_file(root, recipe.shard_bytes))
+    if (root / "dataset_dict.json").exists():
+        splits = json.loads((root / "dataset_dict.json").read_text())["splits"]
+        if recipe.hub_split not in splits:
+            raise ValueError(
+                f"{path} holds the splits {', '.join(splits)}, not {recipe.hub_split!r}. "
+                "Choose one of them (--hub-split)"
+            )
+        root = root / recipe.hub_split
+    if (root / "state.json").exists():  # a data set saved by `datasets`
+        saved = json.loads((root / "state.json").read_text())["_data_files"]
+        files = [root / entry["filename"] for entry in saved]
+    else:
+        files = sorted(_walk(root, recipe.suffixes))
+    if not files:
+        raise ValueError(
+            f"{path} holds no file ending in {' or '.join(recipe.suffixes)}. Give another folder, "
+            "or name the endings of your files (--suffixes)"
+        )
+    parts = [part for file in files for part in _parts_of_file(file, recipe.shard_bytes)]
+    if not parts:
+        raise ValueError(f"{path}: all of its {len(files)} files are empty. Give some text")
+    return parts
+
+
+def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        yield from (Path(folder) / name for name in names if name.endswith(suffixes))
+
+
+def _parts_of_file(path: Path, shard_bytes: int) -> Iterator[Part]:
+    status = path.stat()
+    size, changed = status.st_size, status.st_mtime_ns
+    if size == 0:
+        return
+    if path.suffix in (".parquet", ".arrow"):
+        from fmscale.data.corpus.tables import table_sizes
+
+        kind = path.suffix[1:]
+        for begin, end, n_bytes in _ranges(table_sizes(kind, path), shard_bytes):
+            yield Part(kind, str(path), begin, end, n_bytes, changed)
+    elif path.name.endswith(".jsonl.gz"):  # cannot be entered in the middle
+        yield Part("jsonl", str(path), 0, 1 << 62, size, changed)
+    else:
+        kind = "jsonl" if path.suffix in (".jsonl", ".ndjson") else "text"
+        step = max(1, shard_bytes // BLOCK) * BLOCK if kind == "text" else shard_bytes
+        for begin in range(0, size, step):
+            end = min(begin + step, size)
+            yield Part(kind, str(path), begin, end, end - begin, changed)
+
+
+def _ranges(sizes: list[int], limit: int) -> Iterator[tuple[int, int, int]]:
+    """Neighbours whose sizes add up to about `limit`: (begin, end, size)."""
+    begin, total = 0, 0
+    for i, size in enumerate(sizes):
+        if total and total + size > limit:
+            yield begin, i, total
+            begin, total = i, 0
+        total += size
+    if begin < len(sizes):
+        yield begin, len(sizes), total
+
+
+def _grouped(parts: list[Part], split: str | None, shard_bytes: int) -> list[Piece]:
+    sizes = [part.size for part in parts]
+    return [Piece(tuple(parts[a:b]), split) for a, b, _ in _ranges(sizes, shard_bytes)]

@@ -1,0 +1,1 @@
+"""Token shards: what `fmscale prepare` writes, and how it is written."""

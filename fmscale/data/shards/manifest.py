@@ -1,0 +1,203 @@
+"""What lies in a folder of token shards; also two files `train.bin` and `val.bin` as nanoGPT's.
+
+Standard library only: a sweep reads the vocabulary's size from here when it is planned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+BUILDING = ".building"  # folder of a preparation that is not finished
+SPLITS = ("train", "validation")
+FOREIGN = {"train": "train.bin", "validation": "val.bin"}  # nanoGPT's names
+SIDECAR = "meta.json"  # beside them; every key is optional
+SIDECAR_KEYS = ("vocab_size", "tokenizer", "dtype", "bytes_per_token", "sha256")
+ITEM_BYTES = {"uint16": 2, "uint32": 4}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of token ids."""
+
+    path: Path
+    n_tokens: int
+    sha256: str | None = None
+    byte_counts: Path | None = None  # bytes of each token, uint32; validation only
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A folder of token shards."""
+
+    folder: Path
+    tokenizer: str | None  # None: not stated
+    vocab_size: int | None
+    dtype: str  # "uint16" or "uint32"
+    content: str  # stands for all tokens: part of the run's id
+    shards: dict[str, list[Shard]]  # by split
+    bytes_per_token: dict[str, float | None]  # by split; of the whole split
+    is_foreign: bool = False  # its ids were never checked
+
+    def n_tokens(self, split: str) -> int:
+        return sum(shard.n_tokens for shard in self.shards[split])
+
+    @staticmethod
+    def read(folder: str | os.PathLike[str]) -> Manifest:
+        """Read a manifest and check that every file has its stated size.
+
+        Raises:
+            ValueError: naming the folder or file, if it holds no finished shards, or a truncated
+                one.
+        """
+        root = Path(folder)
+        if (root / MANIFEST).exists():
+            manifest = _own(root)
+        elif (root / BUILDING).exists():
+            raise ValueError(
+                f"data.root = {folder} is not finished. Give the same command `fmscale prepare` "
+                "again: it goes on where it was stopped"
+            )
+        elif (root / FOREIGN["train"]).exists():
+            manifest = _foreign(root)
+        else:
+            problem = "holds no token shards" if root.is_dir() else "does not exist"
+            raise ValueError(
+                f"data.root = {folder} {problem}. Make them with `fmscale prepare TEXT --out "
+                f"{folder}`, or give a folder with train.bin and val.bin"
+            )
+        for shards in manifest.shards.values():
+            for shard in shards:
+                _check_size(shard, ITEM_BYTES[manifest.dtype])
+        return manifest
+
+
+def _own(root: Path) -> Manifest:
+    path = root / MANIFEST
+    try:
+        values = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}. Prepare the text again") from error
+    if values.get("format") != FORMAT_VERSION or "content_sha256" not in values:
+        raise ValueError(
+            f"{path} is not of format {FORMAT_VERSION}, which this release reads. "
+            "Prepare the text again"
+        )
+    shards = {
+        split: [
+            Shard(
+                root / entry["file"],
+                entry["n_tokens"],
+                entry["sha256"],
+                root / entry["byte_counts"] if "byte_counts" in entry else None,
+            )
+            for entry in values[split]["shards"]
+        ]
+        for split in SPLITS
+    }
+    return Manifest(
+        folder=root,
+        tokenizer=values["tokenizer"]["name"],
+        vocab_size=values["vocab_size"],
+        dtype=values["dtype"],
+        content=values["content_sha256"][:16],
+        shards=shards,
+        bytes_per_token={split: values[split]["bytes_per_token"] for split in SPLITS},
+    )
+
+
+def _foreign(root: Path) -> Manifest:
+    sidecar = _read_sidecar(root / SIDECAR)
+    dtype = sidecar.get("dtype", "uint16")
+    if dtype not in ITEM_BYTES:
+        raise ValueError(f"{root / SIDECAR}: dtype {dtype!r}; use one of {', '.join(ITEM_BYTES)}")
+    shards = {}
+    for split, name in FOREIGN.items():
+        path = root / name
+        if not path.exists():
+            raise ValueError(f"{root} holds {FOREIGN['train']} but no {name}. Put both there")
+        size = path.stat().st_size
+        if size % ITEM_BYTES[dtype]:
+            raise ValueError(
+                f"{path} is truncated: {size} bytes are no whole number of {dtype} tokens. "
+                "Copy or make it again"
+            )
+        sha256 = sidecar.get("sha256", {}).get(name)
+        shards[split] = [Shard(path, size // ITEM_BYTES[dtype], sha256)]
+    ratio = sidecar.get("bytes_per_token")
+    return Manifest(
+        folder=root,
+        tokenizer=sidecar.get("tokenizer"),
+        vocab_size=sidecar.get("vocab_size"),
+        dtype=dtype,
+        content=_sample_hash([shard.path for (shard,) in shards.values()]),
+        shards=shards,
+        bytes_per_token={"train": None, "validation": ratio},
+        is_foreign=True,
+    )
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}. Repair or remove it") from error
+    unknown = sorted(set(values) - set(SIDECAR_KEYS))
+    if unknown:
+        raise ValueError(f"{path}: unknown keys {unknown}; known are {', '.join(SIDECAR_KEYS)}")
+    return values
+
+
+def _check_size(shard: Shard, item_bytes: int) -> None:
+    expected = {shard.path: shard.n_tokens * item_bytes}
+    if shard.byte_counts is not None:
+        expected[shard.byte_counts] = shard.n_tokens * 4
+    for path, size in expected.items():
+        found = path.stat().st_size if path.exists() else None
+        if found != size:
+            problem = "is missing" if found is None else f"is truncated or damaged: {found} bytes"
+            raise ValueError(
+                f"{path} {problem}; its manifest states {shard.n_tokens} tokens ({size} bytes). "
+                "Copy it again, or prepare the text again"
+            )
+
+
+def _sample_hash(paths: list[Path]) -> str:
+    """16 digits that stand for large files: their sizes and 64 blocks of each, evenly spaced."""
+    digest = hashlib.sha256()
+    for path in paths:
+        size = path.stat().st_size
+        digest.update(f"{size} ".encode())
+        with path.open("rb") as file:
+            for i in range(64):
+                file.seek(size * i // 64)
+                digest.update(file.read(4096))
+            file.seek(max(0, size - 4096))
+            digest.update(file.read(4096))
+    return digest.hexdigest()[:16]
+
+
+def verify(manifest: Manifest) -> list[str]:
+    """Read every file and compare it with its checksum: a line for each that differs."""
+    problems = []
+    for shards in manifest.shards.values():
+        for shard in shards:
+            if shard.sha256 is None:
+                problems.append(f"{shard.path} has no checksum to compare with")
+                continue
+            with shard.path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != shard.sha256:
+                problems.append(
+                    f"{shard.path} is damaged: its SHA-256 is {found[:16]}..., the manifest says "
+                    f"{shard.sha256[:16]}.... Copy it again, or prepare the text again"
+                )
+    return problems
