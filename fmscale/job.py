@@ -77,7 +77,7 @@ class Job:
         try:
             setting = Setting(shape.n_params_non_embedding, _only_length(budget, shape, config))
             batch = resolve_batch_size(config, setting, units_per_item, trainer.accumulate)
-            trainer.check_batch(batch.value, shape.unit)
+            trainer.check_batch(batch.value, getattr(shape, "contrasts", False))
             pace = _pace(config, batch, shape, units_per_item, trainer)
             horizons = budget.horizons(shape, pace)
             optimizer = resolve_optimizer(config["optimizer"], setting, pace.units_per_step)

@@ -185,18 +185,28 @@ class TrainerSettings:
             if getattr(self, name) < 1:
                 raise ConfigError(f"trainer.{name}={getattr(self, name)} must be at least 1")
 
-    def check_batch(self, batch_size: int, unit: str) -> None:
+    def check_batch(self, batch_size: int, contrasts: bool) -> None:
         """Micro-batches must divide the batch; a contrastive batch cannot be split.
 
+        Args:
+            contrasts: whether the items of a batch meet in the loss.
+
         Raises:
-            ConfigError: otherwise.
+            ConfigError: otherwise, or for a contrastive batch of one.
         """
         if batch_size % self.accumulate:
             raise ConfigError(
                 f"trainer.accumulate={self.accumulate} does not divide batch_size={batch_size}"
             )
-        if self.accumulate > 1 and unit == "samples":
+        if contrasts and batch_size < 2:
+            raise ConfigError(
+                f"batch_size={batch_size}: a contrastive loss compares pairs with each other; "
+                "give at least 2"
+            )
+        if self.accumulate > 1 and contrasts:
             raise ConfigError(
                 f"trainer.accumulate={self.accumulate} would contrast only pairs of the same "
-                "micro-batch and so change the loss; use trainer.accumulate=1"
+                "micro-batch and so change the loss; to save memory use trainer.accumulate=1 and "
+                f"objective.chunk_size={batch_size // self.accumulate}, which gives the gradient "
+                "of the whole batch"
             )

@@ -63,7 +63,9 @@ def test_every_size_builds_with_the_sizes_its_name_promises(size):
 )
 def test_every_choice_composes(choice, tmp_path, token_files):
     group, _, option = choice.partition("=")
-    clip = option in ("contrastive", "sigmoid", "scenes", "zero_shot", "adaptation")
+    clip = option in (
+        "contrastive", "sigmoid", "caption", "bag_of_words", "scenes", "zero_shot", "adaptation"
+    )  # fmt: skip
     base = [o for o in (CLIP if clip else GPT) if not o.startswith(f"{group}=")]
     size = "clip_1x16" if clip else SIZES_OF.get(choice, "gpt_1x16")
     overrides = [*base, choice, f"model={size}", *LENGTHS.get(choice, [])]

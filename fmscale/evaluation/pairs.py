@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmscale.evaluation.features import PairData, check_pairs, pair_vectors
+from fmscale.evaluation.likelihood import held_out_likelihood, predicts_captions
 from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error
 
 
 class HeldOutPairs:
-    """Symmetric contrastive loss on the fixed validation pairs.
+    """Symmetric contrastive loss on the fixed validation pairs; for a model that predicts
+    captions, their negative log-likelihood.
 
     Pairs are contrasted within the data's own fixed batches, since the loss grows with the batch
     (log B for an untrained model). Where the data know the floor that no model can be expected to
@@ -27,6 +29,9 @@ class HeldOutPairs:
         check_pairs(data)
 
     def __call__(self, model: nn.Module, data: PairData, objective: Objective) -> Iterator[Metric]:
+        if predicts_captions(model):
+            yield from held_out_likelihood(model, data)
+            return
         vectors, losses, hits = pair_vectors(model, data), [], []
         batches = zip(
             vectors.image.split(data.val_batch_size),

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from fmscale.evaluation.features import PairData, check_pairs, pair_vectors
+from fmscale.evaluation.likelihood import predicts_captions
 from fmscale.evaluation.metric import Metric, Objective
 
 
@@ -15,7 +16,7 @@ class Retrieval:
     """Recall@K in both directions over one fixed pool of validation pairs.
 
     A caption that comes more than once in the pool counts as found when any of its images is, so
-    that the best model reaches 1.
+    that the best model reaches 1. A model without a joint space yields nothing.
 
     Args:
         n_pairs: size of the pool; recalls of different pools must not be compared.
@@ -43,6 +44,8 @@ class Retrieval:
 
     def __call__(self, model: Any, data: PairData, objective: Objective) -> Iterator[Metric]:
         self.check(data)
+        if predicts_captions(model):  # every caption for every image would cost n_pairs^2
+            return
         vectors = pair_vectors(model, data)
         cosines = vectors.image[: self.n_pairs] @ vectors.text[: self.n_pairs].T
         text = vectors.captions[: self.n_pairs]

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fmscale.data.zero_shot_task import ZeroShotTask
-from fmscale.evaluation.features import check_tasks, image_vectors
+from fmscale.evaluation.features import check_tasks, encoded, image_vectors
+from fmscale.evaluation.likelihood import likeliest, predicts_captions
 from fmscale.evaluation.metric import Metric, Objective, measuring
 
 
@@ -37,7 +38,8 @@ class ZeroShot:
 
     Three steps (Radford et al. 2021, Sec. 3.1): class names are put into all templates and
     encoded; the unit vectors of a class are averaged and made unit again; an image goes to the
-    class of the highest cosine.
+    class of the highest cosine. A model that predicts captions has no such vectors; it is asked
+    for the likelihood of every prompt (`likelihood.py`).
 
     Args:
         batch_size: images or prompts encoded at once; it only changes speed and memory.
@@ -76,6 +78,10 @@ class ZeroShot:
         self, model: Any, tokenizer: PromptTokenizer, seq_len: int, task: ZeroShotTask
     ) -> Tensor:
         """Whether each image of a task is classified correctly, (n,) bool."""
+        if predicts_captions(model):
+            vectors = encoded(model, model.encode_image, task.images, self.batch_size)
+            prompts = tokenizer.encode(task.prompts(), seq_len)
+            return torch.from_numpy(likeliest(model, vectors, prompts, task) == task.labels)
         classifier = self.classifier(model, tokenizer, seq_len, task).cpu()  # (n_class, d_embed)
         vectors = image_vectors(model, task.images, self.batch_size)
         return torch.from_numpy(answers(vectors, classifier, task) == task.labels)

@@ -19,6 +19,8 @@ INITIAL_TEMPERATURE = 0.07  # Radford et al. 2021, Sec. 2.5, after Wu et al. 201
 SIGMOID_SCALE = 10.0
 SIGMOID_BIAS = -10.0
 
+Tower = VisionTransformer | ResNet | TextEncoder | BagOfWords
+
 
 class CLIP(nn.Module):
     """Places images and captions in one space where a pair's cosine is high.
@@ -67,30 +69,20 @@ class CLIP(nn.Module):
 
     def param_groups(self) -> dict[str, list[Tensor]]:
         """Parameters by the groups of `CLIPShape.param_groups`."""
-        image, text = self.image.param_groups(), self.text.param_groups()
-        if self.image_projection.bias is not None:
-            image["bias"] = [*image["bias"], self.image_projection.bias]
         scalars: list[Tensor] = [self.log_scale]
         if self.logit_bias is not None:
             scalars.append(self.logit_bias)
         return {
-            **{f"image_{name}": parameters for name, parameters in image.items()},
-            "image_projection": [self.image_projection.weight],
-            **{f"text_{name}": parameters for name, parameters in text.items()},
-            "text_projection": [self.text_projection.weight],
+            **tower_groups("image", self.image, self.image_projection),
+            **tower_groups("text", self.text, self.text_projection),
             "temperature": scalars,
         }
 
     @torch.no_grad()
     def init_weights(self) -> None:
         """Draw all weights anew from torch's global generator; the temperature starts at 0.07."""
-        towers = ((self.image, self.image_projection), (self.text, self.text_projection))
-        for tower, projection in towers:
-            roles = {**tower.roles(), "projection": [projection.weight]}
-            if projection.bias is not None:
-                roles["bias"] = [*roles["bias"], projection.bias]
-            n_layer = getattr(tower.shape, "n_layer", 1)
-            initialize(roles, clip_stds(n_layer, tower.shape.d_model))
+        initialize_tower(self.image, self.image_projection)
+        initialize_tower(self.text, self.text_projection)
         self.log_scale.fill_(math.log(1 / INITIAL_TEMPERATURE))
         if self.logit_bias is not None:
             self.log_scale.fill_(math.log(SIGMOID_SCALE))
@@ -103,6 +95,24 @@ def image_tower(shape: ImageShape) -> VisionTransformer | ResNet:
 
 def text_tower(shape: CaptionShape) -> TextEncoder | BagOfWords:
     return BagOfWords(shape) if isinstance(shape, BagShape) else TextEncoder(shape)
+
+
+def tower_groups(name: str, tower: Tower, projection: nn.Linear) -> dict[str, list[Tensor]]:
+    """Parameters of a tower and of the projection that goes with it, as `PairShape` names them."""
+    groups = tower.param_groups()
+    if projection.bias is not None:
+        groups["bias"] = [*groups["bias"], projection.bias]
+    own = {f"{name}_{role}": parameters for role, parameters in groups.items()}
+    return {**own, f"{name}_projection": [projection.weight]}
+
+
+def initialize_tower(tower: Tower, projection: nn.Linear) -> None:
+    """Draw the weights of a tower and of its projection by CLIP's rules."""
+    roles = {**tower.roles(), "projection": [projection.weight]}
+    if projection.bias is not None:
+        roles["bias"] = [*roles["bias"], projection.bias]
+    stds = clip_stds(getattr(tower.shape, "n_layer", 1), tower.shape.d_model)
+    initialize(roles, {**stds, "projection": projection.in_features**-0.5})
 
 
 def _unit(z: Tensor) -> Tensor:

@@ -36,12 +36,17 @@ class TextEncoder(nn.Module):
         B, T = text.shape
         if self.shape.seq_len < T:
             raise ValueError(f"{T} tokens exceed seq_len={self.shape.seq_len}; truncate captions")
-        x = self.token_embedding(text) + self.position_embedding.weight[:T]  # (B, T, d_model)
-        for block in self.blocks:
-            x = block(x)
+        x = self.states(self.token_embedding(text))  # (B, T, d_model)
         end = text.argmax(dim=1)  # (B,)
         feature: Tensor = self.norm(x[torch.arange(B, device=x.device), end])  # (B, d_model)
         return feature
+
+    def states(self, x: Tensor) -> Tensor:
+        """What the blocks make of embedded tokens (B, T, d_model), before the last norm."""
+        x = x + self.position_embedding.weight[: x.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return x
 
     def roles(self) -> dict[str, list[Tensor]]:
         """Parameters by role, each once, as the initialization table names them."""

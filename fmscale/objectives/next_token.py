@@ -8,6 +8,7 @@ class NextToken:
     """Mean cross-entropy of each token given those before it."""
 
     unit = "nats/token"
+    families = ("gpt",)
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss of one batch.

@@ -15,6 +15,7 @@ class PairwiseSigmoid:
     """
 
     unit = "nats/pair"
+    families = ("clip",)
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss of one batch; in distributed training, of all ranks' pairs together.

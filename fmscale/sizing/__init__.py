@@ -18,20 +18,23 @@ Hoffmann et al. 2022, App. F (embedding and head counted, full attention); Chowd
 App. B (6 N + 12 L H Q T per token, attention not halved).
 """
 
+from fmscale.sizing.captioning import CaptionerShape, WordPredictorShape
 from fmscale.sizing.clip import CLIPShape
 from fmscale.sizing.counting import FLOPS_FORMULA
 from fmscale.sizing.gpt import GPTShape
 from fmscale.sizing.towers import BagShape, ResNetShape, TextShape, VisionShape
 
-Shape = GPTShape | CLIPShape
+Shape = GPTShape | CLIPShape | CaptionerShape | WordPredictorShape
 
 __all__ = [
     "FLOPS_FORMULA",
     "BagShape",
     "CLIPShape",
+    "CaptionerShape",
     "GPTShape",
     "ResNetShape",
     "Shape",
     "TextShape",
     "VisionShape",
+    "WordPredictorShape",
 ]

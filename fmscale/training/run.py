@@ -20,6 +20,7 @@ from fmscale.training.calibration import resolve_precision
 from fmscale.training.fit import Fitted, Report, axes, fit_steps
 from fmscale.training.outlet import Outlet, RunCard
 from fmscale.training.recording import logged, make_record
+from fmscale.training.rehearsal import rehearse
 from fmscale.training.watch import CourseWatch
 
 
@@ -33,8 +34,6 @@ def check(job: Job) -> None:
     Raises:
         ConfigError: for anything a constructor refuses, or a budget beyond the unique data.
     """
-    import torch
-
     parts = build_parts(job.config)
     unit, n_unique = job.shape.unit, parts.data.n_items * parts.data.units_per_item
     if parts.data.unit != unit:
@@ -47,8 +46,7 @@ def check(job: Job) -> None:
         check_evaluators(parts.evaluators, parts.data)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    with torch.device("meta"):
-        build_model(job.config)
+    rehearse(job, parts)
 
 
 def train_trunk(job: Job, report: Report = ignore) -> None:

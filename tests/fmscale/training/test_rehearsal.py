@@ -1,0 +1,48 @@
+"""Configurations whose parts do not fit together are refused before any compute."""
+
+import pytest
+
+from fmscale.plan import expand
+from fmscale.settings import ConfigError
+from fmscale.training.run import check
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["objective=next_token"], "NextToken trains gpt models, not clip"),
+        (["model=clip_vit_b32"], "tower built for .*224"),
+        (["model=clip_rn50", "model.shape.text.seq_len=12"], "tower built for .*224"),
+        (["model.shape.text.seq_len=12"], "20 tokens exceed seq_len=12; truncate"),
+        (["objective=caption", "model.shape.text.seq_len=12"], "20 tokens exceed seq_len=12"),
+        (["model.shape.text.vocab_size=40"], "the data have 87 tokens, the model knows 40"),
+        (["objective=sigmoid", "model.shape.n_scalars=1"], "needs a model with a bias"),
+        (["objective=caption", "objective._target_=fmscale.objectives.contrastive.Contrastive"],
+         "Contrastive trains clip models, not captioner"),
+    ],
+)  # fmt: skip
+def test_parts_that_do_not_fit_are_named_before_training(tiny_clip, overrides, message):
+    (job,) = expand([*tiny_clip, "budget.samples=64", *overrides])
+    with pytest.raises(ConfigError, match=message):
+        check(job)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["batch_size=1"], "compares pairs with each other; give at least 2"),
+        (["objective=caption", "model=clip_2x24+bag24"], "no order of words"),
+        (["trainer.accumulate=4"], "objective.chunk_size=4"),
+        (["objective=caption", "trainer.accumulate=3"], "does not divide batch_size=16"),
+    ],
+)
+def test_batches_and_towers_that_cannot_be_are_refused_by_the_plan(tiny_clip, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        expand([*tiny_clip, "budget.samples=64", *overrides])
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "sigmoid", "caption", "bag_of_words"])
+@pytest.mark.parametrize("model", ["clip_1x16", "clip_rn1-1x4+2x24"])
+def test_every_objective_fits_every_image_tower(tiny_clip, objective, model):
+    (job,) = expand([*tiny_clip, "budget.samples=64", f"objective={objective}", f"model={model}"])
+    check(job)
