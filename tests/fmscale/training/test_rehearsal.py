@@ -22,7 +22,7 @@ from fmscale.training.run import check
     ],
 )  # fmt: skip
 def test_parts_that_do_not_fit_are_named_before_training(tiny_clip, overrides, message):
-    (job,) = expand([*tiny_clip, "budget.samples=64", *overrides])
+    (job,) = expand([*tiny_clip, "budget.samples=160", *overrides])
     with pytest.raises(ConfigError, match=message):
         check(job)
 
@@ -38,11 +38,11 @@ def test_parts_that_do_not_fit_are_named_before_training(tiny_clip, overrides, m
 )
 def test_batches_and_towers_that_cannot_be_are_refused_by_the_plan(tiny_clip, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        expand([*tiny_clip, "budget.samples=64", *overrides])
+        expand([*tiny_clip, "budget.samples=160", *overrides])
 
 
 @pytest.mark.parametrize("objective", ["contrastive", "sigmoid", "caption", "bag_of_words"])
 @pytest.mark.parametrize("model", ["clip_1x16", "clip_rn1-1x4+2x24"])
 def test_every_objective_fits_every_image_tower(tiny_clip, objective, model):
-    (job,) = expand([*tiny_clip, "budget.samples=64", f"objective={objective}", f"model={model}"])
+    (job,) = expand([*tiny_clip, "budget.samples=160", f"objective={objective}", f"model={model}"])
     check(job)
