@@ -73,6 +73,7 @@ class Job:
         if not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"seed={seed!r} must be a whole number, at least 0")
         units_per_item = shape.seq_len if shape.unit == "tokens" else 1  # type: ignore[union-attr]
+        _check_data(config["data"], shape)
         chosen = dict(config.get("rules") or {})  # by an earlier planning of the same job
         try:
             setting = Setting(shape.n_params_non_embedding, _only_length(budget, shape, config))
@@ -221,6 +222,23 @@ def _check_sections(config: Mapping[str, Any]) -> None:
     missing = sorted(set(SECTIONS) - set(config))
     if missing:
         raise ConfigError(f"the configuration lacks {', '.join(missing)}")
+
+
+def _check_data(data: Mapping[str, Any], shape: Shape) -> None:
+    """Refuse a language model with sizes of its own that do not fit the data."""
+    if shape.family != "gpt":
+        return
+    seq_len, vocab_size = data.get("seq_len"), data.get("vocab_size")
+    if seq_len is not None and seq_len != shape.seq_len:  # type: ignore[union-attr]
+        raise ConfigError(
+            f"model.shape.seq_len={shape.seq_len} differs from data.seq_len={seq_len}; "  # type: ignore[union-attr]
+            f"set data.seq_len={shape.seq_len}"  # type: ignore[union-attr]
+        )
+    if vocab_size is not None and vocab_size > shape.vocab_size:  # type: ignore[union-attr]
+        raise ConfigError(
+            f"data.vocab_size={vocab_size} exceeds model.shape.vocab_size={shape.vocab_size}; "  # type: ignore[union-attr]
+            "choose a model with the data's vocabulary"
+        )
 
 
 def _only_length(budget: Budget, shape: Shape, config: Mapping[str, Any]) -> float | None:

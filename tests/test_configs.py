@@ -21,9 +21,14 @@ SIZES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if not p.stem.end
 PRESETS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 CLIP = ["objective=contrastive", "data=scenes", "evaluation=zero_shot", "budget=samples",
         "budget.samples=1e5"]  # fmt: skip
+# Families with a vocabulary and a context of their own.
+CONTEXTS = {"gpt1_": 512, "gpt2_": 1024, "gpt3_": 2048}
 # Choices that are made for large models or long runs.
 SIZES_OF = {"rules=gpt3": "gpt_12x768"}
-LENGTHS = {"schedule=gpt3": ["schedule.warmup_units=1e6", "schedule.decay_units=8e6"]}
+LENGTHS = {
+    "schedule=gpt1": ["schedule.warmup_units=1e6"],
+    "schedule=gpt3": ["schedule.warmup_units=1e6", "schedule.decay_units=8e6"],
+}
 GPT = ["budget.tokens=1e7", "budget.max_epochs=100"]
 
 
@@ -45,6 +50,7 @@ def test_every_target_exists(path):
 @pytest.mark.parametrize("size", SIZES)
 def test_every_size_builds_with_the_sizes_its_name_promises(size):
     overrides = [*(CLIP if size.startswith("clip") else GPT), f"model={size}", "logger=none"]
+    overrides += [f"data.seq_len={n}" for name, n in CONTEXTS.items() if size.startswith(name)]
     (job,) = expand(overrides)
     assert job.shape.label == size
     with torch.device("meta"):

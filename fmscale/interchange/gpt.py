@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fmscale.models.gpt import GPT
 from fmscale.runs.files import write_json
@@ -57,7 +57,17 @@ def export_gpt2(model: GPT, folder: Path, byte_tokenizer: bool = False) -> None:
         model: its dropout is not exported: the folder is for evaluation.
         folder: made if needed.
         byte_tokenizer: also write the tokenizer of byte-level text: one token a byte.
+
+    Raises:
+        ValueError: if the model is of another recipe than GPT-2's.
     """
+    recipe, mup = model.shape.recipe, model.parametrization
+    if not recipe.is_gpt2 or mup is not None:
+        raise ValueError(
+            f"{model.shape.label} is not what transformers' GPT2 computes "
+            f"({'maximal update parametrization' if mup else recipe}); only models of GPT-2's "
+            "recipe and the standard parametrization can be written so"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     state = model.state_dict()
     tensors = {}
@@ -73,7 +83,7 @@ def export_gpt2(model: GPT, folder: Path, byte_tokenizer: bool = False) -> None:
             "vocab_size": shape.vocab_size, "n_positions": shape.seq_len,
             "n_embd": shape.d_model, "n_layer": shape.n_layer, "n_head": shape.n_head,
             "n_inner": shape.d_hidden, "activation_function": "gelu_new",
-            "layer_norm_epsilon": model.norm.eps, "tie_word_embeddings": True,
+            "layer_norm_epsilon": _last_norm(model).eps, "tie_word_embeddings": True,
             "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
             "bos_token_id": 0, "eos_token_id": 0,
         },
@@ -104,9 +114,14 @@ def import_gpt2(folder: Path) -> GPT:
             raise ValueError(f"{folder}/model.safetensors lacks {theirs}")
         state[ours] = bare[name].T.contiguous() if transposed else bare[name]
     model = GPT(shape)
-    model.norm.eps = config.get("layer_norm_epsilon", 1e-5)
+    _last_norm(model).eps = config.get("layer_norm_epsilon", 1e-5)
     model.load_state_dict(state)
     return model
+
+
+def _last_norm(model: GPT) -> nn.LayerNorm:
+    assert isinstance(model.norm, nn.LayerNorm)  # every model of GPT-2's recipe has it
+    return model.norm
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

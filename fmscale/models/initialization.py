@@ -14,20 +14,23 @@ from torch import Tensor
 Roles = Mapping[str, Sequence[Tensor]]
 
 
-def gpt_stds(n_layer: int) -> dict[str, float]:
+def gpt_stds(n_layer: int, residual: str = "pre") -> dict[str, float]:
     """Standard deviations of GPT-2 (Radford et al. 2019, Sec. 2.3, and its released code).
 
     The two matrices that write to the residual stream shrink with the number of writes, two a
-    layer, so that the stream's variance does not grow with depth.
+    layer, so that the stream's variance does not grow with depth. Post-LN, which normalises the
+    stream itself, leaves them at 0.02, and GPT-1 draws its positions like its tokens (the released
+    code of Radford et al. 2018).
     """
-    residual = 1 / math.sqrt(2 * n_layer)
+    shrink = 1.0 if residual == "post" else 1 / math.sqrt(2 * n_layer)
     return {
         "token_embedding": 0.02,
-        "position_embedding": 0.01,
+        "position_embedding": 0.02 if residual == "post" else 0.01,
+        "output_embedding": 0.02,
         "qkv": 0.02,
-        "attention_out": 0.02 * residual,
+        "attention_out": 0.02 * shrink,
         "mlp_in": 0.02,
-        "mlp_out": 0.02 * residual,
+        "mlp_out": 0.02 * shrink,
     }
 
 

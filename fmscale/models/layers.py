@@ -1,18 +1,24 @@
-"""The pre-LN transformer block shared by GPT and both CLIP towers.
+"""The transformer block shared by GPT and both CLIP towers.
 
-Pre-LN (the norm inside the residual branch) as in GPT-2 and CLIP; GPT-1 normalised after the
-addition. Letters in shapes: B batch, T positions.
+A `Recipe` says what it is made of; by default it is the pre-LN block of GPT-2 and CLIP. Letters in
+shapes: B batch, T positions.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fmscale.models.positions import Rotation, banded_attention, rotate, visible
+from fmscale.sizing.recipe import GPT2, Recipe
+
+RMS_EPS = 1e-6
+
 
 class KeyValueCache:
     """Keys and values of the tokens read so far, so that one more token costs one position.
 
-    One entry a block, filled as the blocks run; `length` tokens are in it.
+    One entry a block, filled as the blocks run; `length` tokens are in it. Rotary keys are kept
+    rotated.
     """
 
     def __init__(self, n_layer: int) -> None:
@@ -32,65 +38,142 @@ class KeyValueCache:
         return key, value
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention with one fused product for query, key and value."""
+def norm_of(recipe: Recipe, width: int) -> nn.Module:
+    """The recipe's norm over the last `width` components."""
+    if recipe.norm == "rms":
+        return nn.RMSNorm(width, eps=RMS_EPS)
+    return nn.LayerNorm(width)
 
-    def __init__(self, n_head: int, d_model: int, causal: bool, dropout: float = 0.0) -> None:
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused product for query, key and value.
+
+    Args:
+        scale: factor on the scores; None: 1 / sqrt(d_head).
+        window: positions a token sees, itself included; None: all.
+    """
+
+    def __init__(
+        self,
+        n_head: int,
+        d_model: int,
+        causal: bool,
+        dropout: float = 0.0,
+        recipe: Recipe = GPT2,
+        *,
+        scale: float | None = None,
+        window: int | None = None,
+    ) -> None:
         super().__init__()
         self.n_head = n_head
         self.causal = causal
         self.dropout = dropout
-        self.qkv = nn.Linear(d_model, 3 * d_model)
-        self.out = nn.Linear(d_model, d_model)
+        self.scale = scale
+        self.window = window
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=recipe.bias)
+        self.out = nn.Linear(d_model, d_model, bias=recipe.bias)
+        d_head = d_model // n_head
+        self.norm_query = nn.RMSNorm(d_head, eps=RMS_EPS) if recipe.qk_norm else None
+        self.norm_key = nn.RMSNorm(d_head, eps=RMS_EPS) if recipe.qk_norm else None
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None, layer: int = 0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cache: KeyValueCache | None = None,
+        layer: int = 0,
+        rotation: Rotation | None = None,
+    ) -> Tensor:
         B, T, d_model = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.n_head, d_model // self.n_head)
         # One unbind, so that the backward pass writes one gradient instead of adding three.
         q, k, v = qkv.transpose(1, 3).unbind(2)  # each (B, n_head, T, d_head)
-        if cache is None:
-            y = F.scaled_dot_product_attention(
-                q, k, v, is_causal=self.causal, dropout_p=self.dropout if self.training else 0.0
-            )
-        else:
+        if self.norm_query is not None and self.norm_key is not None:
+            q, k = self.norm_query(q), self.norm_key(k)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        if cache is not None:
             k, v = cache.extend(layer, k, v)
-            seen = k.shape[2]  # new token t of T sees all but the T - 1 - t tokens after it
-            mask = torch.ones(T, seen, dtype=torch.bool, device=x.device).tril(seen - T)
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            mask = visible(T, k.shape[2], self.window, x.device)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
+        elif self.window is not None and self.window < T:
+            y = banded_attention(q, k, v, self.window, self._dropout, self.scale)
+        else:
+            y = F.scaled_dot_product_attention(
+                q, k, v, is_causal=self.causal, dropout_p=self._dropout, scale=self.scale
+            )
         out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, d_model))  # (B, T, d_model)
         return out
 
+    @property
+    def _dropout(self) -> float:
+        return self.dropout if self.training else 0.0
+
 
 class MLP(nn.Module):
-    """Two matrices around a GELU, in its tanh form as in GPT-1, GPT-2 and their descendants."""
+    """Two matrices around a GELU in its tanh form, or SwiGLU's three.
 
-    def __init__(self, d_model: int, d_hidden: int) -> None:
+    SwiGLU's gate and its other factor come from one product, the gate first.
+    """
+
+    def __init__(self, d_model: int, d_hidden: int, recipe: Recipe = GPT2) -> None:
         super().__init__()
-        self.expand = nn.Linear(d_model, d_hidden)
-        self.out = nn.Linear(d_hidden, d_model)
+        self.gated = recipe.mlp == "swiglu"
+        n_in = 2 if self.gated else 1
+        self.expand = nn.Linear(d_model, n_in * d_hidden, bias=recipe.bias)
+        self.out = nn.Linear(d_hidden, d_model, bias=recipe.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.out(F.gelu(self.expand(x), approximate="tanh"))
+        hidden = self.expand(x)
+        if self.gated:
+            gate, hidden = hidden.chunk(2, dim=-1)
+            hidden = F.silu(gate) * hidden
+        else:
+            hidden = F.gelu(hidden, approximate="tanh")
+        out: Tensor = self.out(hidden)
         return out
 
 
 class Block(nn.Module):
-    """Attention, then MLP, each normalised on the way in and added to the residual stream."""
+    """Attention, then MLP, each normalised and added to the residual stream as the recipe says."""
 
     def __init__(
-        self, n_head: int, d_model: int, d_hidden: int, causal: bool, dropout: float = 0.0
+        self,
+        n_head: int,
+        d_model: int,
+        d_hidden: int,
+        causal: bool,
+        dropout: float = 0.0,
+        recipe: Recipe = GPT2,
+        *,
+        scale: float | None = None,
+        window: int | None = None,
     ) -> None:
         super().__init__()
-        self.norm_attention = nn.LayerNorm(d_model)
-        self.attention = Attention(n_head, d_model, causal, dropout)
-        self.norm_mlp = nn.LayerNorm(d_model)
-        self.mlp = MLP(d_model, d_hidden)
+        self.residual = recipe.residual
+        self.norm_attention = norm_of(recipe, d_model)
+        self.attention = Attention(
+            n_head, d_model, causal, dropout, recipe, scale=scale, window=window
+        )
+        self.norm_mlp = norm_of(recipe, d_model)
+        self.mlp = MLP(d_model, d_hidden, recipe)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None, layer: int = 0) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm_attention(x), cache, layer))
-        x = x + self.dropout(self.mlp(self.norm_mlp(x)))
-        return x
+    def forward(
+        self,
+        x: Tensor,
+        cache: KeyValueCache | None = None,
+        layer: int = 0,
+        rotation: Rotation | None = None,
+    ) -> Tensor:
+        if self.residual == "post":
+            x = self.norm_attention(x + self.dropout(self.attention(x, cache, layer, rotation)))
+            x = self.norm_mlp(x + self.dropout(self.mlp(x)))
+            return x
+        attended = self.dropout(self.attention(self.norm_attention(x), cache, layer, rotation))
+        if self.residual == "parallel":
+            return x + attended + self.dropout(self.mlp(self.norm_mlp(x)))
+        x = x + attended
+        return x + self.dropout(self.mlp(self.norm_mlp(x)))
 
 
 def block_roles(blocks: nn.ModuleList) -> dict[str, list[Tensor]]:
@@ -105,13 +188,13 @@ def block_roles(blocks: nn.ModuleList) -> dict[str, list[Tensor]]:
     for block in blocks:
         assert isinstance(block, Block)
         attention, mlp = block.attention, block.mlp
-        roles["qkv"].append(attention.qkv.weight)
-        roles["attention_out"].append(attention.out.weight)
-        roles["mlp_in"].append(mlp.expand.weight)
-        roles["mlp_out"].append(mlp.out.weight)
-        roles["bias"] += [m.bias for m in (attention.qkv, attention.out, mlp.expand, mlp.out)]
-        for norm in (block.norm_attention, block.norm_mlp):
-            roles["norm"] += [norm.weight, norm.bias]
+        matrices = (attention.qkv, attention.out, mlp.expand, mlp.out)
+        for role, matrix in zip(roles, matrices, strict=False):
+            roles[role].append(matrix.weight)
+        roles["bias"] += [matrix.bias for matrix in matrices if matrix.bias is not None]
+        norms = (block.norm_attention, block.norm_mlp, attention.norm_query, attention.norm_key)
+        for norm in norms:
+            roles["norm"] += list(norm.parameters()) if norm is not None else []
     return roles
 
 

@@ -22,28 +22,37 @@ class Grouped(Protocol):
     def param_groups(self) -> dict[str, list[Tensor]]: ...
 
 
-def param_groups(model: Grouped, weight_decay: float) -> list[dict[str, Any]]:
+def param_groups(model: Grouped, weight_decay: float, lr: float) -> list[dict[str, Any]]:
     """Optimizer groups "decay" and "no_decay"; together they hold each parameter once.
+
+    A model with `lr_factors` (maximal update parametrization) gets one more group for each factor.
+    Where a factor lowers the rate, it raises the decay: what a step decays by, rate times
+    `weight_decay`, must not depend on the width (Wortsman et al. 2023; Kosson et al. 2025).
 
     Raises:
         ValueError: the model has a group for which no rule is written here.
     """
-    decay: list[Tensor] = []
-    no_decay: list[Tensor] = []
+    factors: dict[str, float] = model.lr_factors() if hasattr(model, "lr_factors") else {}
+    chosen: dict[tuple[bool, float], list[Tensor]] = {(True, 1.0): [], (False, 1.0): []}
     for name, parameters in model.param_groups().items():
         role = name.rsplit("_", 1)[-1]
-        if role in DECAYED:
-            decay += parameters
-        elif role in NOT_DECAYED:
-            no_decay += parameters
-        else:
+        if role not in (*DECAYED, *NOT_DECAYED):
             raise ValueError(
                 f"parameter group {name!r} is neither decayed nor spared; add {role!r} to DECAYED "
                 "or NOT_DECAYED in fmscale/optim/param_groups.py"
             )
+        key = role in DECAYED, factors.get(name, 1.0)
+        chosen.setdefault(key, [])
+        chosen[key] += parameters
     return [
-        {"params": decay, "weight_decay": weight_decay, "name": "decay"},
-        {"params": no_decay, "weight_decay": 0.0, "name": "no_decay"},
+        {
+            "params": parameters,
+            "lr": lr * factor,
+            "weight_decay": weight_decay / factor if decays else 0.0,
+            "name": ("decay" if decays else "no_decay") + ("" if factor == 1 else f" x{factor:g}"),
+        }
+        for (decays, factor), parameters in chosen.items()
+        if parameters
     ]
 
 
@@ -64,6 +73,5 @@ def adamw(
         weight_decay: decoupled; the decay per step is lr * weight_decay.
     """
     beta1, beta2 = betas  # a config hands a list
-    return AdamW(
-        param_groups(model, weight_decay), lr=lr, betas=(beta1, beta2), eps=eps, fused=True
-    )
+    groups = param_groups(model, weight_decay, lr)
+    return AdamW(groups, lr=lr, betas=(beta1, beta2), eps=eps, fused=True)

@@ -22,6 +22,7 @@ from fmscale.sizing.captioning import CaptionerShape, WordPredictorShape
 from fmscale.sizing.clip import CLIPShape
 from fmscale.sizing.counting import FLOPS_FORMULA
 from fmscale.sizing.gpt import GPTShape
+from fmscale.sizing.recipe import Recipe
 from fmscale.sizing.towers import BagShape, ResNetShape, TextShape, VisionShape
 
 Shape = GPTShape | CLIPShape | CaptionerShape | WordPredictorShape
@@ -32,6 +33,7 @@ __all__ = [
     "CLIPShape",
     "CaptionerShape",
     "GPTShape",
+    "Recipe",
     "ResNetShape",
     "Shape",
     "TextShape",

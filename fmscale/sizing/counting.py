@@ -16,7 +16,12 @@ FLOPS_FORMULA: dict[str, str] = {
 
 # Groups that are tables: looked up or added, never multiplied by an activation (the tied GPT head
 # is the exception and is handled in GPTShape).
-EMBEDDING_GROUPS = ("token_embedding", "position_embedding", "class_embedding")
+EMBEDDING_GROUPS = (
+    "token_embedding",
+    "position_embedding",
+    "class_embedding",
+    "output_embedding",  # a head of its own: multiplied, but a table of the vocabulary all the same
+)
 # Groups that are matrices applied to activations.
 MATMUL_GROUPS = ("patch", "conv", "attention", "mlp", "projection")
 

@@ -1,29 +1,31 @@
 """Size of a GPT."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import ClassVar
 
 from fmscale.sizing.counting import (
     EMBEDDING_GROUPS,
     MATMUL_GROUPS,
-    block_forward_flops,
-    block_groups,
     check_heads,
     check_positive,
     sum_of,
 )
+from fmscale.sizing.recipe import GPT2, Recipe
 
 
 @dataclass(frozen=True)
 class GPTShape:
-    """Size of a GPT: pre-LN blocks, learned positions, output head tied to the token embedding."""
+    """Size of a GPT: blocks of a recipe, by default GPT-2's."""
 
     n_layer: int
     n_head: int
     d_model: int
     vocab_size: int
     seq_len: int  # positions, the longest context
-    d_ff: int | None = None  # 4 * d_model if None
+    d_ff: int | None = None  # if None, as many MLP parameters as two matrices of 4 * d_model have
+    recipe: Recipe = GPT2
 
     family: ClassVar[str] = "gpt"
     unit: ClassVar[str] = "tokens"
@@ -31,16 +33,23 @@ class GPTShape:
     def __post_init__(self) -> None:
         check_positive(self)
         check_heads(self, self.n_head, self.d_model)
+        if self.recipe.rotary_width(self.d_head) > self.d_head:
+            raise ValueError(f"GPTShape: heads of width {self.d_head} are too narrow to rotate")
 
     @property
     def label(self) -> str:
         """Layers x width, e.g. "gpt_4x128"."""
-        return f"gpt_{self.n_layer}x{self.d_model}"
+        return f"{self.recipe.name}_{self.n_layer}x{self.d_model}"
 
     @property
     def d_hidden(self) -> int:
-        """Width of the MLP's hidden layer: `d_ff`, or its default of 4 * d_model."""
-        return self.d_ff or 4 * self.d_model
+        """Width of the MLP's hidden layer: `d_ff`, or its default.
+
+        That is 4 * d_model; with SwiGLU's three matrices two thirds of it, in multiples of 8.
+        """
+        if self.d_ff is not None:
+            return self.d_ff
+        return 4 * self.d_model if self.recipe.mlp == "gelu" else -(-self.d_model // 3) * 8
 
     @property
     def d_head(self) -> int:
@@ -48,47 +57,79 @@ class GPTShape:
 
     def param_groups(self) -> dict[str, int]:
         """Parameters by role; the sum is `n_params_total`."""
-        groups = block_groups(self.n_layer, self.d_model, self.d_hidden)
-        groups["norm"] += 2 * self.d_model  # the norm before the head
-        return {
-            "token_embedding": self.vocab_size * self.d_model,  # also the output head
-            "position_embedding": self.seq_len * self.d_model,
-            **groups,
+        recipe, d_model = self.recipe, self.d_model
+        hidden = (recipe.mlp_matrices - 1) * self.d_hidden  # width of the first product
+        norms = 2 * self.n_layer + (recipe.residual != "post")  # the last before the head
+        groups = {
+            "token_embedding": self.vocab_size * d_model,  # also the output head where tied
+            "position_embedding": self.seq_len * d_model,
+            "output_embedding": self.vocab_size * d_model,
+            "attention": self.n_layer * 4 * d_model * d_model,
+            "mlp": self.n_layer * recipe.mlp_matrices * d_model * self.d_hidden,
+            "bias": self.n_layer * (5 * d_model + hidden),
+            "norm": norms * recipe.norm_size * d_model,
         }
+        if recipe.qk_norm:
+            groups["norm"] += self.n_layer * 2 * self.d_head
+        absent = {
+            "position_embedding": recipe.position != "learned",
+            "output_embedding": recipe.tied,
+            "bias": not recipe.bias,
+        }
+        return {name: count for name, count in groups.items() if not absent.get(name)}
 
     @property
     def n_params_total(self) -> int:
-        """Every trained number, the tied embedding once."""
+        """Every trained number, a tied embedding once."""
         return sum(self.param_groups().values())
 
     @property
     def n_params_non_embedding(self) -> int:
-        """Total without token and position tables (Kaplan et al. 2020), biases and norms kept."""
+        """Total without token and position tables (Kaplan et al. 2020), biases and norms kept.
+
+        An output table of its own is left out too.
+        """
         return self.n_params_total - sum_of(self.param_groups(), EMBEDDING_GROUPS)
 
     @property
     def n_params_matmul(self) -> int:
-        """Weights that multiply activations: the blocks' matrices and the tied output head."""
-        groups = self.param_groups()
-        return sum_of(groups, MATMUL_GROUPS) + groups["token_embedding"]
+        """Weights that multiply activations: the blocks' matrices and the output head."""
+        return sum_of(self.param_groups(), MATMUL_GROUPS) + self.vocab_size * self.d_model
+
+    def n_keys(self, layer: int) -> int:
+        """Positions that a query of a block meets, before the causal mask."""
+        window = self.recipe.window_of(layer)
+        return self.seq_len if window is None else min(window, self.seq_len)
+
+    def n_keys_causal(self, layer: int) -> float:
+        """Positions that a query of a block sees on average, itself counted as a half.
+
+        seq_len / 2 in a dense block; under a window w it is w - w^2 / (2 seq_len).
+        """
+        n_keys = self.n_keys(layer)
+        return n_keys - n_keys**2 / (2 * self.seq_len)
 
     def train_flops_per_unit(self, batch_size: int = 1) -> dict[str, int]:
         """Training FLOPs per token under every convention of `FLOPS_FORMULA`.
 
         `flops` is 6 * n_params_matmul + 12 * n_layer * d_model * seq_len: every query meets every
-        key. `flops_causal` halves the second term as Kaplan et al. do; the mean number of keys
-        under a causal mask is (seq_len + 1) / 2, so this is low by one key in seq_len.
+        key, or every key of its window in a banded block. `flops_causal` halves the second term as
+        Kaplan et al. do; the mean number of keys under a causal mask is (seq_len + 1) / 2, so this
+        is low by half a key.
 
         Args:
             batch_size: sequences per step; no effect, present so that both families answer the
                 same call.
         """
-        head = 2 * self.vocab_size * self.d_model
-        sizes = (self.n_layer, self.d_model, self.d_hidden)
+        # Scores and the weighted sum each take d_model multiply-adds per key; twice that backward.
+        per_key = 12 * self.d_model
+        full = sum(self.n_keys(layer) for layer in range(self.n_layer))
+        causal = sum(self.n_keys_causal(layer) for layer in range(self.n_layer))
+        weights = 6 * self.n_params_matmul
         return {
-            "flops": 3 * (block_forward_flops(*sizes, self.seq_len) + head),
-            "flops_causal": 3 * (block_forward_flops(*sizes, self.seq_len / 2) + head),
+            "flops": weights + per_key * full,
+            "flops_causal": weights + round(per_key * causal),
             "flops_6nd": 6 * self.n_params_total,
             "flops_6nd_non_embedding": 6 * self.n_params_non_embedding,
-            "flops_6nd_matmul": 6 * self.n_params_matmul,
+            "flops_6nd_matmul": weights,
         }

@@ -1,8 +1,9 @@
 """The eight models of GPT-3 as printed and as they must have been, and what they cost to train."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fmscale.sizing.gpt import GPTShape
+from fmscale.sizing.recipe import GPT2, Recipe
 
 VOCABULARY, CONTEXT = 50_257, 2048
 TRAINING_TOKENS = 300e9
@@ -62,6 +63,35 @@ def _shape(n_layer: int, n_head: int, d_model: int) -> GPTShape:
     if d_model % n_head:  # only the count is asked of such a row, and heads do not enter it
         n_head = 1
     return GPTShape(n_layer, n_head, d_model, vocab_size=VOCABULARY, seq_len=CONTEXT)
+
+
+def gpt3_shape(
+    row: str,
+    table: str = "corrected",
+    vocab_size: int = VOCABULARY,
+    seq_len: int = CONTEXT,
+    recipe: Recipe = GPT2,
+) -> GPTShape:
+    """One of the eight models by its name in Table 2.1.
+
+    Args:
+        row: "Small", ..., "175B".
+        table: "corrected", or "as_printed".
+
+    Raises:
+        ValueError: for an unknown row or table, and for a row that cannot be built as printed,
+            with the reason.
+    """
+    models = {model.name: model for model in TABLE}
+    if row not in models:
+        raise ValueError(f"row={row!r} is not in Table 2.1 of GPT-3; rows: {', '.join(models)}")
+    if table not in ("corrected", "as_printed"):
+        raise ValueError(f"table={table!r} is not known; use corrected or as_printed")
+    misprint = models[row].misprint()
+    if table == "as_printed" and misprint is not None:
+        raise ValueError(f"a misprint of Table 2.1: {misprint}. Use table=corrected")
+    shape = corrected(models[row])
+    return replace(shape, vocab_size=vocab_size, seq_len=seq_len, recipe=recipe)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class TrainingModule(pl.LightningModule):
         groups = self.trainer.optimizers[0].param_groups
         for group, peak in zip(groups, self.peak_rates, strict=True):
             group["lr"] = peak * factor
-        self.lr = self.peak_rates[0] * factor
+        self.lr = self.trainer.optimizers[0].defaults["lr"] * factor
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss = self.objective(self._callable[0], batch)["loss"]

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,7 +18,9 @@ from fmscale.models.clip import CLIP
 from fmscale.models.gpt import GPT
 from fmscale.objectives.contrastive import Contrastive
 from fmscale.objectives.next_token import NextToken
+from fmscale.plan import expand
 from fmscale.sizing import FLOPS_FORMULA, CLIPShape, GPTShape, TextShape, VisionShape
+from fmscale.sizing.gpt3 import TABLE, gpt3_shape
 
 CONF = Path(__file__).parents[2] / "conf"
 SIZES = sorted(path.stem for path in (CONF / "model").glob("*_*x*.yaml"))
@@ -99,6 +104,59 @@ def test_every_shipped_size_is_counted_group_by_group(model):
     grouped = [id(p) for ps in built.param_groups().values() for p in ps]
     assert sorted(grouped) == sorted(parameters)  # each once, none missing
     assert built.shape.label == model  # the name says what is inside
+
+
+# Totals of the released models; without the tables where their papers print it.
+PUBLISHED = {
+    "gpt1_12x768": (116_534_784, 85_054_464),
+    "gpt2_12x768": (124_439_808, 85_056_000),
+    "gpt2_24x1024": (354_823_168, 302_311_424),
+    "gpt2_36x1280": (774_030_080, 708_390_400),
+    "gpt2_48x1600": (1_557_611_200, 1_475_561_600),
+    # Biderman et al. 2023, Table 1, at their vocabulary.
+    "pythia_6x512": (70_426_624, 18_915_328),
+    "pythia_12x768": (162_322_944, 85_056_000),
+    "pythia_24x1024": (405_334_016, 302_311_424),
+}
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_published_models_are_counted_to_the_last_digit(model):
+    data = ["+data.vocab_size=50304", "+data.seq_len=2048"]
+    with initialize_config_dir(str(CONF), version_base=None):
+        shape = instantiate(compose(overrides=[f"+model={model}", *data]).model.shape)
+    assert (shape.n_params_total, shape.n_params_non_embedding) == PUBLISHED[model]
+
+
+def test_gpt3_is_shipped_as_printed_and_corrected():
+    for row in TABLE:
+        shape = gpt3_shape(row.name)
+        assert shape.n_params_total == pytest.approx(row.n_params, rel=0.02)
+        with initialize_config_dir(str(CONF), version_base=None):
+            name = f"+model=gpt3_{shape.n_layer}x{shape.d_model}"
+            section = compose(overrides=[name]).model.shape
+        built = instantiate(section)
+        assert replace(built, recipe=shape.recipe) == shape
+        assert built.recipe.window  # alternating dense and banded
+        section.table = "as_printed"
+        if row.name in ("XL", "13B"):
+            with pytest.raises(InstantiationException) as caught:
+                instantiate(section)
+            reason = str(caught.value.__cause__)
+            assert f"{row.n_head} heads of width {row.d_head} make" in reason
+            assert f"not {row.d_model}" in reason
+            assert "table=corrected" in reason
+        else:
+            assert instantiate(section) == built
+            assert row.n_head * row.d_head == row.d_model
+
+
+def test_the_cpu_ladder_runs_from_a_thousand_to_thirty_million_in_small_steps():
+    jobs = expand(["experiment=gpt_ladder"])
+    sizes = [job.shape.n_params_non_embedding for job in jobs]
+    assert sizes[0] < 1.1e3
+    assert sizes[-1] > 2.9e7
+    assert all(1.1 < large / small < 2.3 for small, large in pairwise(sizes))
 
 
 def test_sizes_are_shipped_for_both_families():

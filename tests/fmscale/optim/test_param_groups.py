@@ -19,13 +19,13 @@ CLIP_SHAPE = CLIPShape(
 
 @pytest.mark.parametrize("model", [GPT(GPT_SHAPE), CLIP(CLIP_SHAPE)], ids=["gpt", "clip"])
 def test_groups_cover_each_parameter_once(model):
-    grouped = [id(p) for group in param_groups(model, 0.1) for p in group["params"]]
+    grouped = [id(p) for group in param_groups(model, 0.1, 1e-3) for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters())
 
 
 @pytest.mark.parametrize("model", [GPT(GPT_SHAPE), CLIP(CLIP_SHAPE)], ids=["gpt", "clip"])
 def test_matrices_decay_and_tables_gains_biases_and_temperature_do_not(model):
-    decay, no_decay = param_groups(model, 0.1)
+    decay, no_decay = param_groups(model, 0.1, 1e-3)
     assert (decay["weight_decay"], no_decay["weight_decay"]) == (0.1, 0.0)
     decayed = {id(p) for p in decay["params"]}
     for name, parameter in model.named_parameters():
@@ -52,4 +52,4 @@ def test_an_unknown_group_is_an_error():
             return {"rotary": [nn.Parameter(torch.zeros(2, 2))]}
 
     with pytest.raises(ValueError, match="'rotary' is neither decayed nor spared"):
-        param_groups(Odd(), 0.1)
+        param_groups(Odd(), 0.1, 1e-3)
