@@ -132,16 +132,23 @@ class Budget:
             return value * shape.n_params_total
         return value / shape.train_flops_per_unit(batch_size)["flops"]
 
-    def check_unique(self, n_units: int, n_unique: int, unit: str) -> None:
+    def check_unique(
+        self, n_units: int, n_unique: int, unit: str, share: float = 1.0, source: str = "the data"
+    ) -> None:
         """Refuse a length that repeats the data more often than `max_epochs` allows.
 
+        Args:
+            share: of the budget that is drawn from the source.
+            source: name of what holds the unique units.
+
         Raises:
-            ValueError: if D exceeds `n_unique * max_epochs`.
+            ValueError: if its share of D exceeds `n_unique * max_epochs`.
         """
-        if n_units > n_unique * self.max_epochs:
+        drawn = n_units * share
+        if drawn > n_unique * self.max_epochs:
             raise ValueError(
-                f"the budget of {n_units:,} {unit} is {n_units / n_unique:.2f} "
-                f"passes over the {n_unique:,} unique {unit} of the data, more than "
+                f"the budget of {n_units:,} {unit} is {drawn / n_unique:.2f} "
+                f"passes over the {n_unique:,} unique {unit} of {source}, more than "
                 f"budget.max_epochs={self.max_epochs:g}; lower the budget, add data, or allow the "
                 "repetition with a larger budget.max_epochs"
             )

@@ -130,8 +130,13 @@ class Job:
             branches=tuple(branches),
         )
 
-    def check_unique(self, n_unique: int) -> None:
+    def check_unique(self, n_unique: int, share: float = 1.0, source: str = "the data") -> None:
         """Refuse budgets that repeat the data more often than `budget.max_epochs` allows.
+
+        Args:
+            n_unique: tokens or samples of a source, each counted once.
+            share: of the budget that is drawn from it.
+            source: its name.
 
         Raises:
             ConfigError: naming the budget, the unique data and the remedy.
@@ -139,7 +144,7 @@ class Job:
         budget = read_section(Budget, self.config, "budget")
         for branch in self.branches:
             try:
-                budget.check_unique(branch.n_units, n_unique, self.shape.unit)
+                budget.check_unique(branch.n_units, n_unique, self.shape.unit, share, source)
             except ValueError as error:
                 raise ConfigError(str(error)) from error
 

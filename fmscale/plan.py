@@ -12,6 +12,8 @@ from hydra.errors import HydraException
 from rich.console import Console
 from rich.table import Table
 
+from fmscale.build import build_data
+from fmscale.data.order import supplies
 from fmscale.job import Job
 from fmscale.launching import register_launchers
 from fmscale.launching.pool import Pool, Task
@@ -103,6 +105,8 @@ def print_plan(jobs: list[Job], speeds: dict[str, Speed], price: float | None) -
     """
     console = Console()
     console.print(sizes_table(jobs, speeds))
+    if "sources" in jobs[0].config["data"]:
+        console.print(sources_table(jobs))
     total = Totals()
     console.print(runs_table(jobs, speeds, price, total))
     for line in summary(jobs, total, price):
@@ -136,6 +140,25 @@ def sizes_table(jobs: list[Job], speeds: dict[str, Speed]) -> Table:
         )
     for row in rows.values():
         table.add_row(*row)
+    return table
+
+
+def sources_table(jobs: list[Job]) -> Table:
+    """One row a source of the first job's mixture: share, unique data, passes at each budget."""
+    job = jobs[0]
+    data = build_data(job.config)
+    lengths = sorted({branch.n_units for each in jobs for branch in each.branches})
+    shown = lengths if len(lengths) <= 5 else [lengths[0], lengths[-1]]
+    unit = job.shape.unit
+    table = Table(title=f"{job.config['study']}: sources", title_justify="left")
+    table.add_column("source")
+    for name in ("share", f"unique {unit}", *(f"epochs at {short_number(n)}" for n in shown)):
+        table.add_column(name, justify="right")
+    for supply in supplies(data):
+        unique = supply.n_items * data.units_per_item
+        epochs = [f"{n * supply.share / unique:.3g}" for n in shown]
+        name = supply.name.rsplit(".", 1)[-1]
+        table.add_row(name, f"{supply.share:.1%}", short_number(unique), *epochs)
     return table
 
 

@@ -75,6 +75,12 @@ def test_every_choice_composes(choice, tmp_path, token_files):
     base = [o for o in (CLIP if clip else GPT) if not o.startswith(f"{group}=")]
     size = "clip_1x16" if clip else SIZES_OF.get(choice, "gpt_1x16")
     overrides = [*base, choice, f"model={size}", *LENGTHS.get(choice, [])]
+    if choice == "data=gpt3_mixture":
+        for source in ("common_crawl", "webtext2", "books1", "books2", "wikipedia"):
+            token_files(tmp_path / source)
+        overrides.append(f"paths.data_dir={tmp_path}")
+    if choice == "evaluation=mixture":
+        overrides.append("data=mixture")
     if choice == "data=shards":
         overrides.append(f"data.root={token_files(tmp_path / 'shards')}")
     (job,) = expand(overrides)

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from fmscale.data.order import SeededOrder
+from fmscale.data.order import item_order
 from fmscale.data.protocol import TrainingData
 from fmscale.pace import Pace
 
@@ -32,7 +32,7 @@ class StepBatches(IterableDataset[dict[str, Tensor]]):
         stop_step: int,
     ) -> None:
         self.data = data
-        self.order = SeededOrder(data.n_items, seed)
+        self.order = item_order(data, seed)
         self.pace = pace
         self.accumulate = accumulate
         self.steps = range(start_step, stop_step)

@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple, Protocol
+
 import numpy as np
 
 from fmscale.data.counter_random import random_order
+
+
+class Order(Protocol):
+    """Which item comes when."""
+
+    def indices(self, start: int, count: int) -> np.ndarray:
+        """Item indices (count,) int64 at positions start .. start + count - 1."""
+        ...
+
+    def n_distinct(self, count: int) -> int:
+        """Different items among the first `count`."""
+        ...
+
+
+class Supply(NamedTuple):
+    """A source of training items with its part in the stream."""
+
+    name: str
+    n_items: int  # distinct
+    share: float  # of all items drawn
+
+
+def item_order(data: Any, seed: int) -> Order:
+    """The data's own order where they have one, as a mixture does; else one without replacement."""
+    own = getattr(data, "order", None)
+    order: Order = SeededOrder(data.n_items, seed) if own is None else own(seed)
+    return order
+
+
+def supplies(data: Any) -> list[Supply]:
+    """The sources that the data are drawn from: one, except for mixtures."""
+    own = getattr(data, "supplies", None)
+    found: list[Supply] = [Supply("the data", data.n_items, 1.0)] if own is None else own()
+    return found
 
 
 class SeededOrder:
@@ -38,6 +74,10 @@ class SeededOrder:
             start += len(part)
             count -= len(part)
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+    def n_distinct(self, count: int) -> int:
+        """Different items among the first `count`."""
+        return min(count, self.n_items)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         # Only the latest epoch is kept: 8 bytes an item.

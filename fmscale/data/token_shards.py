@@ -73,6 +73,9 @@ class TokenShards:
                 "the run was begun on other text. Give its folder, or leave data.content out for a "
                 "new run."
             )
+        sha256 = self.manifest.tokenizer_sha256
+        known = self.manifest.tokenizer or f"unknown tokenizer of {root}"
+        self.tokenizer_id = f"{known} {sha256[:10]}" if sha256 else known
         self.name = name
         self.seq_len = seq_len
         self.vocab_size = vocab_size

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 
 from fmscale.build import Parts
+from fmscale.data.mixture_order import MixtureOrder
+from fmscale.data.order import Order, item_order
+from fmscale.data.protocol import TrainingData
 from fmscale.evaluation.runner import Measured
 from fmscale.job import Branch, Job
 from fmscale.runs.provenance import environment, git_state
@@ -51,11 +54,12 @@ def make_record(
     """
     unit, shape = job.shape.unit, job.shape
     n_units = job.pace.n_units(fitted.step)
-    n_unique = min(n_units, parts.data.n_items * parts.data.units_per_item)
+    per_item = parts.data.units_per_item
+    order = item_order(parts.data, job.config["seed"])
     speed = n_units / fitted.seconds if fitted.seconds > 0 else None
     counts: dict[str, Any] = {
         f"n_{unit}": n_units,
-        f"n_{unit}_unique": n_unique,
+        f"n_{unit}_unique": order.n_distinct(n_units // per_item) * per_item,
         f"{unit}_per_second": speed,
     }
     flops: dict[str, Any] = dict(job.flops(n_units))
@@ -85,7 +89,7 @@ def make_record(
         cooldown_steps=branch.cooldown_steps,
         lr_peak=job.lr_peak,
         hyperparameters={key: config[key] for key in HYPERPARAMETERS if key in config},
-        data=dict(parts.data.describe()),
+        data={**parts.data.describe(), **_drawn(order, n_units // per_item, parts.data)},
         environment={
             **environment(),
             "precision": precision,
@@ -113,6 +117,18 @@ def evaluations(config: dict[str, Any], measured: Measured) -> list[Evaluation]:
         Evaluation(name, settings[name], metrics, now(), commit)
         for name, metrics in measured.evaluators.items()
     ]
+
+
+def _drawn(order: Order, n_items: int, data: TrainingData) -> dict[str, Any]:
+    """What a mixture took from each source: tokens, and passes over its unique ones."""
+    if not isinstance(order, MixtureOrder):
+        return {}
+    counts = order.counts(n_items)
+    sizes = dict(zip(order.names, order.sizes.tolist(), strict=True))
+    return {
+        "n_tokens_by_source": {k: n * data.units_per_item for k, n in counts.items()},
+        "epochs_by_source": {k: n / sizes[k] for k, n in counts.items()},
+    }
 
 
 def _device_name(job: Job) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from fmscale.build import build_model, build_parts
+from fmscale.data.order import supplies
 from fmscale.evaluation.runner import check_evaluators, evaluate
 from fmscale.job import Branch, Job
 from fmscale.runs.store import RunFolder, Study, now
@@ -35,13 +36,14 @@ def check(job: Job) -> None:
         ConfigError: for anything a constructor refuses, or a budget beyond the unique data.
     """
     parts = build_parts(job.config)
-    unit, n_unique = job.shape.unit, parts.data.n_items * parts.data.units_per_item
+    unit = job.shape.unit
     if parts.data.unit != unit:
         raise ConfigError(
             f"the model counts {unit}, the data {parts.data.unit}; "
             f"choose data of the model's kind (data=stdlib_text for GPT, data=scenes for CLIP)"
         )
-    job.check_unique(n_unique)
+    for supply in supplies(parts.data):
+        job.check_unique(supply.n_items * parts.data.units_per_item, supply.share, supply.name)
     try:
         check_evaluators(parts.evaluators, parts.data)
     except ValueError as error:

@@ -43,6 +43,7 @@ class Manifest:
     content: str  # stands for all tokens: part of the run's id
     shards: dict[str, list[Shard]]  # by split
     bytes_per_token: dict[str, float | None]  # by split; of the whole split
+    tokenizer_sha256: str | None = None
     is_foreign: bool = False  # its ids were never checked
 
     def n_tokens(self, split: str) -> int:
@@ -109,6 +110,7 @@ def _own(root: Path) -> Manifest:
         content=values["content_sha256"][:16],
         shards=shards,
         bytes_per_token={split: values[split]["bytes_per_token"] for split in SPLITS},
+        tokenizer_sha256=values["tokenizer"]["sha256"],
     )
 
 
