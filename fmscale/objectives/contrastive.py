@@ -1,9 +1,10 @@
 """Contrastive learning of image-text pairs: the loss of CLIP in nats per pair."""
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fmscale.objectives.pair_encoding import check_chunk_size, encode_pairs, of_all_ranks
 
 
 class Contrastive:
@@ -11,10 +12,17 @@ class Contrastive:
 
     The loss depends on the number of pairs contrasted (log B for an untrained model), so losses of
     different batch sizes must not be compared.
+
+    Args:
+        chunk_size: pairs encoded at once, to save memory; None: all. The loss is that of the whole
+            batch in either case.
     """
 
     unit = "nats/pair"
     families = ("clip",)
+
+    def __init__(self, chunk_size: int | None = None) -> None:
+        self.chunk_size = check_chunk_size(chunk_size)
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss of one batch; in distributed training, of all ranks' pairs together.
@@ -24,7 +32,7 @@ class Contrastive:
             batch: "image" (B, 3, H, W) uint8 or float, "text" (B, T) int64; row i is one pair. The
                 model turns uint8 pixels into floats.
         """
-        z_image, z_text, scale = model(batch["image"], batch["text"])  # (B, d_embed) twice, ()
+        z_image, z_text, scale = encode_pairs(model, batch, self.chunk_size)
         loss = contrastive_loss(of_all_ranks(z_image), of_all_ranks(z_text), scale)
         return {"loss": loss, "scale": scale.detach()}
 
@@ -42,16 +50,3 @@ def contrastive_loss(z_image: Tensor, z_text: Tensor, scale: Tensor) -> Tensor:
         logits = scale * z_image.float() @ z_text.float().T  # (B, B)
         pairs = torch.arange(len(logits), device=logits.device)
         return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
-
-
-def of_all_ranks(z: Tensor) -> Tensor:
-    """Rows of every rank, with gradients to each rank's own.
-
-    Every rank then computes the same full loss. The gather's backward sums over the ranks and data
-    parallelism averages over them, so the gradient is that of one large batch.
-    """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return z
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(all_gather(z))

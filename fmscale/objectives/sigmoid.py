@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.objectives.contrastive import of_all_ranks
+from fmscale.objectives.pair_encoding import check_chunk_size, encode_pairs, of_all_ranks
 
 
 class PairwiseSigmoid:
@@ -12,10 +12,17 @@ class PairwiseSigmoid:
 
     -1/B sum_ij log sigmoid(y_ij (scale * cos_ij + bias)), y_ij = 1 on the diagonal and -1 off it
     (Zhai et al. 2023, Eq. 1). Unlike the softmax, no pair competes with another.
+
+    Args:
+        chunk_size: pairs encoded at once, to save memory; None: all. The loss is that of the whole
+            batch in either case.
     """
 
     unit = "nats/pair"
     families = ("clip",)
+
+    def __init__(self, chunk_size: int | None = None) -> None:
+        self.chunk_size = check_chunk_size(chunk_size)
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss of one batch; in distributed training, of all ranks' pairs together.
@@ -33,7 +40,7 @@ class PairwiseSigmoid:
                 "objective=sigmoid needs a model with a bias: set model.shape.n_scalars=2 (the "
                 "preset objective=sigmoid does)"
             )
-        z_image, z_text, scale = model(batch["image"], batch["text"])
+        z_image, z_text, scale = encode_pairs(model, batch, self.chunk_size)
         loss = sigmoid_loss(of_all_ranks(z_image), of_all_ranks(z_text), scale, bias)
         return {"loss": loss, "scale": scale.detach(), "bias": bias.detach()}
 
