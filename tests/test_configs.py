@@ -69,8 +69,10 @@ def test_every_size_builds_with_the_sizes_its_name_promises(size):
 )
 def test_every_choice_composes(choice, tmp_path, token_files):
     group, _, option = choice.partition("=")
+    pairs = ("webdataset", "caption_table")
     clip = option in (
-        "contrastive", "sigmoid", "caption", "bag_of_words", "scenes", "zero_shot", "adaptation"
+        "contrastive", "sigmoid", "caption", "bag_of_words", "scenes", "zero_shot", "adaptation",
+        *pairs,
     )  # fmt: skip
     base = [o for o in (CLIP if clip else GPT) if not o.startswith(f"{group}=")]
     size = "clip_1x16" if clip else SIZES_OF.get(choice, "gpt_1x16")
@@ -83,6 +85,8 @@ def test_every_choice_composes(choice, tmp_path, token_files):
         overrides.append("data=mixture")
     if choice == "data=shards":
         overrides.append(f"data.root={token_files(tmp_path / 'shards')}")
+    if option in pairs:
+        overrides += ["data.root=somewhere", "data.name=own"]
     (job,) = expand(overrides)
     assert job.branches
 

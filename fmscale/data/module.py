@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from fmscale.data.order import item_order
-from fmscale.data.protocol import TrainingData
+from fmscale.data.protocol import AugmentedData, TrainingData
 from fmscale.pace import Pace
 
 
@@ -32,6 +32,7 @@ class StepBatches(IterableDataset[dict[str, Tensor]]):
         stop_step: int,
     ) -> None:
         self.data = data
+        self.seed = seed
         self.order = item_order(data, seed)
         self.pace = pace
         self.accumulate = accumulate
@@ -41,7 +42,10 @@ class StepBatches(IterableDataset[dict[str, Tensor]]):
         for step in self.steps:
             indices = self.order.indices(self.pace.items(step), self.pace.batch(step))
             for part in np.split(indices, self.accumulate):
-                yield self.data.train_batch(part)
+                if isinstance(self.data, AugmentedData):
+                    yield self.data.augmented_batch(part, self.seed, step)
+                else:
+                    yield self.data.train_batch(part)
 
 
 class StepDataModule(pl.LightningDataModule):

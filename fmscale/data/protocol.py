@@ -47,3 +47,12 @@ class TrainingData(Protocol):
     def describe(self) -> dict[str, object]:
         """Name, content hash, counts and settings, as stored in every run record."""
         ...
+
+
+@runtime_checkable
+class AugmentedData(Protocol):
+    """A training set whose items are altered at random, anew at each step."""
+
+    def augmented_batch(self, indices: np.ndarray, seed: int, step: int) -> dict[str, Tensor]:
+        """As `train_batch`; what is altered depends on (seed, item, step) alone."""
+        ...

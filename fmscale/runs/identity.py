@@ -38,6 +38,9 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     chosen |= {key: config[key] for key in OPTIONAL_IDENTITY_KEYS if config.get(key)}
     chosen["trainer"] = {key: config["trainer"][key] for key in TRAINER_IDENTITY_KEYS}
     chosen["data"] = _without_paths(config["data"])
+    if chosen["data"].get("tasks"):  # folders of images: what they are called, not where they lie
+        names = [str(folder).rstrip("/\\") for folder in chosen["data"]["tasks"]]
+        chosen["data"]["tasks"] = [re.split(r"[/\\]", name)[-1] for name in names]
     return chosen
 
 

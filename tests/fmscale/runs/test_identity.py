@@ -2,7 +2,14 @@
 
 import pytest
 
-from fmscale.runs.identity import digest, short_number, slug
+from fmscale.runs.identity import (
+    IDENTITY_KEYS,
+    TRAINER_IDENTITY_KEYS,
+    digest,
+    identity,
+    short_number,
+    slug,
+)
 
 
 def test_digest_sees_values_not_spelling():
@@ -25,3 +32,13 @@ def test_short_number(value, text):
 
 def test_slug_cannot_leave_its_folder():
     assert "/" not in slug("../../etc", 1000, 1)
+
+
+def test_tasks_count_by_name_and_not_by_place():
+    def of(*folders):
+        config = {**{key: None for key in IDENTITY_KEYS}, "data": {"tasks": list(folders)},
+                  "trainer": {key: None for key in TRAINER_IDENTITY_KEYS}}  # fmt: skip
+        return identity(config)
+
+    assert of("/a/pets", "cars") == of("/b/c/pets/", "x/cars")
+    assert of("/a/pets") != of("/a/cars")
