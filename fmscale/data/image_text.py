@@ -22,7 +22,13 @@ import numpy as np
 from fmscale.data.caption_tokens import CaptionTokens
 from fmscale.data.counter_random import random_order
 from fmscale.data.image_tasks import image_task
-from fmscale.data.image_transforms import CLIP_MEAN, CLIP_STD, ImageTransform, UnreadableImage
+from fmscale.data.image_transforms import (
+    CLIP_MEAN,
+    CLIP_STD,
+    ImageTransform,
+    UnreadableImage,
+    crop_places,
+)
 from fmscale.data.pair_index import PairIndex, build_index, open_index
 from fmscale.data.pair_sources import CaptionTable, PairSource, TarShards, fingerprint
 from fmscale.data.zero_shot_task import ZeroShotTask
@@ -135,8 +141,8 @@ class ImageText:
 
     def augmented_batch(self, indices: np.ndarray, seed: int, step: int) -> dict[str, Tensor]:
         """{"image": (B, 3, S, S) float32, "text": (B, seq_len) int64}, as trained on at `step`."""
-        return self._batch(self._order[self.n_val_samples + indices],
-                           (seed, step) if self.augment else None)  # fmt: skip
+        items = self._order[self.n_val_samples + indices]
+        return self._batch(items, crop_places(seed, items, step) if self.augment else None)
 
     def validation_batches(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
         """The fixed validation pairs, in batches of the fixed size."""
@@ -176,16 +182,20 @@ class ImageText:
             **manifest,
         }
 
-    def _batch(self, items: np.ndarray, crop: tuple[int, int] | None) -> dict[str, Tensor]:
+    def _batch(self, items: np.ndarray, places: np.ndarray | None) -> dict[str, Tensor]:
         # torch comes late, so that a process that only counts the data need not load it.
         import torch
 
-        found = list(self._threads.map(self._square, items.tolist(), [crop] * len(items)))
+        # Decoding is worth a thread; reading pixels from memory is not.
+        each = map if self.keep_decoded else self._threads.map
+        found = list(
+            each(self._square, items.tolist(), [None] * len(items) if places is None else places)
+        )
         pixels = self.transform.normalize(np.stack([square for _, square in found]))
         text = self._tokens[np.array([item for item, _ in found])].astype(np.int64)
         return {"image": torch.from_numpy(pixels), "text": torch.from_numpy(text)}
 
-    def _square(self, item: int, crop: tuple[int, int] | None) -> tuple[int, np.ndarray]:
+    def _square(self, item: int, place: np.ndarray | None) -> tuple[int, np.ndarray]:
         """The square of a pair, or of the next readable one, and that pair's number."""
         while True:
             try:
@@ -194,9 +204,9 @@ class ImageText:
                 self._count_unreadable(item, error)
                 item = (item + 1) % len(self._index)
                 continue
-            if crop is None:
+            if place is None:
                 return item, self.transform.center(pixels)
-            return item, self.transform.random_square(pixels, crop[0], item, crop[1])
+            return item, self.transform.random_square(pixels, place)
 
     def _count_unreadable(self, item: int, error: UnreadableImage) -> None:
         self._unreadable.add(item)

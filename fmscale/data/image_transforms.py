@@ -58,12 +58,10 @@ class ImageTransform:
             pixels, *(round((side - self.image_size) / 2) for side in pixels.shape[:2])
         )
 
-    def random_square(self, pixels: np.ndarray, seed: int, sample: int, step: int) -> np.ndarray:
-        """A square (S, S, 3) anywhere along the longer side; a function of its arguments alone."""
-        stream = (step << 16) | _CROP_STREAM
-        u = random_uniform(seed, stream, np.array([sample]), 2)[0]
+    def random_square(self, pixels: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """A square (S, S, 3) at a place (2,) in 0..1 of the room along both sides."""
         room = np.array(pixels.shape[:2]) - self.image_size
-        top, left = (u * (room + 1)).astype(int).tolist()
+        top, left = (place * (room + 1)).astype(int).tolist()
         return self._cut(pixels, top, left)
 
     def normalize(self, pixels: np.ndarray) -> np.ndarray:
@@ -74,6 +72,11 @@ class ImageTransform:
 
     def _cut(self, pixels: np.ndarray, top: int, left: int) -> np.ndarray:
         return pixels[top : top + self.image_size, left : left + self.image_size]
+
+
+def crop_places(seed: int, samples: np.ndarray, step: int) -> np.ndarray:
+    """Where the random square of each sample lies: (B, 2), uniform in 0..1."""
+    return random_uniform(seed, (step << 16) | _CROP_STREAM, samples, 2)
 
 
 def decode(content: bytes) -> Image.Image:

@@ -21,6 +21,7 @@ from fmscale.data.counter_random import random_order
 from fmscale.data.zero_shot_task import ZeroShotTask
 from fmscale.evaluation.features import check_tasks, encoded
 from fmscale.evaluation.likelihood import predicts_captions
+from fmscale.evaluation.likelihood import predicts_captions
 from fmscale.evaluation.metric import Metric, Objective
 from fmscale.evaluation.zero_shot import ZeroShot, ZeroShotData, answers
 
@@ -98,6 +99,8 @@ class ImageFineTuning:
 
     def __call__(self, model: Any, data: ZeroShotData, objective: Objective) -> Iterator[Metric]:
         if predicts_captions(model):  # no class vectors to start from
+            return
+        if predicts_captions(model):  # its class texts are no vectors to start from
             return
         named = [task for task in data.zero_shot_tasks if task.named]
         texts = {

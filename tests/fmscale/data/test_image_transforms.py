@@ -9,6 +9,7 @@ from fmscale.data.image_transforms import (
     CLIP_STD,
     ImageTransform,
     UnreadableImage,
+    crop_places,
     decode,
 )
 from tests.fmscale.data.pair_files import encoded
@@ -53,11 +54,17 @@ def test_a_random_square_is_a_function_of_seed_sample_and_step():
     transform = ImageTransform(16)
     pixels = transform.shrink(photo(64, 31))
     assert pixels.shape == (16, 33, 3)
-    again = [transform.random_square(pixels, 1, 7, 3) for _ in range(2)]
-    assert (again[0] == again[1]).all()
+
+    def square(seed, sample, step):
+        # In a batch of others: a sample's square does not depend on its neighbours.
+        places = crop_places(seed, np.array([2, sample, 5]), step)
+        return transform.random_square(pixels, places[1])
+
+    alone = transform.random_square(pixels, crop_places(1, np.array([7]), 3)[0])
+    assert (square(1, 7, 3) == alone).all()
     offsets = set()
     for seed, sample, step in [(1, 7, 3), (2, 7, 3), (1, 8, 3), (1, 7, 4)]:
-        cut = transform.random_square(pixels, seed, sample, step)
+        cut = square(seed, sample, step)
         assert cut.shape == (16, 16, 3)
         (offset,) = [x for x in range(18) if (pixels[:, x : x + 16] == cut).all()]
         offsets.add(offset)
@@ -67,7 +74,8 @@ def test_a_random_square_is_a_function_of_seed_sample_and_step():
 def test_random_squares_reach_every_place_equally_often():
     transform = ImageTransform(8)
     pixels = np.broadcast_to(np.arange(11)[None, :, None], (8, 11, 3))
-    starts = [int(transform.random_square(pixels, 0, i, 5)[0, 0, 0]) for i in range(2000)]
+    places = crop_places(0, np.arange(2000), 5)
+    starts = [int(transform.random_square(pixels, place)[0, 0, 0]) for place in places]
     counts = np.bincount(starts, minlength=4)
     assert len(counts) == 4
     assert (np.abs(counts - 500) < 5 * np.sqrt(500 * 0.75)).all()
