@@ -21,7 +21,6 @@ from fmscale.data.counter_random import random_order
 from fmscale.data.zero_shot_task import ZeroShotTask
 from fmscale.evaluation.features import check_tasks, encoded
 from fmscale.evaluation.likelihood import predicts_captions
-from fmscale.evaluation.likelihood import predicts_captions
 from fmscale.evaluation.metric import Metric, Objective
 from fmscale.evaluation.zero_shot import ZeroShot, ZeroShotData, answers
 
