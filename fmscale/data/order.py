@@ -31,8 +31,8 @@ class Supply(NamedTuple):
 
 def item_order(data: Any, seed: int) -> Order:
     """The data's own order where they have one, as a mixture does; else one without replacement."""
-    own = getattr(data, "order", None)
-    order: Order = SeededOrder(data.n_items, seed) if own is None else own(seed)
+    own = getattr(data, "order", None)  # of a Markov chain, which is a number and no order of items
+    order: Order = own(seed) if callable(own) else SeededOrder(data.n_items, seed)
     return order
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fmscale.data.order import SeededOrder
+from fmscale.data.markov import Markov
+from fmscale.data.order import SeededOrder, item_order
 
 
 def test_every_epoch_is_another_permutation_of_all_items():
@@ -49,3 +50,8 @@ def test_no_items_or_a_negative_position_is_an_error():
         SeededOrder(0, seed=1)
     with pytest.raises(ValueError, match="start = -1"):
         SeededOrder(5, seed=1).indices(-1, 2)
+
+
+def test_a_chain_of_some_order_has_the_common_order_of_items():
+    chain = Markov(n_symbols=4, vocab_size=5, seq_len=8, order=1)
+    assert isinstance(item_order(chain, 1), SeededOrder)
