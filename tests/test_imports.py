@@ -40,6 +40,7 @@ HYDRA_IN = {
     "fmscale/plan.py",
     "fmscale/build.py",
     "fmscale/launching/plugins/hydra_plugins/fmscale_local.py",
+    "fmscale/launching/plugins/hydra_plugins/fmscale_remote.py",
 }
 
 

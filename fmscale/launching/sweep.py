@@ -14,6 +14,7 @@ import yaml
 from fmscale.job import Branch, Job
 from fmscale.launching.display import SweepDisplay, print_outcome
 from fmscale.launching.pool import Event, Pool, Task
+from fmscale.runs.identity import digest
 from fmscale.runs.store import Study
 from fmscale.settings import ConfigError
 
@@ -120,21 +121,10 @@ def run_sweep(
         ConfigError: before any training, if a job's parts cannot be built or the sweep would cost
             more than its limits.
     """
-    if on_error not in ON_ERROR or max_retries < 0:
-        raise ConfigError(
-            f"hydra.launcher.on_error={on_error!r}, max_retries={max_retries}: choose "
-            f"{' or '.join(ON_ERROR)}, and 0 or more retries"
-        )
-    began = time.monotonic()
+    check_options(on_error, max_retries)
     jobs = distinct(jobs)
-    branches = [(job, branch) for job in jobs for branch in job.branches]
-    todo = [(job, branch) for job, branch in branches if branch in unfinished(job)]
+    todo = left_to_train(jobs)
     if not todo:
-        names = sorted({str(job.config["study"]) for job in jobs})
-        print(
-            f"Nothing to train: all {len(branches)} runs of {', '.join(names)} are complete "
-            f"(checked in {time.monotonic() - began:.1f} s)."
-        )
         return False
 
     n_threads = n_threads or default_threads(jobs)
@@ -146,13 +136,41 @@ def run_sweep(
         for job in jobs:
             submit(job)
         total = {branch.run_id: seconds_of(job, job.marginal_steps(branch)) for job, branch in todo}
-        with SweepDisplay(jobs, total, n_done=len(branches) - len(todo)) as display:
+        n_done = sum(len(job.branches) for job in jobs) - len(todo)
+        with SweepDisplay(jobs, total, n_done=n_done) as display:
             for event in pool.run(state.first_tasks(), state.follow):
                 display.update(event, state.failed)
                 if on_error == "stop" and state.failed:
                     break
     print_outcome(jobs, state.failed)
     return bool(state.failed)
+
+
+def check_options(on_error: str, max_retries: int) -> None:
+    """Refuse launcher options that mean nothing.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    if on_error not in ON_ERROR or max_retries < 0:
+        raise ConfigError(
+            f"hydra.launcher.on_error={on_error!r}, max_retries={max_retries}: choose "
+            f"{' or '.join(ON_ERROR)}, and 0 or more retries"
+        )
+
+
+def left_to_train(jobs: list[Job]) -> list[tuple[Job, Branch]]:
+    """Runs without a record, with their jobs; says so if there are none."""
+    began = time.monotonic()
+    branches = [(job, branch) for job in jobs for branch in job.branches]
+    todo = [(job, branch) for job, branch in branches if branch in unfinished(job)]
+    if not todo:
+        names = sorted({str(job.config["study"]) for job in jobs})
+        print(
+            f"Nothing to train: all {len(branches)} runs of {', '.join(names)} are complete "
+            f"(checked in {time.monotonic() - began:.1f} s)."
+        )
+    return todo
 
 
 def check_limits(jobs: list[Job], n_workers: int) -> None:
@@ -223,10 +241,15 @@ def study_of(job: Job) -> Study:
 
 def distinct(jobs: list[Job]) -> list[Job]:
     """Jobs without repetitions: a run id is trained by the first job that has it."""
-    kept: dict[tuple[str, ...], Job] = {}
+    kept: dict[str, Job] = {}
     for job in jobs:
-        kept.setdefault(tuple(branch.run_id for branch in job.branches), job)
+        kept.setdefault(key_of(job), job)
     return list(kept.values())
+
+
+def key_of(job: Job) -> str:
+    """The same for two jobs that train the same runs."""
+    return digest([branch.run_id for branch in job.branches])
 
 
 def seconds_of(job: Job, n_steps: int) -> float:

@@ -61,25 +61,40 @@ class LocalLauncher(Launcher):
         """
         from fmscale.launching.sweep import run_sweep
         from fmscale.settings import config_errors_exit
-        from fmscale.train import plan_job
 
-        jobs, returns = [], []
         with config_errors_exit():
-            for index, overrides in enumerate(job_overrides):
-                config = self.hydra_context.config_loader.load_sweep_config(
-                    self.config, list(overrides)
-                )
-                with open_dict(config):
-                    config.hydra.job.id = str(initial_job_idx + index)
-                    config.hydra.job.num = initial_job_idx + index
-                jobs.append(plan_job(config))
-                done: Any = JobReturn(overrides=list(filter_overrides(overrides)), cfg=config)
-                done.status = JobStatus.COMPLETED
-                done.return_value = [branch.run_id for branch in jobs[-1].branches]
-                returns.append(done)
+            jobs, returns = planned_jobs(self, job_overrides, initial_job_idx)
             if run_sweep(jobs, **self.options):
                 raise SystemExit(1)
         return returns
+
+
+def planned_jobs(
+    launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+) -> tuple[list[Any], list[JobReturn]]:
+    """Compose and plan every job of a launcher that has been set up.
+
+    Returns:
+        The jobs, and what Hydra wants to hear of each once all are done.
+
+    Raises:
+        ConfigError: for a configuration that could not be trained.
+    """
+    from fmscale.train import plan_job
+
+    jobs, returns = [], []
+    loader = launcher.hydra_context.config_loader
+    for index, overrides in enumerate(job_overrides):
+        config = loader.load_sweep_config(launcher.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = str(initial_job_idx + index)
+            config.hydra.job.num = initial_job_idx + index
+        jobs.append(plan_job(config))
+        done: Any = JobReturn(overrides=list(filter_overrides(overrides)), cfg=config)
+        done.status = JobStatus.COMPLETED
+        done.return_value = [branch.run_id for branch in jobs[-1].branches]
+        returns.append(done)
+    return jobs, returns
 
 
 def register() -> None:

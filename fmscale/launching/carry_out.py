@@ -1,0 +1,81 @@
+"""One job in a process that somebody else started: a joblib worker, a Slurm task, a Ray task."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fmscale.build import build_shape
+from fmscale.job import Branch, Job
+from fmscale.launching.sweep import cores, study_of, unfinished
+
+
+@dataclass(frozen=True)
+class Order:
+    """What such a process is told; plain values, fixed when the sweep is submitted."""
+
+    config: dict[str, Any]  # of the job, resolved: editing conf/ later changes nothing
+    folder: str  # relative paths in the configuration start here
+    n_threads: int | None  # CPU threads; None: all cores the process may use
+    max_retries: int = 0  # of a trunk or a run, after a failure
+
+
+def carry_out(order: Order) -> dict[str, str]:
+    """Train a job's trunk and then its runs; one that fails does not stop the others.
+
+    Returns:
+        Reasons of failed runs by run id; the run store says the rest.
+    """
+    os.chdir(order.folder)
+
+    import torch
+
+    torch.set_num_threads(order.n_threads or cores())
+    job = Job.plan(order.config, build_shape(order.config))
+    return train_in_turn(job, order.max_retries)
+
+
+def train_in_turn(job: Job, max_retries: int = 0) -> dict[str, str]:
+    """Train what is missing of a job in this process, the trunk first."""
+    from fmscale.launching.tasks import run_task  # imports torch and Lightning
+
+    def attempt(kind: str, run_id: str | None = None) -> str | None:
+        task = {"kind": kind, "config": job.config, "run_id": run_id}
+        return _first_success(lambda: run_task(task, lambda event: None), 1 + max_retries)
+
+    failed: dict[str, str] = {}
+    if job.trunk_steps and unfinished(job):
+        reason = attempt("trunk")
+        if reason is not None:
+            failed = {branch.run_id: reason for branch in _stranded(job)}
+    for branch in unfinished(job):
+        if branch.run_id not in failed:
+            reason = attempt("branch", branch.run_id)
+            if reason is not None:
+                failed[branch.run_id] = reason
+    return failed
+
+
+def _first_success(action: Callable[[], Any], attempts: int) -> str | None:
+    """Try until it succeeds; the reason of the last failure, or None."""
+    reason = None
+    for _ in range(attempts):
+        try:
+            action()
+        except Exception as error:  # status and traceback are in the run's folder by now
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            print(reason, file=sys.stderr)
+        else:
+            return None
+    return reason
+
+
+def _stranded(job: Job) -> list[Branch]:
+    """Runs that a failed trunk left without a place to start from."""
+    from fmscale.training import checkpoint
+
+    saved = checkpoint.steps_saved(study_of(job).trunk(job.trunk_id).checkpoints)
+    return [b for b in unfinished(job) if b.branch_step and b.branch_step not in saved]

@@ -1,0 +1,56 @@
+"""Jobs in the worker processes of joblib on this machine."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+from fmscale.launching.carry_out import Order, carry_out
+from fmscale.launching.remote import Crew
+from fmscale.launching.sweep import cores
+from fmscale.settings import ConfigError
+
+
+class JoblibCrew(Crew):
+    """One order after the other for each of `n_jobs` processes.
+
+    A killed process ends them all; the same sweep again goes on from their checkpoints.
+
+    Args:
+        n_jobs: processes; None or -1: as many as cores divided by threads.
+    """
+
+    def __init__(self, n_jobs: int | None = None) -> None:
+        try:
+            # joblib's own pool: `joblib.Parallel` would run a single job in the parent.
+            from joblib.externals.loky import get_reusable_executor
+        except ImportError as error:
+            raise ConfigError(
+                "launcher=joblib needs the package joblib: pip install 'fmscale[joblib]'"
+            ) from error
+        if n_jobs is not None and n_jobs != -1 and n_jobs < 1:
+            raise ConfigError(f"hydra.launcher.n_jobs={n_jobs} must be at least 1, -1 or null")
+        self.n_jobs = None if n_jobs == -1 else n_jobs
+        self._pool = get_reusable_executor
+        self._futures: dict[int, Future[Any]] = {}
+
+    def width(self, n_jobs: int) -> int:
+        return min(n_jobs, self.n_jobs or cores())
+
+    def start(self, orders: dict[int, Order], keys: dict[int, str]) -> None:
+        threads = max(order.n_threads or cores() for order in orders.values())
+        n_jobs = min(len(orders), self.n_jobs or max(1, cores() // threads))
+        pool = self._pool(max_workers=n_jobs, timeout=None)
+        self._futures = {i: pool.submit(carry_out, order) for i, order in orders.items()}
+
+    def ended(self) -> dict[int, str]:
+        return {i: _how(future) for i, future in self._futures.items() if future.done()}
+
+    def leave(self, *, finished: bool) -> None:
+        self._pool().shutdown(wait=finished, kill_workers=not finished)
+
+
+def _how(future: Future[Any]) -> str:
+    if future.cancelled() or (error := future.exception()) is None:
+        return "its joblib process ended without a word"
+    return f"joblib gave up: {type(error).__name__}: {error}".splitlines()[0]
