@@ -31,7 +31,8 @@ class JoblibCrew(Crew):
         if n_jobs is not None and n_jobs != -1 and n_jobs < 1:
             raise ConfigError(f"hydra.launcher.n_jobs={n_jobs} must be at least 1, -1 or null")
         self.n_jobs = None if n_jobs == -1 else n_jobs
-        self._pool = get_reusable_executor
+        self._make_pool = get_reusable_executor
+        self._pool: Any = None
         self._futures: dict[int, Future[Any]] = {}
 
     def width(self, n_jobs: int) -> int:
@@ -40,14 +41,14 @@ class JoblibCrew(Crew):
     def start(self, orders: dict[int, Order], keys: dict[int, str]) -> None:
         threads = max(order.n_threads or cores() for order in orders.values())
         n_jobs = min(len(orders), self.n_jobs or max(1, cores() // threads))
-        pool = self._pool(max_workers=n_jobs, timeout=None)
-        self._futures = {i: pool.submit(carry_out, order) for i, order in orders.items()}
+        self._pool = self._make_pool(max_workers=n_jobs, timeout=None)
+        self._futures = {i: self._pool.submit(carry_out, order) for i, order in orders.items()}
 
     def ended(self) -> dict[int, str]:
         return {i: _how(future) for i, future in self._futures.items() if future.done()}
 
     def leave(self, *, finished: bool) -> None:
-        self._pool().shutdown(wait=finished, kill_workers=not finished)
+        self._pool.shutdown(wait=finished, kill_workers=not finished)
 
 
 def _how(future: Future[Any]) -> str:
