@@ -23,6 +23,7 @@ COMMANDS = {
         "fmscale.dashboard.command",
         "upload a study to W&B, lay out its workspace or report",
     ),
+    "coord-check": ("fmscale.coord_check", "how far a step moves activations, by width"),
     "export": ("fmscale.export", "the records of a study as one CSV file"),
 }
 
@@ -44,7 +45,7 @@ fmscale COMMAND --help says more.
 
 def main() -> None:
     """Hand over to a command's own `main`, with the rest of the arguments."""
-    lines = [f"  {name:8} {text}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  {name:11} {text}" for name, (_, text) in COMMANDS.items()]
     usage = USAGE.format(commands="\n".join(lines))
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):

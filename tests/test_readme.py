@@ -78,6 +78,7 @@ def test_every_analysis_command_parses(line):
         ["fmscale", "train", "--help"],
         ["fmscale", "plan", "--help"],
         ["fmscale", "status", "--help"],
+        ["fmscale", "coord-check", "--help"],
         ["fmscale", "prepare", "--help"],
         ["fmscale", "evaluate", "--help"],
         ["fmscale-analysis", "--help"],

@@ -324,3 +324,27 @@ def test_a_batch_ramp_branches_and_resumes_bit_for_bit(tiny, plan_one, tmp_path)
     assert job.pace.ramp_steps > 5
     assert_equal_bits(states[0], states[1])
     assert_equal_bits(states[0], weights(job, branch))
+
+
+def test_mup_branches_resume_bit_for_bit_and_train_each_group_at_its_rate(tiny, plan_one, tmp_path):
+    sizes = ["model=gpt_2x32", "parametrization=mup", "model.parametrization.base_width=16"]
+    job = plan_one([*tiny, *sizes, "budget.tokens=[640,1280]", "optimizer.lr=4e-3"])
+    train(job)
+    branch, states = job.branches[-1], []
+    parts = build_parts(job.config)
+    for name, stops in (("whole", [branch.n_steps]), ("halves", [7, branch.n_steps])):
+        folder, start = RunFolder(tmp_path / name), None
+        folder.path.mkdir()
+        for stop in stops:
+            fitted = fit_steps(
+                job, parts, folder, start=start, stop_step=stop,
+                multiplier=job.multiplier(parts.multiplier, branch), precision="32-true",
+                keep_at=[stop], report=run.ignore,
+            )  # fmt: skip
+            start = checkpoint.load(checkpoint.path_of(folder.checkpoints, stop))
+        states.append(fitted.model.state_dict())
+    assert_equal_bits(states[0], states[1])
+    assert_equal_bits(states[0], weights(job, branch))
+    rates = {group["name"]: group["lr"]
+             for group in parts.optimizer(fitted.model).param_groups}  # fmt: skip
+    assert rates == {"no_decay": 4e-3, "decay x0.5": 2e-3}
