@@ -8,10 +8,21 @@ from collections.abc import Sequence
 
 from analysis import __version__
 from analysis.certificate import FitError
-from analysis.cli import chain, compare, curves, fit, forecast, isoflop, plot, report, table
+from analysis.cli import (
+    adaptation,
+    chain,
+    compare,
+    curves,
+    fit,
+    forecast,
+    isoflop,
+    plot,
+    report,
+    table,
+)
 from analysis.table import TableError
 
-COMMANDS = (table, fit, compare, isoflop, curves, forecast, chain, plot, report)
+COMMANDS = (table, fit, compare, isoflop, curves, forecast, chain, adaptation, plot, report)
 
 
 def make_parser() -> argparse.ArgumentParser:

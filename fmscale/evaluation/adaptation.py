@@ -101,10 +101,19 @@ class Adaptation:
 
 
 def suitable(task: ZeroShotTask) -> bool:
-    """Fixed classes, and at least four images of each that occurs (two to fit on)."""
+    """Fixed classes, most of which occur, and at least four images of each (two to fit on).
+
+    A probe knows only the classes that occur; among a few of many it would have an easier task
+    than zero-shot, and the two could not be compared.
+    """
     labels, least = (task.labels, 4) if task.fit_labels is None else (task.fit_labels, 2)
     counts = np.bincount(labels)
-    return task.candidates is None and int(counts[counts > 0].min()) >= least
+    occurring = counts[counts > 0]
+    return (
+        task.candidates is None
+        and 2 * len(occurring) >= len(task.class_names)
+        and int(occurring.min()) >= least
+    )
 
 
 def encode(model: Any, task: ZeroShotTask, batch_size: int) -> Features:

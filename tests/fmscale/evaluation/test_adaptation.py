@@ -1,5 +1,7 @@
 """Probe, neighbours and few examples on features with a planted answer; retrieval by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,7 @@ def test_the_probe_is_scikit_learns_at_the_best_of_its_strengths():
 def test_tasks_without_fixed_classes_are_left_out_and_means_are_over_all_tasks():
     asked = task(5.0, candidates=np.tile(np.arange(4), (240, 1)))
     assert not suitable(asked)
+    assert not suitable(replace(task(5.0), class_names=tuple("abcdefghi")))
     evaluator = Adaptation(few_shot=(1, 40), seeds=(0,))
     found = {m.name: m.value for m in evaluator(Flat(), Data(task(5.0), asked), None)}
     assert found["probe_error"] == found["knn_error"] == 0
