@@ -35,7 +35,7 @@ def random_prompts(n: int) -> list[Prompt]:
 
 
 def test_batched_scores_equal_one_prompt_at_a_time(model, monkeypatch):
-    monkeypatch.setattr(scoring, "BATCH_TOKENS", 200)  # many batches, of unequal lengths
+    monkeypatch.setitem(scoring.BATCH_TOKENS, "cpu", 200)  # many batches, of unequal lengths
     prompts = random_prompts(60)
     for prompt, found in zip(prompts, score(model, prompts), strict=True):
         whole = torch.tensor(np.concatenate(prompt))[None]
