@@ -20,6 +20,7 @@ from analysis.optimizer import Minimum, minimize
 from analysis.starts import make_starts
 
 STARTS = 32
+POLISHED = 4  # end points of the smoothed absolute objective that are polished
 AGREE = 1e-6  # relative: two minima with objectives this close are one
 
 
@@ -136,6 +137,44 @@ def polish_absolute(problem: Problem, working: Array, free: NDArray[np.bool_]) -
     return best
 
 
+def polish_several(
+    problem: Problem, found: Minimum, fixed: NDArray[np.bool_] | None
+) -> tuple[Array, float, float]:
+    """Least absolute deviations from the best few end points of the smoothed objective.
+
+    Returns:
+        The optimum, its objective, and the highest smoothed objective that led there.
+    """
+    order = np.argsort(found.objective, kind="stable")
+    spread = [order[0]]
+    for k in order[1:]:  # end points that are not the same one
+        if found.objective[k] > found.objective[spread[-1]] * (1 + AGREE):
+            spread.append(k)
+    ends, values = [], []
+    for k in spread[:POLISHED]:
+        held = found.at_bound[k] | (fixed if fixed is not None else False)
+        ends.append(polish_absolute(problem, found.working[k], ~held))
+        values.append(float(problem.value(ends[-1][None], np.zeros(1, dtype=np.intp))[0]))
+    best = int(np.argmin(values))
+    same = [k for k, v in zip(spread, values, strict=False) if v <= values[best] * (1 + AGREE)]
+    return ends[best], values[best], float(found.objective[same].max())
+
+
+def subgradient(problem: Problem, working: Array, free: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Smallest subgradient (P,) of the sum of |r| at a vertex, zero at an optimum, and J'J.
+
+    Points on the law may take any slope between -1 and 1 (Koenker 2005, Sec. 2.2.2).
+    """
+    residual = problem.residuals(working[None])[0]
+    jac = problem.residual_jacobian(working[None])[0]
+    jac[:, ~free] = 0.0
+    on = np.abs(residual) < 1e-9 * max(float(np.max(np.abs(residual))), 1e-6)
+    outer = (problem.weights * np.sign(residual))[~on] @ jac[~on]
+    inner = jac[on] * problem.weights[on, None]
+    slope = np.linalg.lstsq(inner.T, -outer, rcond=None)[0] if on.any() else np.zeros(0)
+    return outer + np.clip(slope, -1, 1) @ inner, jac.T @ jac
+
+
 def optimize(
     problem: Problem,
     seed: int,
@@ -169,17 +208,22 @@ def optimize(
     best = int(np.argmin(found.objective))
     working, objective = found.working[best], float(found.objective[best])
     free = ~(found.at_bound[best] | (fixed if fixed is not None else False))
+    reached, gradient = objective, found.gradient[best]
+    curvature = found.hessian[best]
     if problem.objective.is_absolute:
-        working = polish_absolute(problem, working, free)
-        objective = float(problem.value(working[None], rows[:1])[0])
+        working, objective, reached = polish_several(problem, found, fixed)
+        low, high = problem.bounds()
+        held = (working <= low) | (working >= high)
+        free = ~(held | (fixed if fixed is not None else False))
+        gradient, curvature = subgradient(problem, working, free)
     scale = max(abs(objective), 1e-300)
     # On noise-free data every minimum is rounding: compare with the start's objective as well.
     close = AGREE * scale + 1e-12 * float(np.median(initial)) / max(problem.scale.size, 1)
-    if problem.objective.is_absolute:
-        close = max(close, 1e-4 * scale)  # other starts end on the smoothed optimum
-    at_best = found.objective <= objective + close
+    # Starts end on the smoothed objective; `reached` is the highest from which polish leads to
+    # the optimum.
+    at_best = found.objective <= max(reached, objective) + close
     others = found.objective[~at_best]
-    curvature = found.hessian[best][np.ix_(free, free)] if free.any() else np.eye(1)
+    curvature = curvature[np.ix_(free, free)] if free.any() else np.eye(1)
     eigenvalues = np.abs(np.linalg.eigvalsh(curvature))
     diagonal = float(np.max(np.abs(np.diag(curvature)))) if free.any() else 1.0
     distance = np.abs(points - working).max(axis=1)
@@ -188,7 +232,7 @@ def optimize(
         starts=len(points),
         share_at_best=float(np.mean(at_best)),
         runner_up=float(others.min()) if others.size else None,
-        gradient_norm=float(np.max(np.abs(found.gradient[best]))) / max(scale, 1e-16 * diagonal),
+        gradient_norm=float(np.max(np.abs(gradient))) / max(scale, 1e-16 * diagonal),
         condition_number=float(eigenvalues.max() / max(eigenvalues.min(), 1e-300)),
         moved=float(distance[nearest]),
         improvement=float(initial[nearest] - objective),

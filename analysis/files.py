@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import is_store, load_runs
-from analysis.numerals import header_scale
+from analysis.numerals import header_scale, is_percent
+from analysis.select import evaluate_column
 from analysis.table import RunTable, TableError, as_table
 
 # A stated rule for a missing column; the factor is Kaplan et al. 2020's C = 6 N D.
 DERIVATIONS = {"6nd": 6.0}
 COUNTS = ("N", "D", "C", "U", "S")  # letters whose header may state a unit: "Params (M)"
 DECIMAL_COMMA = re.compile(r"(^|[;\t])-?\d+,\d+(e[-+]?\d+)?\s*($|[;\t])", re.IGNORECASE)
+COMPUTED = re.compile(r"[-+*/()]")  # a column name with one of these may be a formula
 WANDB = "wandb://"
 HISTORY_KEYS = ("val/loss",)
 
@@ -119,7 +121,8 @@ def map_columns(
     """Add canonical columns (N, D, C, U, S, x, metric) beside the user's own.
 
     Args:
-        columns: letter -> source column; None entries are ignored.
+        columns: letter -> source column, or a formula of columns ("tokens / epochs",
+            "1 - `top 1` / 100"); None entries are ignored.
         derive: letter -> rule, for example {"D": "6nd"}: D = C / (6 N).
         run_id: column that identifies a row; duplicates must then be identical.
     """
@@ -129,8 +132,14 @@ def map_columns(
     for letter, name in columns.items():
         if name is None:
             continue
+        if name not in frame and COMPUTED.search(name):
+            frame[name] = evaluate_column(table, name, f"--{letter.lower()}")
+            table = table.with_frame(frame)
         frame[letter] = table.numbers(name)
         conventions[letter] = name
+        percent = int(frame[name].map(is_percent).sum())
+        if percent:
+            table = table.warn(f"{name}: {percent} percentages, read as shares (50% = 0.5)")
         scale = header_scale(name) if letter in COUNTS else 1.0
         if scale != 1:
             frame[letter] *= scale

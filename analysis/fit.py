@@ -304,12 +304,12 @@ def _intervals(
             return (*profile_intervals(problem, optimum, fixed, level), None, "profile")
         if method == "delta":
             return (*delta_intervals(problem, optimum, points, fixed, level), None, "delta method")
-        unknown_share = noise is None or noise.shared is None
+        unknown_share = (noise is None or noise.shared is None) and not points.has_repeats()
         if method == "parametric" and points.clusters < len(points) and unknown_share:
             warnings.append(
                 f"{len(points)} points come from {points.clusters} trunks or runs, whose common "
-                "error cannot be told from the law without repeated seeds: half of the noise is "
-                "assumed to be common. Two more seeds of a few sizes would measure it"
+                "error is hardly told from the law without repeated seeds: intervals allow for "
+                "any share of it. Two more seeds of a few sizes would measure it"
             )
         found = draw(problem, optimum, points, method, bootstrap, seed, fixed, noise)
         return empty, unknown, found, method

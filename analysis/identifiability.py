@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from analysis.certificate import FitError
-from analysis.laws import Law
+from analysis.laws import Law, SumLaw
 from analysis.points import Points
 
 if TYPE_CHECKING:
     from analysis.result import FitResult
 
 COLLINEAR = 0.95
+RISING = 0.5  # rank correlation of metric and column from which a falling law is the wrong one
 VAGUE = 0.1  # relative standard error from which a confounded amplitude misleads
 DISTINCT = 1.05  # sizes closer than 5 % are one size
 
@@ -52,7 +54,8 @@ def before(law: Law, points: Points, fixed: NDArray[np.bool_]) -> list[str]:
     free = int((~fixed).sum())
     for letter in law.columns:
         values = points.x[letter]
-        sizes = distinct(values)
+        # A loss spans little of itself: for a link every value counts.
+        sizes = len(np.unique(values)) if letter == "L" else distinct(values)
         need = 3 if len(law.columns) > 1 else min(free, 3)
         if sizes < 2:
             out.append(
@@ -71,6 +74,15 @@ def before(law: Law, points: Points, fixed: NDArray[np.bool_]) -> list[str]:
                 out.append(
                     f"{letter} spans {span:.1f} decades: exponents from less than one decade are "
                     "fragile. Runs further apart would cure it"
+                )
+        varied = sizes > 1 and np.ptp(points.y) > 0 and len(points) > 3
+        if isinstance(law, SumLaw) and not law.signed_exponents and varied:
+            trend = float(spearmanr(values, points.y).statistic)
+            if trend > RISING:
+                out.append(
+                    f"the metric rises with {letter} and every term of {law.name} falls: fit what "
+                    "is left of it, for example --metric '1 - accuracy', or a law that may rise "
+                    "(power, log_linear)"
                 )
     for a, b in combinations(logs, 2):
         r = float(np.corrcoef(logs[a], logs[b])[0, 1])

@@ -20,6 +20,7 @@ from analysis.objectives import Objective
 # Samples are processed in blocks of about this many residuals: the work arrays then stay in the
 # second-level cache, which is worth a factor of three.
 BLOCK = 32_768
+SMALL_TERM = 0.02  # of the lowest value: where a refit looks for a term that was zero
 
 
 def all_rows(working: Array) -> Rows:
@@ -53,6 +54,10 @@ class Problem(ABC):
     def bounds(self) -> tuple[Array, Array]:
         y = self.y if self.y.ndim == 1 else self.y[0]
         return self.law.bounds(self.x, y)
+
+    def lift(self, working: Array) -> Array:
+        """Start of a refit (P,): off a bound where the objective is flat."""
+        return working
 
     def with_data(self, y: Array | None = None, weights: Array | None = None) -> Problem:
         return replace(
@@ -156,6 +161,13 @@ class SumProblem(Problem):
                 low[j], high[j] = -200.0, 700.0  # it lives at x = 1, far from the data
         return low, high
 
+    def lift(self, working: Array) -> Array:
+        low, _ = self.bounds()
+        positive = np.array([p.positive for p in self.law.parameters])
+        # A term of size zero has no slope in its logarithm: a refit that needs it must see it.
+        small = np.log(SMALL_TERM * float(np.min(self.y)))
+        return np.where(positive & (working <= low) & (low < small), small, working)
+
     def log_terms(self, working: Array) -> list[Array]:
         return [working[:, index] @ coefficients.T for index, coefficients in self._terms]
 
@@ -231,18 +243,14 @@ class GeneralProblem(Problem):
                 jac = jac / value[..., None]
             return np.asarray(jac / self.scale[:, None])
 
-    def _gradient(self, working: Array, rows: Rows) -> tuple[Array, Array]:
+    def _slopes(self, working: Array) -> tuple[Array, Array]:
+        """Law on the scale of its residuals (S, n), and its derivatives (S, n, P)."""
         with np.errstate(all="ignore"):
             value, jac = self.law.jacobian(working, self.x)
             if self.objective.log:
                 jac = jac / value[..., None]
                 value = np.log(np.where(value > 0, value, np.nan))
-            r = (value - self.rows(self.log_y, rows)) / self.scale
-            w = self.rows(self.weights, rows)
-            first, _ = self.objective.derivatives(r)
-            f = np.sum(self.objective.rho(r) * w, axis=1)
-            g = np.einsum("sn,snp->sp", first * w / self.scale, jac)
-        return np.where(np.isfinite(f), f, np.inf), np.nan_to_num(g)
+            return value / self.scale, jac / self.scale[:, None]
 
     def derivatives(self, working: Array, rows: Rows | None = None) -> tuple[Array, Array, Array]:
         rows = all_rows(working) if rows is None else rows
@@ -250,15 +258,25 @@ class GeneralProblem(Problem):
         f, g, h = np.empty(s), np.empty((s, p)), np.empty((s, p, p))
         for block in self._blocks(s):
             at, which = working[block], rows[block]
-            f[block], g[block] = self._gradient(at, which)
-            # Forward differences: their error only slows the last steps, it does not move the
-            # optimum, which is where the exact gradient vanishes.
-            step = 1e-6 * np.maximum(1.0, np.abs(at))  # (B, P)
-            for j in range(p):
-                moved = at.copy()
-                moved[:, j] += step[:, j]
-                h[block, j] = (self._gradient(moved, which)[1] - g[block]) / step[:, j : j + 1]
-        return f, g, 0.5 * (h + h.transpose(0, 2, 1))
+            w = self.rows(self.weights, which)
+            value, jac = self._slopes(at)
+            with np.errstate(all="ignore"):
+                r = value - self.rows(self.log_y, which) / self.scale
+                first, second = self.objective.derivatives(r)
+                first, second = first * w, second * w
+                f[block] = np.sum(self.objective.rho(r) * w, axis=1)
+                g[block] = np.einsum("sn,snp->sp", first, jac)
+                # Exact in the objective, whose slope may jump within a narrow Huber; only the
+                # law's own curvature is a difference, and that only slows the last steps.
+                h[block] = np.swapaxes(jac * second[..., None], 1, 2) @ jac
+                step = 1e-6 * np.maximum(1.0, np.abs(at))  # (B, P)
+                for j in range(p):
+                    moved = at.copy()
+                    moved[:, j] += step[:, j]
+                    bend = self._slopes(moved)[1] - jac
+                    h[block, j] += np.einsum("sn,snp->sp", first, bend) / step[:, j : j + 1]
+        h = np.nan_to_num(0.5 * (h + h.transpose(0, 2, 1)), posinf=0.0, neginf=0.0)
+        return np.where(np.isfinite(f), f, np.inf), np.nan_to_num(g), h
 
 
 def make_problem(

@@ -13,7 +13,9 @@ HEADER_UNITS = {
     "gflop": 1e9, "tflop": 1e12, "pflop": 1e15, "eflop": 1e18, "zflop": 1e21,
 }  # fmt: skip
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
-SUFFIXED = re.compile(r"[-+]?\d+(\.\d+)?\s?[kMBGT]")
+NUMBER = r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?"
+SUFFIXED = re.compile(NUMBER + r"\s?[kMBGT]")
+PERCENT = re.compile(NUMBER + r"\s?%")
 BRACKET = re.compile(r"[(\[]\s*([^)\]]+?)\s*[)\]]\s*$")
 
 
@@ -35,11 +37,18 @@ def parse_unit(text: Any) -> float:
 
 
 def read_numeral(text: str) -> float | None:
-    """A cell with thousands separators or a size suffix; None for any other text."""
+    """A cell with thousands separators, a size suffix or a percent sign; None for other text."""
     text = text.strip()
+    if is_percent(text):
+        return float(text[:-1]) / 100
     if THOUSANDS.fullmatch(text) or SUFFIXED.fullmatch(text):
         return parse_unit(text.replace(" ", ""))
     return None
+
+
+def is_percent(text: Any) -> bool:
+    """True for "46.7%" and its like: a share, read as 0.467."""
+    return isinstance(text, str) and PERCENT.fullmatch(text.strip()) is not None
 
 
 def header_scale(name: str) -> float:

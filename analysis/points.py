@@ -34,6 +34,14 @@ class Points:
     def clusters(self) -> int:
         return int(self.cluster.max()) + 1 if len(self.cluster) else 0
 
+    def has_repeats(self) -> bool:
+        """True when two clusters hold a run at the same place."""
+        place = pd.DataFrame(
+            {k: np.round(np.log(np.abs(v) + 1e-300), 6) for k, v in self.x.items()}
+        )
+        places = place.assign(cluster=self.cluster).drop_duplicates()
+        return bool(places.duplicated(subset=list(self.x)).any())
+
     def take(self, mask: NDArray[np.bool_]) -> Points:
         _, cluster = np.unique(self.cluster[mask], return_inverse=True)
         return Points(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Interval = tuple[float | None, float | None]
 SCHEMA = 1
+SYMBOLS = {"err": "error", "acc": "accuracy", "recall": "recall"}  # instead of L, by column name
 STORED_DRAWS = 1000  # draws written to disk: enough for a 95 % band, a tenth of the file
 
 
@@ -139,13 +140,23 @@ class FitResult:
         for letter in ("N", "D", "C", "S"):
             if source is not None and source in (letter, self.conventions.get(letter)):
                 text = re.sub(r"\bx\b", letter, text)
-        if "err" in self.conventions.get(self.metric, self.metric).lower():
-            text = text.replace(f"{self.model.target} =", "error =", 1)
-        return text
+        return text.replace(f"{self.model.target} =", f"{self._symbol()} =", 1)
+
+    def _symbol(self) -> str:
+        """What stands left of the equals sign: a known kind of metric, or the user's formula."""
+        name = self.metric_name
+        if re.search(r"[-+*/]", name):
+            return f"({name})"
+        return next((s for piece, s in SYMBOLS.items() if piece in name.lower()), self.model.target)
+
+    @property
+    def metric_name(self) -> str:
+        """Source column of what is predicted."""
+        return self.conventions.get(self.metric, self.metric)
 
     def summary(self) -> str:
         """A page for people: formula, table of parameters, evidence, what was dropped."""
-        lines = [f"{self.law}: {self.formula()}", f"  {self.metric} against {self._inputs()}"]
+        lines = [f"{self.law}: {self.formula()}", f"  {self.metric_name} against {self._inputs()}"]
         for name, value in self.parameters.items():
             lines.append(f"  {name:>8} = {value:.6g}  {self.interval_text(name)}")
         lines.append(f"  objective {self.objective:.12g} ({self.objective_text})")

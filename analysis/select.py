@@ -52,6 +52,29 @@ def evaluate_query(frame: pd.DataFrame, query: str) -> NDArray[np.bool_]:
     return mask
 
 
+def evaluate_column(table: RunTable, formula: str, option: str) -> pd.Series[float]:
+    """A column computed from others, as pandas `eval` has it; text columns are read as numbers.
+
+    Raises:
+        TableError: if the formula is none, or names a column that is not there.
+    """
+    frame = table.frame
+    # Cells such as "70B" count as numbers here as they do elsewhere.
+    used = [c for c in frame.columns if isinstance(c, str) and c in formula]
+    numeric = frame.assign(**{c: table.numbers(c) for c in used})
+    try:
+        answer = numeric.eval(formula, engine="python")
+    except Exception as error:  # pandas raises a dozen kinds for a typing mistake
+        have = ", ".join(map(str, frame.columns[:40]))
+        raise TableError(
+            f"{option} {formula!r}: neither a column nor a formula of columns ({error}); a name "
+            f"with spaces stands in `backticks`; there are: {have}"
+        ) from error
+    if not isinstance(answer, pd.Series):
+        raise TableError(f"{option} {formula!r} names no column of {table.source}")
+    return answer.astype(float)
+
+
 def positive_values(table: RunTable, columns: Sequence[str], metric: str | None) -> RunTable:
     """Rows whose columns are finite and positive and whose metric is finite.
 
@@ -110,7 +133,9 @@ def drop_highest(table: RunTable, metric: str, count: int) -> RunTable:
     order = np.argsort(table.numbers(metric), kind="stable")
     mask = np.ones(len(table), dtype=bool)
     mask[order[-count:]] = False
-    return table.keep(mask, f"one of the {count} highest values of {metric}")
+    return table.keep(
+        mask, f"one of the {count} highest values of {table.conventions.get(metric, metric)}"
+    )
 
 
 def largest(table: RunTable, column: str, tolerance: float = 0.02) -> RunTable:

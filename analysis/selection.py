@@ -212,7 +212,7 @@ def _refit(result: FitResult, options: dict[str, Any], weights: Array) -> dict[s
     best = optimize(problem, result.seed, given, fixed, given[0])
     found = descend(
         problem.with_data(weights=weights),
-        np.repeat(best.working[None], len(weights), axis=0),
+        np.repeat(problem.lift(best.working)[None], len(weights), axis=0),
         np.arange(len(weights)),
         fixed,
         tolerance=1e-8,

@@ -12,6 +12,8 @@ import pandas as pd
 from analysis.laws.law import Array
 from analysis.numerals import read_numeral
 
+# Cells that say "no value" (dropped and counted), or that float() reads by itself.
+NO_NUMBER = ("nan", "inf", "-inf", "-", "–", "—", "n/a", "na", "none", "null", "n.a.")
 SHOWN = 5  # ids named in a one-line account of a drop
 
 # What a column of a run record is measured in; other columns keep the unit their file states.
@@ -105,7 +107,7 @@ class RunTable:
             written = values.map(lambda v: read_numeral(v) if isinstance(v, str) else None)
             converted = pd.to_numeric(written.where(written.notna(), values), errors="coerce")
             text = converted.isna() & values.notna() & (values.astype(str).str.strip() != "")
-            text &= ~values.astype(str).str.strip().str.lower().isin(["nan", "inf", "-inf"])
+            text &= ~values.astype(str).str.strip().str.lower().isin(NO_NUMBER)
             if text.any():
                 at = int(np.flatnonzero(text.to_numpy())[0])
                 raise TableError(

@@ -20,13 +20,13 @@ from analysis.kernel import Problem
 from analysis.laws.law import Array
 from analysis.points import Noise, Points
 from analysis.starts import make_starts
+from analysis.strata import draw_strata
 
 METHODS = ("rows", "clusters", "residual", "parametric")
 FEW = 25  # below this many independent units, redrawing points says little about the tails
 CHECKED = 24  # refits repeated from other starts, to see whether warm starts find the optimum
 OTHER_STARTS = 8
 LARGEST_LOG = 600.0  # a redrawn value beyond e^600 is as useless as infinity, and quieter
-ASSUMED_COMMON = 0.5  # share of the noise that branches of one trunk share, when not measured
 
 
 @dataclass(frozen=True)
@@ -110,17 +110,14 @@ def draw(
             text = f"bootstrap over residuals (inflated by sqrt(n/(n-p)), n-p = {freedom})"
             widen = True
         else:
-            common = common_share(points, noise)
-            size = n / points.clusters
-            sigma, nu, text = noise_scale(problem, relative, freedom, noise, common, size)
-            scale = sigma * np.sqrt(nu / rng.chisquare(nu, size=(count, 1)))
-            own = rng.standard_normal((count, n))
-            together = rng.standard_normal((count, points.clusters))[:, points.cluster]
-            moved = scale * (np.sqrt(1 - common) * own + np.sqrt(common) * together)
-            if common:
-                known = noise is not None and noise.shared is not None
-                text += f", {common:.0%} of its variance common to a trunk or run"
-                text += "" if known else " (assumed)"
+            if points.clusters < n and freedom > 0:
+                moved, text = clustered_noise(
+                    problem, optimum, points, relative, fixed, noise, count, rng
+                )
+            else:
+                sigma, nu, text = noise_scale(problem, relative, freedom, noise)
+                scale = sigma * np.sqrt(nu / rng.chisquare(nu, size=(count, 1)))
+                moved = scale * rng.standard_normal((count, n))
         fitted = problem.log_y + residual
         values = fitted + moved * problem.scale
         if problem.objective.log:
@@ -129,7 +126,7 @@ def draw(
     else:
         raise ValueError(f"interval method {method!r}: choose one of {', '.join(METHODS)}")
     rows = np.arange(count)
-    starts = np.repeat(optimum.working[None], count, axis=0)
+    starts = np.repeat(problem.lift(optimum.working)[None], count, axis=0)
     widths = [] if widen and method != "residual" else continuation(problem, starts[:1])
     found = descend(redrawn, starts, rows, fixed, tolerance=1e-8, widths=widths)
     agreement = _check(problem, redrawn, found.objective, seed, fixed, optimum)
@@ -151,48 +148,67 @@ def draw(
 
 
 def noise_scale(
-    problem: Problem, relative: Array, freedom: int, noise: Noise | None, common: float, size: float
+    problem: Problem, relative: Array, freedom: int, noise: Noise | None
 ) -> tuple[float, float, str]:
     """Standard deviation of a point's error, its degrees of freedom, and where it comes from.
 
     The root mean square serves robust objectives too: a narrow Huber passes through some points,
     so a median of residuals would be too small.
-
-    Args:
-        common: share of the variance that points of one cluster have in common.
-        size: mean number of points in a cluster.
     """
-    # Correlated errors hold less information about their own size (variance of a sum of squares).
-    thinning = 1 + (size - 1) * common**2
     if freedom <= 0:
         assert noise is not None
-        nu = noise.freedom / thinning
-        return noise.sigma, nu, f"parametric bootstrap, noise from {noise.origin} alone"
+        return noise.sigma, noise.freedom, f"parametric bootstrap, noise from {noise.origin} alone"
     sigma = float(np.sqrt(np.sum(relative**2) / freedom))
-    nu = max(freedom / thinning, 1.0)
     text = f"parametric bootstrap, noise from residuals ({freedom} degrees of freedom)"
     if noise is None or not _usable(problem, noise):
-        return sigma, nu, text
-    if sigma**2 > noise.sigma**2 * f_distribution.ppf(0.95, freedom, noise.freedom):
-        return sigma, nu, f"{text}, which exceed the noise from {noise.origin}"
-    if common > 0 and noise.origin == "repeats":
-        # The law absorbs part of a common error, so residuals are too small: trust repeats.
-        total, text = noise.freedom, f"noise from {noise.origin}"
-        sigma = noise.sigma
-    else:
-        total = freedom + noise.freedom
-        sigma = float(np.sqrt((freedom * sigma**2 + noise.freedom * noise.sigma**2) / total))
-        text = f"noise from residuals and {noise.origin}"
-    text = f"parametric bootstrap, {text} ({total} degrees of freedom)"
-    return sigma, max(total / thinning, 1.0), text
+        return sigma, freedom, text
+    if _exceeds(sigma, freedom, noise):
+        return sigma, freedom, f"{text}, which exceed the noise from {noise.origin}"
+    total = freedom + noise.freedom
+    sigma = float(np.sqrt((freedom * sigma**2 + noise.freedom * noise.sigma**2) / total))
+    text = f"noise from residuals and {noise.origin} ({total} degrees of freedom)"
+    return sigma, total, f"parametric bootstrap, {text}"
 
 
-def common_share(points: Points, noise: Noise | None) -> float:
-    """Share of the noise that points of one cluster have in common: measured on repeats, else
-    assumed, because a law fitted to few clusters absorbs it and leaves no trace in residuals."""
-    if points.clusters == len(points):
-        return 0.0
-    return ASSUMED_COMMON if noise is None or noise.shared is None else noise.shared
+def _exceeds(sigma: float, freedom: int, noise: Noise) -> bool:
+    """Residuals larger than repeats explain: the law misses something, and repeats do not know."""
+    return bool(sigma**2 > noise.sigma**2 * f_distribution.ppf(0.95, freedom, noise.freedom))
+
+
+def clustered_noise(
+    problem: Problem,
+    optimum: Optimum,
+    points: Points,
+    relative: Array,
+    fixed: NDArray[np.bool_] | None,
+    noise: Noise | None,
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[Array, str]:
+    """Errors (count, n) of which a part is common to a cluster; its share is drawn, not assumed."""
+    low, high = problem.bounds()
+    moves = (optimum.working > low) & (optimum.working < high)
+    moves &= ~fixed if fixed is not None else True
+    jacobian = problem.residual_jacobian(optimum.working[None])[0][:, moves]
+    freedom = len(points) - int(moves.sum())
+    text = f"noise from residuals ({freedom} degrees of freedom)"
+    known, share = None, None
+    # Repeats among the fitted points speak through their residuals already.
+    if noise is not None and _usable(problem, noise) and not points.has_repeats():
+        sigma = float(np.sqrt(np.sum(relative**2) / max(freedom, 1)))
+        if _exceeds(sigma, freedom, noise):
+            text += f", which exceed the noise from {noise.origin}"
+        else:
+            known, share = (noise.sigma, float(noise.freedom)), noise.shared
+            text = f"noise from residuals and {noise.origin}"
+    strata = draw_strata(relative, jacobian, points.cluster, count, rng, known, share)
+    own = rng.standard_normal((count, len(points)))
+    together = rng.standard_normal((count, points.clusters))[:, points.cluster]
+    moved = strata.sigma * (np.sqrt(1 - strata.share) * own + np.sqrt(strata.share) * together)
+    return moved, (
+        f"parametric bootstrap, {text}, {strata.low:.0%} to {strata.high:.0%} of its variance "
+        "common to a trunk or run"
+    )
 
 
 def _usable(problem: Problem, noise: Noise | None) -> bool:

@@ -176,6 +176,9 @@ def show_sensitivity(table: pd.DataFrame) -> list[dict[str, Any]]:
         .to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-")
         .replace("\n", "\n    ")
     )
+    if "refused" in table:
+        for _, row in table[table["refused"].notna()].iterrows():
+            print(f"    {row['variant']}: refused, {row['refused']}")
     # NaN: a parameter that is not part of this form
     return [{str(k): v for k, v in r.items() if v == v} for r in table.to_dict("records")]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
 from typing import Any
 
 from analysis.cli.options import add_json_option, add_table_options, read_mapped, write_json
@@ -76,14 +78,12 @@ def run(args: argparse.Namespace) -> int:
             )
             answers[name] = {**found.to_dict(), "n_points": len(part)}
             show(name, found)
+            if args.plot:
+                draw(found, name if args.by else "", args.plot)
             if args.three:
                 answers[name]["three"] = three(part, args.three, args.seed)
     for dropped in table.dropped:
         print(dropped)
-    if args.plot:
-        from analysis.plot.isoflop import plot_isoflop
-
-        save_axes(plot_isoflop(found), args.plot)
     answer: dict[str, Any] = {
         "method": args.method,
         "by": args.by,
@@ -96,6 +96,16 @@ def run(args: argparse.Namespace) -> int:
         answer |= answers["all"]
     write_json(args.json, answer)
     return 0
+
+
+def draw(found: IsoFlop, name: str, out: str) -> None:
+    """Curves and minima; with --by one file a group, its name added to the file's."""
+    from analysis.plot.isoflop import plot_isoflop
+
+    path = Path(out)
+    if name:
+        path = path.with_name(f"{path.stem}_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}{path.suffix}")
+    save_axes(plot_isoflop(found, title=name), str(path))
 
 
 def show(name: str, found: IsoFlop) -> None:

@@ -87,7 +87,8 @@ class SumLaw(Law):
             if t.column is None:
                 parts.append(amplitude)
             else:
-                parts.append(f"{amplitude} {t.column}^{-parameters[t.exponent or '']:.3g}")
+                base = t.column if len(t.column) == 1 else f"({t.column})"
+                parts.append(f"{amplitude} {base}^{-parameters[t.exponent or '']:.3g}")
         return f"{self.target} = " + " + ".join(parts)
 
 

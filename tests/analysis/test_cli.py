@@ -106,6 +106,8 @@ def test_isoflop_by_experiment(tmp_path, monkeypatch):
     assert one["a"] == pytest.approx(A, abs=0.05)
     assert one["three"]["consistent"] in (True, False)
     assert len(one["minima"]) == 8
+    assert (tmp_path / "isoflop_e0.png").exists()
+    assert (tmp_path / "isoflop_e1.png").exists()
 
 
 def test_compare_table_and_plot_commands(points, capsys):
