@@ -10,7 +10,7 @@ from fmscale.models.bag_of_words import BagOfWords
 from fmscale.models.initialization import clip_stds, initialize
 from fmscale.models.resnet import ResNet
 from fmscale.models.text_encoder import TextEncoder
-from fmscale.models.vit import VisionTransformer
+from fmscale.models.vit import UNIT, Pixels, VisionTransformer
 from fmscale.sizing import BagShape, CLIPShape, ResNetShape
 from fmscale.sizing.towers import CaptionShape, ImageShape
 
@@ -28,13 +28,14 @@ class CLIP(nn.Module):
     Args:
         shape: sizes; see `fmscale.sizing.CLIPShape`.
         max_scale: largest factor on the cosines (Radford et al. 2021, Sec. 2.5).
+        pixels: how images of bytes are normalised.
     """
 
-    def __init__(self, shape: CLIPShape, max_scale: float = 100.0) -> None:
+    def __init__(self, shape: CLIPShape, max_scale: float = 100.0, pixels: Pixels = UNIT) -> None:
         super().__init__()
         self.shape = shape
         self.max_scale = max_scale
-        self.image = image_tower(shape.image)
+        self.image = image_tower(shape.image, pixels)
         self.text = text_tower(shape.text)
         self.image_projection = nn.Linear(
             shape.image.d_model, shape.d_embed, bias=shape.image.projection_bias
@@ -89,8 +90,10 @@ class CLIP(nn.Module):
             self.logit_bias.fill_(SIGMOID_BIAS)
 
 
-def image_tower(shape: ImageShape) -> VisionTransformer | ResNet:
-    return ResNet(shape) if isinstance(shape, ResNetShape) else VisionTransformer(shape)
+def image_tower(shape: ImageShape, pixels: Pixels = UNIT) -> VisionTransformer | ResNet:
+    if isinstance(shape, ResNetShape):
+        return ResNet(shape, pixels)
+    return VisionTransformer(shape, pixels)
 
 
 def text_tower(shape: CaptionShape) -> TextEncoder | BagOfWords:

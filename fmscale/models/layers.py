@@ -110,7 +110,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two matrices around a GELU in its tanh form, or SwiGLU's three.
+    """Two matrices around a GELU in one of its forms, or SwiGLU's three.
 
     SwiGLU's gate and its other factor come from one product, the gate first.
     """
@@ -118,6 +118,7 @@ class MLP(nn.Module):
     def __init__(self, d_model: int, d_hidden: int, recipe: Recipe = GPT2) -> None:
         super().__init__()
         self.gated = recipe.mlp == "swiglu"
+        self.activation = recipe.mlp
         n_in = 2 if self.gated else 1
         self.expand = nn.Linear(d_model, n_in * d_hidden, bias=recipe.bias)
         self.out = nn.Linear(d_hidden, d_model, bias=recipe.bias)
@@ -127,8 +128,11 @@ class MLP(nn.Module):
         if self.gated:
             gate, hidden = hidden.chunk(2, dim=-1)
             hidden = F.silu(gate) * hidden
+        elif self.activation == "quick_gelu":
+            hidden = hidden * torch.sigmoid(1.702 * hidden)
         else:
-            hidden = F.gelu(hidden, approximate="tanh")
+            exact = self.activation == "gelu_exact"
+            hidden = F.gelu(hidden, approximate="none" if exact else "tanh")
         out: Tensor = self.out(hidden)
         return out
 

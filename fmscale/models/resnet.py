@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.models.vit import normalize_image
+from fmscale.models.vit import UNIT, Pixels
 from fmscale.sizing import ResNetShape
 
 
@@ -75,9 +75,10 @@ class ResNet(nn.Module):
     or over several devices differ from those of one batch.
     """
 
-    def __init__(self, shape: ResNetShape) -> None:
+    def __init__(self, shape: ResNetShape, pixels: Pixels = UNIT) -> None:
         super().__init__()
         self.shape = shape
+        self.pixels = pixels
         w = shape.width
         channels = (shape.n_channels, w // 2, w // 2, w)
         self.stem = nn.ModuleList(
@@ -109,7 +110,7 @@ class ResNet(nn.Module):
                 f"images of shape {tuple(image.shape[1:])} given to a tower built for "
                 f"{(self.shape.n_channels, size, size)}; resize them or set image_size"
             )
-        x = normalize_image(image)
+        x = self.pixels.normalize(image)
         for convolution, norm in zip(self.stem, self.norms, strict=True):
             x = F.relu(norm(convolution(x)))
         x = F.avg_pool2d(x, 2)

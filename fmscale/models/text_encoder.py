@@ -17,7 +17,8 @@ class TextEncoder(nn.Module):
         self.token_embedding = nn.Embedding(shape.vocab_size, d_model)
         self.position_embedding = nn.Embedding(shape.seq_len, d_model)
         self.blocks = nn.ModuleList(
-            Block(shape.n_head, d_model, shape.d_hidden, causal=True) for _ in range(shape.n_layer)
+            Block(shape.n_head, d_model, shape.d_hidden, causal=True, recipe=shape.recipe)
+            for _ in range(shape.n_layer)
         )
         self.norm = nn.LayerNorm(d_model)
 

@@ -1,5 +1,7 @@
 """CLIP's image tower: a Vision Transformer (Dosovitskiy et al. 2021) read at its class token."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -7,30 +9,45 @@ from fmscale.models.layers import Block, block_roles, sizing_groups
 from fmscale.sizing import VisionShape
 
 
-def normalize_image(image: Tensor) -> Tensor:
-    """Pixels as the tower wants them: uint8 0..255 becomes float -1..1, floats pass unchanged.
+@dataclass(frozen=True)
+class Pixels:
+    """Mean and standard deviation by which bytes / 255 are normalised, one of each a channel.
 
-    The only place where pixels change their range. A fixed range replaces CLIP's mean and standard
-    deviation over natural photographs, so that the same map serves rendered images.
+    The default takes 0..255 to -1..1. It replaces CLIP's numbers over natural photographs, so that
+    the same map serves rendered images; a model that comes from elsewhere brings its own.
     """
-    if image.dtype == torch.uint8:
-        return image.float().div_(127.5).sub_(1.0)
-    return image
+
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """uint8 (B, n_channels, H, W) as floats; floats pass unchanged: they are normalised."""
+        if image.dtype != torch.uint8:
+            return image
+        if self == UNIT:
+            return image.float().div_(127.5).sub_(1.0)
+        mean, std = (image.new_tensor(v, dtype=torch.float32) for v in (self.mean, self.std))
+        return image.float().div_(255).sub_(mean[:, None, None]).div_(std[:, None, None])
+
+
+UNIT = Pixels()
 
 
 class VisionTransformer(nn.Module):
     """Images to one feature vector each, before the projection into the joint space."""
 
-    def __init__(self, shape: VisionShape) -> None:
+    def __init__(self, shape: VisionShape, pixels: Pixels = UNIT) -> None:
         super().__init__()
         self.shape = shape
+        self.pixels = pixels
         d_model, patch = shape.d_model, shape.patch_size
         self.patch = nn.Linear(shape.n_channels * patch * patch, d_model, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(d_model))
         self.position_embedding = nn.Parameter(torch.empty(shape.n_positions, d_model))
         self.norm_in = nn.LayerNorm(d_model)  # CLIP normalises before the blocks as well
         self.blocks = nn.ModuleList(
-            Block(shape.n_head, d_model, shape.d_hidden, causal=False) for _ in range(shape.n_layer)
+            Block(shape.n_head, d_model, shape.d_hidden, causal=False, recipe=shape.recipe)
+            for _ in range(shape.n_layer)
         )
         self.norm_out = nn.LayerNorm(d_model)
 
@@ -43,7 +60,7 @@ class VisionTransformer(nn.Module):
         Returns:
             (B, d_model).
         """
-        x = self.patch(self.patches(normalize_image(image)))  # (B, n_patches, d_model)
+        x = self.patch(self.patches(self.pixels.normalize(image)))  # (B, n_patches, d_model)
         first = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = torch.cat([first, x], dim=1) + self.position_embedding  # (B, n_positions, d_model)
         x = self.norm_in(x)

@@ -30,7 +30,9 @@ def check_positive(shape: object) -> None:
     """Refuse anything but positive integers, with the name of the field."""
     for field in fields(shape):  # type: ignore[arg-type]
         value = getattr(shape, field.name)
-        if is_dataclass(value) or (field.default is None and value is None):
+        if is_dataclass(value) or isinstance(field.default, str):
+            continue
+        if field.default is None and value is None:
             continue
         parts = value if isinstance(value, tuple) else (value,)
         if any(isinstance(v, bool) or not isinstance(v, int) or v <= 0 for v in parts):

@@ -8,7 +8,7 @@ CHOICES = {
     "norm": ("layer", "rms"),
     "residual": ("pre", "post", "parallel"),
     "position": ("learned", "rotary"),
-    "mlp": ("gelu", "swiglu"),
+    "mlp": ("gelu", "gelu_exact", "quick_gelu", "swiglu"),
 }
 
 
@@ -28,7 +28,9 @@ class Recipe:
     position: str = "learned"  # learned table, or rotary (Su et al. 2021)
     rotary_share: float = 1.0  # of each head's width that is rotated
     rotary_base: float = 10_000.0
-    mlp: str = "gelu"  # gelu (tanh form) or swiglu (Shazeer 2020)
+    # gelu (tanh form), gelu_exact, quick_gelu (x * sigmoid(1.702 x), of the released CLIP), or
+    # swiglu (Shazeer 2020)
+    mlp: str = "gelu"
     bias: bool = True  # of the blocks' matrices
     qk_norm: bool = False  # RMS norm of queries and keys, head by head (Dehghani et al. 2023)
     tied: bool = True  # the output head is the token table
@@ -60,7 +62,7 @@ class Recipe:
     @property
     def mlp_matrices(self) -> int:
         """Matrices of the MLP; SwiGLU has a gate beside the two."""
-        return 2 if self.mlp == "gelu" else 3
+        return 3 if self.mlp == "swiglu" else 2
 
     def window_of(self, layer: int) -> int | None:
         """Positions seen by block number `layer`, counted from 0; None: all."""

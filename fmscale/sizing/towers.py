@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fmscale.sizing.counting import block_forward_flops, block_groups, check_heads, check_positive
+from fmscale.sizing.recipe import Recipe
+
+ACTIVATIONS = ("gelu", "gelu_exact", "quick_gelu")
 
 
 @dataclass(frozen=True)
@@ -15,15 +18,26 @@ class TransformerWidths:
     n_head: int
     d_model: int
     d_ff: int | None = None  # 4 * d_model if None
+    activation: str = "gelu"  # of the MLP: gelu (tanh form), gelu_exact or quick_gelu
 
     def __post_init__(self) -> None:
         check_positive(self)
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"{type(self).__name__}.activation={self.activation!r} is not known; use "
+                f"{', '.join(ACTIVATIONS)}"
+            )
         check_heads(self, self.n_head, self.d_model)
 
     @property
     def d_hidden(self) -> int:
         """Width of the MLP's hidden layer: `d_ff`, or its default of 4 * d_model."""
         return self.d_ff or 4 * self.d_model
+
+    @property
+    def recipe(self) -> Recipe:
+        """Architecture of the blocks."""
+        return Recipe(mlp=self.activation)
 
     @property
     def d_head(self) -> int:
