@@ -18,6 +18,8 @@ EXAMPLE = """\
 examples:
   fmscale convert gpt_2x24-524k-s1-20fe0f3392 --to transformers-gpt2 --out exported
   python -c "from transformers import AutoModelForCausalLM as M; M.from_pretrained('exported')"
+  fmscale convert clip_2x48-131k-s1-0a1b2c3d4e --to transformers-clip --out exported
+  fmscale convert clip_2x48-131k-s1-0a1b2c3d4e --to open-clip --out exported
   lm_eval --model hf --model_args pretrained=exported --tasks wikitext   # lm-evaluation-harness
 """
 
@@ -29,9 +31,33 @@ def to_transformers_gpt2(model: Any, config: dict[str, Any], out: Path) -> None:
     export_gpt2(model, out, byte_tokenizer=config["data"]["vocab_size"] == 256)
 
 
+def to_transformers_clip(model: Any, config: dict[str, Any], out: Path) -> None:
+    """CLIP as transformers' CLIPModel, with a processor, and a tokenizer for captions of scenes."""
+    from fmscale.interchange.clip import export_clip
+
+    export_clip(model, out, words=_scene_words(config))
+
+
+def to_open_clip(model: Any, config: dict[str, Any], out: Path) -> None:
+    """CLIP under the names of open_clip, with its configuration file."""
+    from fmscale.interchange.open_clip import export_open_clip
+
+    export_open_clip(model, out)
+
+
+def _scene_words(config: dict[str, Any]) -> tuple[str, ...] | None:
+    """The vocabulary of rendered scenes; None for other data, whose tokenizer is the user's."""
+    from fmscale.data.scene_captions import CaptionTokenizer
+
+    is_scenes = config["data"]["_target_"] == "fmscale.data.scenes.Scenes"
+    return CaptionTokenizer().words if is_scenes else None
+
+
 # Target -> family of models it takes, and what writes it.
 TARGETS: dict[str, tuple[str, Callable[[Any, dict[str, Any], Path], None]]] = {
     "transformers-gpt2": ("gpt", to_transformers_gpt2),
+    "transformers-clip": ("clip", to_transformers_clip),
+    "open-clip": ("clip", to_open_clip),
 }
 
 

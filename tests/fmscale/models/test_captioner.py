@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fmscale.models.captioner import Captioner
 from fmscale.models.word_predictor import WordPredictor
 from fmscale.objectives.caption_likelihood import CaptionLikelihood
-from fmscale.optim.param_groups import param_groups
+from fmscale.optim.param_groups import adamw
 from fmscale.sizing import BagShape, CaptionerShape, ResNetShape, TextShape, WordPredictorShape
 from tests.fmscale.models.test_clip import pairs, tiny
 
@@ -48,7 +48,8 @@ def test_every_parameter_is_counted_in_its_group_and_decayed_or_not(shape):
     assert counted == shape.param_groups()
     assert sum(counted.values()) == sum(p.numel() for p in model.parameters())
     assert 0 < shape.n_params_non_embedding <= shape.n_params_total
-    assert len(param_groups(model, 0.1)) == 2
+    decayed = adamw(model, lr=1e-3).param_groups
+    assert sum(len(group["params"]) for group in decayed) == len(list(model.parameters()))
 
 
 @pytest.mark.parametrize("shape", shapes()[::2], ids=lambda s: s.family)
