@@ -45,12 +45,13 @@ def complete_data(section: Mapping[str, Any]) -> dict[str, Any]:
     for name, source in (completed.get("sources") or {}).items():
         filled = {**source, "data": complete_data(source["data"])}
         completed["sources"] = {**completed["sources"], name: filled}
-    if any(key in completed and completed[key] is None for key in ("vocab_size", "content")):
+    missing = any(key in completed and completed[key] is None for key in ("vocab_size", "content"))
+    if missing or (completed.get("root") is not None and completed.get("content") is None):
         complete = getattr(get_class(completed["_target_"]), "complete", None)
         if complete is not None:
             try:
                 completed |= complete(completed)
-            except ValueError as error:
+            except (ValueError, FileNotFoundError) as error:
                 raise ConfigError(str(error)) from error
     return completed
 

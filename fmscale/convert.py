@@ -7,12 +7,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from fmscale.diff import find
 from fmscale.runs.store import RunFolder
+
+if TYPE_CHECKING:
+    from fmscale.data.tokenizer import ByteTokenizer, FileTokenizer
 
 EXAMPLE = """\
 examples:
@@ -25,10 +28,10 @@ examples:
 
 
 def to_transformers_gpt2(model: Any, config: dict[str, Any], out: Path) -> None:
-    """GPT as transformers' GPT2LMHeadModel, with the byte tokenizer where the data are bytes."""
+    """GPT as transformers' GPT2LMHeadModel, with the tokenizer of its data where they are text."""
     from fmscale.interchange.gpt import export_gpt2
 
-    export_gpt2(model, out, byte_tokenizer=config["data"]["vocab_size"] == 256)
+    export_gpt2(model, out, load_tokenizer(config))
 
 
 def to_transformers_clip(model: Any, config: dict[str, Any], out: Path) -> None:
@@ -79,6 +82,17 @@ def load_run(folder: RunFolder) -> tuple[Any, dict[str, Any]]:
     model = build_model(config)
     model.load_state_dict(checkpoint.load(checkpoint.path_of(folder.checkpoints, steps[-1])).model)
     return model.eval(), config
+
+
+def load_tokenizer(config: dict[str, Any]) -> ByteTokenizer | FileTokenizer | None:
+    """The tokenizer of a run's data; None where its tokens stand for no text."""
+    from fmscale.build import build_data
+    from fmscale.data.tokenizer import ByteTokenizer
+
+    if config["data"]["vocab_size"] == ByteTokenizer.vocab_size:
+        return ByteTokenizer()  # the text itself may be gone
+    data: Any = build_data(config)
+    return getattr(data, "tokenizer", None) if data.unit == "tokens" else None
 
 
 def main() -> None:

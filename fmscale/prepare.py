@@ -85,7 +85,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     reading = parser.add_argument_group("reading")
     reading.add_argument(
-        "--suffixes", nargs="+", default=SUFFIXES, help="endings taken from folders (%(default)s)"
+        "--suffixes",
+        nargs="+",
+        default=SUFFIXES,
+        help=f"endings taken from folders ({' '.join(SUFFIXES)})",
     )
     reading.add_argument("--field", default="text", help="of JSONL and tables (%(default)s)")
     reading.add_argument("--source-field", help="names each document's origin; default: its file")
@@ -115,7 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     tokens.add_argument("--separator", help="token after each document; default: the usual ones")
     tokens.add_argument(
-        "--shard-bytes", type=float, default=2.0**26, help="input of one shard (%(default)g)"
+        "--shard-bytes", type=float, default=6.4e7, help="input of one shard (%(default)g)"
     )
     cleaning = parser.add_argument_group("cleaning")
     cleaning.add_argument(

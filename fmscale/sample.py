@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
-from fmscale.convert import load_run
+from fmscale.convert import load_run, load_tokenizer
 from fmscale.diff import find
 from fmscale.runs.store import RunFolder, Study
 
@@ -72,16 +72,18 @@ def _print(folders: list[RunFolder], options: argparse.Namespace) -> None:
 
     console = Console()
     for prompt in options.prompt or ["def "]:
-        read = torch.tensor([list(prompt.encode())], dtype=torch.int64)
         for folder in folders:
             model, config = load_run(folder)
-            if config["data"]["vocab_size"] != 256:
-                raise ValueError(f"run {folder.run_id} reads no bytes: its tokens have no text")
+            tokenizer = load_tokenizer(config)
+            if tokenizer is None:
+                raise ValueError(f"run {folder.run_id} reads no text: its tokens stand for none")
+            read = torch.from_numpy(tokenizer.encode(prompt.encode()).astype("int64"))[None]
             tokens = generate(
                 model, read, options.tokens, temperature=options.temperature,
                 top_k=options.top_k, top_p=options.top_p, seed=options.seed,
             )  # fmt: skip
-            text = bytes(tokens[0].tolist()).decode(errors="replace").replace("\0", "\n")
+            own = tokens[0][tokens[0] < tokenizer.vocab_size].numpy()  # a mixture has other ids
+            text = tokenizer.decode(own).decode(errors="replace").replace("\0", "\n")
             console.print(Panel(escape(text), title=folder.run_id, title_align="left"))
 
 

@@ -46,6 +46,8 @@ def test_every_make_target_exists(line):
 def test_every_training_command_composes(line, tmp_path, monkeypatch, token_files):
     monkeypatch.chdir(tmp_path)
     token_files(tmp_path / "my_shards")
+    (tmp_path / "my_texts").mkdir()
+    (tmp_path / "my_texts" / "one.txt").write_text("text")
     arguments = shlex.split(line)[2:]
     overrides = [a for a in arguments if "=" in a and not a.startswith("--")]
     assert expand(overrides)

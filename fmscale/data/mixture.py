@@ -17,6 +17,7 @@ import numpy as np
 
 from fmscale.data.mixture_order import MixtureOrder
 from fmscale.data.order import Supply
+from fmscale.data.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,6 +137,15 @@ class Mixture:
         return MixtureOrder(sizes, self.shares, seed)
 
     @property
+    def tokenizer(self) -> TextTokenizer | None:
+        """That of the sources whose ids are not moved, where they are text."""
+        for source in self.sources.values():
+            tokenizer: TextTokenizer | None = getattr(source.data, "tokenizer", None)
+            if source.offset == 0 and tokenizer is not None:
+                return tokenizer
+        return None
+
+    @property
     def val_bytes_per_token(self) -> float | None:
         """Bytes of a validation token if it is the same in every source; else see each source."""
         ratios = {source.data.val_bytes_per_token for source in self.sources.values()}
@@ -147,7 +157,7 @@ class Mixture:
             source.data.prepare()
         ranges = []
         for name, source in self.sources.items():
-            tokenizer = tokenizer_of(source.data)
+            tokenizer = _tokenizer_id(source.data)
             ranges.append((source.offset, source.offset + source.data.vocab_size, tokenizer, name))
         for (a, a_end, a_kind, a_name), (b, b_end, b_kind, b_name) in itertools.combinations(
             ranges, 2
@@ -274,6 +284,6 @@ def normalized(weights: Mapping[str, float]) -> dict[str, float]:
     return shares
 
 
-def tokenizer_of(data: Any) -> str:
+def _tokenizer_id(data: Any) -> str:
     """What tells apart the tokenizers of two sources."""
     return str(getattr(data, "tokenizer_id", None) or data.describe()["tokenizer"])

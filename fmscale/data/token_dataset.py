@@ -7,10 +7,10 @@ documents (as in Brown et al. 2020, App. B).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class ByteText:
         val_batch_size: sequences of one validation batch; it does not change the loss.
         n_unique_tokens: data budget U; None takes all. Sequences are kept in one fixed random
             order, so a smaller budget is a subset of a larger one and spans all documents.
+        content: mark of the text in `root`, part of the run's id; None: not checked.
     """
 
     unit: Literal["tokens"] = "tokens"
@@ -58,6 +59,7 @@ class ByteText:
         n_val_tokens: int = 262_144,
         val_batch_size: int = 32,
         n_unique_tokens: int | None = None,
+        content: str | None = None,
     ) -> None:
         self.tokenizer = ByteTokenizer()
         if vocab_size != self.tokenizer.vocab_size:
@@ -79,9 +81,22 @@ class ByteText:
         self.n_val_tokens = n_val_tokens
         self.val_batch_size = val_batch_size
         self.n_unique_tokens = n_unique_tokens
+        self.content = content
         self.data_dir = Path(data_dir)
         # Listing the files now finds a missing or an empty folder before anything is computed.
         self.sources = SourceFiles(root, suffixes)
+
+    @staticmethod
+    def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The mark of one's own text, so that other text is another run.
+
+        Raises:
+            ValueError, FileNotFoundError: naming the folder, if there is no text in it.
+        """
+        root = settings.get("root")
+        if root is None:  # the standard library: its version is in the record
+            return {}
+        return {"content": _text_mark(str(root), tuple(settings.get("suffixes", (".py",))))}
 
     @property
     def units_per_item(self) -> int:
@@ -129,8 +144,15 @@ class ByteText:
     @cached_property
     def _cache(self) -> TokenCache:
         files = self.sources.read()
+        content = content_hash(files)
+        if self.content is not None and self.content != content[:16]:
+            raise ValueError(
+                f"data.content = {self.content}, but the text in {self.sources.root} is "
+                f"{content[:16]}: it was changed since the run was planned. Give the old text, or "
+                "plan the run again."
+            )
         settings: dict[str, object] = {
-            "content_sha256": content_hash(files),
+            "content_sha256": content,
             "n_files": len(files),
             "n_bytes": sum(len(file.text) for file in files),
             "tokenizer": self.tokenizer.name,
@@ -159,6 +181,12 @@ class ByteText:
     @cached_property
     def _held_out(self) -> np.ndarray:
         return self._validation.spread(self.n_val_tokens)
+
+
+@lru_cache(maxsize=8)
+def _text_mark(root: str, suffixes: tuple[str, ...]) -> str:
+    """Read once in a process: a sweep plans many runs on the same text."""
+    return content_hash(SourceFiles(root, suffixes).read())[:16]
 
 
 def as_batch(rows: np.ndarray) -> dict[str, Tensor]:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fmscale.data.shards.manifest import Manifest, Shard
+from fmscale.data.shards.manifest import TOKENIZER, Manifest, Shard
 from fmscale.data.token_dataset import as_batch
 from fmscale.data.token_sequences import TokenSequences, check_sizes
+from fmscale.data.tokenizer import ByteTokenizer, FileTokenizer, TextTokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,6 +109,15 @@ class TokenShards:
         if settings.get("content") is None:
             found["content"] = manifest.content
         return found
+
+    @cached_property
+    def tokenizer(self) -> TextTokenizer | None:
+        """What turns text into these tokens; None for files that came without it."""
+        if self.manifest.is_foreign:
+            return None
+        if self.manifest.tokenizer == "bytes":
+            return ByteTokenizer()
+        return FileTokenizer(self.manifest.folder / TOKENIZER, self.manifest.separator)
 
     @property
     def units_per_item(self) -> int:

@@ -64,13 +64,13 @@ class FileTokenizer:
 
     Args:
         path: the file.
-        separator: token put after every document; None tries the usual ones.
+        separator: token put after every document, by name or id; None tries the usual ones.
 
     Raises:
         ValueError: naming the file, if it cannot be read or has no such token.
     """
 
-    def __init__(self, path: str | Path, separator: str | None = None) -> None:
+    def __init__(self, path: str | Path, separator: str | int | None = None) -> None:
         from tokenizers import Tokenizer
 
         self.path = Path(path)
@@ -92,7 +92,11 @@ class FileTokenizer:
         self.sha256 = hashlib.sha256(text.encode()).hexdigest()
         self.vocab_size = max(vocabulary.values()) + 1  # ids may have holes
         self.name = f"{self.tokenizer.model.__class__.__name__.lower()}-{self.vocab_size}"
-        self.separator = _separator(vocabulary, separator, self.path)
+        self.separator = (
+            separator
+            if isinstance(separator, int)
+            else _separator(vocabulary, separator, self.path)
+        )
         self.dtype = np.min_scalar_type(self.vocab_size - 1)
 
     def encode(self, text: bytes) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fmscale.data.tokenizer import ByteTokenizer, FileTokenizer
 from fmscale.models.gpt import GPT
 from fmscale.runs.files import write_json
 from fmscale.sizing import GPTShape
@@ -50,13 +51,15 @@ def names(n_layer: int) -> dict[str, tuple[str, bool]]:
     return {**{ours: (PREFIX + theirs, False) for ours, theirs in ENDS.items()}, **blocks}
 
 
-def export_gpt2(model: GPT, folder: Path, byte_tokenizer: bool = False) -> None:
+def export_gpt2(
+    model: GPT, folder: Path, tokenizer: ByteTokenizer | FileTokenizer | None = None
+) -> None:
     """Write a folder that `transformers.AutoModelForCausalLM.from_pretrained` reads.
 
     Args:
         model: its dropout is not exported: the folder is for evaluation.
         folder: made if needed.
-        byte_tokenizer: also write the tokenizer of byte-level text: one token a byte.
+        tokenizer: of the model's text, written as well.
 
     Raises:
         ValueError: if the model is of another recipe than GPT-2's.
@@ -76,6 +79,7 @@ def export_gpt2(model: GPT, folder: Path, byte_tokenizer: bool = False) -> None:
         tensors[theirs] = (tensor.T if transposed else tensor).contiguous()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     shape = model.shape
+    separator = tokenizer.separator if tokenizer is not None else 0
     write_json(
         folder / "config.json",
         {
@@ -85,11 +89,14 @@ def export_gpt2(model: GPT, folder: Path, byte_tokenizer: bool = False) -> None:
             "n_inner": shape.d_hidden, "activation_function": "gelu_new",
             "layer_norm_epsilon": _last_norm(model).eps, "tie_word_embeddings": True,
             "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
-            "bos_token_id": 0, "eos_token_id": 0,
+            "bos_token_id": separator, "eos_token_id": separator,
         },
     )  # fmt: skip
-    if byte_tokenizer:
+    if isinstance(tokenizer, ByteTokenizer):
         write_byte_tokenizer(folder)
+    elif tokenizer is not None:
+        tokenizer.tokenizer.save(str(folder / "tokenizer.json"))
+        _write_tokenizer_config(folder)
 
 
 def import_gpt2(folder: Path) -> GPT:
@@ -147,6 +154,10 @@ def write_byte_tokenizer(folder: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.save(str(folder / "tokenizer.json"))
+    _write_tokenizer_config(folder)
+
+
+def _write_tokenizer_config(folder: Path) -> None:
     write_json(
         folder / "tokenizer_config.json",
         {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False},

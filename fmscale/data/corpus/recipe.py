@@ -51,7 +51,7 @@ class Recipe:
     vocab_size: int | None = None  # of "bpe"
     tokenizer_bytes: int = 100_000_000  # text that "bpe" is trained on, at most
     separator: str | None = None  # token after each document; None: the usual names are tried
-    shard_bytes: int = 1 << 26  # of input, for one shard
+    shard_bytes: int = 64_000_000  # of input, for one shard
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():

@@ -30,13 +30,11 @@ from fmscale.data.corpus.readers import read_piece
 from fmscale.data.corpus.recipe import Recipe
 from fmscale.data.corpus.survey import decide, survey_piece
 from fmscale.data.corpus.verdict import KEPT, is_held_out, judge
-from fmscale.data.shards.manifest import BUILDING, FORMAT_VERSION, MANIFEST, SPLITS
+from fmscale.data.shards.manifest import BUILDING, FORMAT_VERSION, MANIFEST, SPLITS, TOKENIZER
 from fmscale.data.shards.pool import Report, run_all
 from fmscale.data.shards.writer import write_shard
 from fmscale.data.tokenizer import FileTokenizer, open_tokenizer, train_bpe
 from fmscale.runs.files import read_json, write_atomically, write_json
-
-TOKENIZER = "tokenizer.json"
 
 
 class Display(Protocol):

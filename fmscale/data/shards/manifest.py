@@ -14,6 +14,7 @@ from typing import Any
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"  # of every tokenizer but bytes
 BUILDING = ".building"  # folder of a preparation that is not finished
 SPLITS = ("train", "validation")
 FOREIGN = {"train": "train.bin", "validation": "val.bin"}  # nanoGPT's names
@@ -44,6 +45,7 @@ class Manifest:
     shards: dict[str, list[Shard]]  # by split
     bytes_per_token: dict[str, float | None]  # by split; of the whole split
     tokenizer_sha256: str | None = None
+    separator: int | None = None
     is_foreign: bool = False  # its ids were never checked
 
     def n_tokens(self, split: str) -> int:
@@ -111,6 +113,7 @@ def _own(root: Path) -> Manifest:
         shards=shards,
         bytes_per_token={split: values[split]["bytes_per_token"] for split in SPLITS},
         tokenizer_sha256=values["tokenizer"]["sha256"],
+        separator=values["separator"],
     )
 
 

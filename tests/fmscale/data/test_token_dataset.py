@@ -35,6 +35,23 @@ def numbered(tmp_path: Path) -> Path:
     return folder
 
 
+def test_other_text_is_another_run_wherever_it_lies(tmp_path, text_folder, numbered, plan_one):
+    def run_id(root):
+        job = plan_one([f"data.root={root}", "model=gpt_1x16", "budget.tokens=1e4"])
+        return job.branches[0].run_id
+
+    shutil.copytree(text_folder, tmp_path / "copy")
+    assert run_id(text_folder) == run_id(tmp_path / "copy") != run_id(numbered)
+
+
+def test_text_that_changed_after_planning_is_refused(make, text_folder):
+    mark = ByteText.complete({"root": text_folder})["content"]
+    make(content=mark).prepare()
+    (text_folder / "file_000.py").write_text("changed")
+    with pytest.raises(ValueError, match=f"data.content = {mark}.*changed since the run was"):
+        make(content=mark).prepare()
+
+
 def rows(data: ByteText) -> set[bytes]:
     tokens = data.train_batch(np.arange(data.n_items))["tokens"]
     return {row.numpy().tobytes() for row in tokens}

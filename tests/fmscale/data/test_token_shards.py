@@ -235,3 +235,33 @@ def test_repeating_more_than_allowed_is_refused(tmp_path, folders):
     with pytest.raises(ConfigError, match=r"1\.5\d passes over.*budget.max_epochs=1"):
         check(job(tmp_path, *overrides))
     check(job(tmp_path, *overrides, "budget.max_epochs=2"))
+
+
+def test_a_run_on_a_trained_tokenizer_is_sampled_and_exported(
+    tmp_path, folders, monkeypatch, capsys
+):
+    from transformers import AutoTokenizer
+
+    from fmscale import convert, sample
+    from fmscale.training.run import check, train_branch
+
+    planned = job(tmp_path, f"data.root={folders['large']}", "budget.tokens=5120", "trainer=cpu",
+                  "batch_size=4", "schedule=cosine", "data.n_val_tokens=640", "data.seq_len=32",
+                  "budget.max_epochs=10")  # fmt: skip
+    check(planned)
+    train_branch(planned, planned.branches[0])
+    run_id = planned.branches[0].run_id
+    rest = ["--runs-dir", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["sample", run_id, "--prompt", "Zipf’s λ is", *rest])
+    sample.main()
+    assert "Zipf’s λ is" in capsys.readouterr().out
+    out = tmp_path / "exported"
+    monkeypatch.setattr(
+        "sys.argv", ["convert", run_id, "--to", "transformers-gpt2", "--out", str(out), *rest]
+    )
+    convert.main()
+    theirs = AutoTokenizer.from_pretrained(out)
+    text = "Zipf’s λ is 7 and 49: word piece"
+    ours = FileTokenizer(folders["large"] / "tokenizer.json").encode(text.encode())
+    assert theirs(text)["input_ids"] == ours.tolist()
+    assert json.loads((out / "config.json").read_text())["eos_token_id"] == 0

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fmscale import convert
+from fmscale.data.tokenizer import ByteTokenizer
 from fmscale.interchange.gpt import export_gpt2, import_gpt2
 from fmscale.models.gpt import GPT
 from fmscale.sizing import GPTShape
@@ -26,7 +27,7 @@ def model():
 
 def test_logits_equal_those_of_transformers(model, tmp_path):
     transformers = pytest.importorskip("transformers")
-    export_gpt2(model, tmp_path, byte_tokenizer=True)
+    export_gpt2(model, tmp_path, ByteTokenizer())
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     tokens = torch.randint(256, (3, 24))
     with torch.no_grad():
