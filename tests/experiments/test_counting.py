@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.clip_cost.analyze import table as clip_table
-from experiments.gpt3_compute.analyze import PRINTED
+from experiments.gpt3_compute.analyze import OTHERS, PRINTED
 from experiments.gpt3_compute.analyze import table as gpt3_table
 from fmscale.sizing.gpt3 import TABLE, corrected, training_cost
 
@@ -12,6 +12,8 @@ def test_app_d_of_gpt3_is_reproduced():
     found = gpt3_table().set_index("model")
     for name, printed in PRINTED.items():
         assert found.loc[f"GPT-3 {name}", "pf_days"] == pytest.approx(printed, rel=0.012)
+    for name, (_, _, _, printed) in OTHERS.items():
+        assert found.loc[name, "pf_days"] == pytest.approx(printed, rel=0.006)
     largest = training_cost(corrected(TABLE[-1]))
     assert largest.flops == pytest.approx(3.14e23, rel=2e-3)
     assert largest.gpu_hours() / 24 / 365 == pytest.approx(355, rel=0.01)
