@@ -1,8 +1,9 @@
 """Best peak learning rate of each size from a log grid, and the power rule through them.
 
 The loss of each size is a parabola in log(learning rate) near its minimum. The parabola runs
-through the best point and its neighbours; its vertex is the optimum. A best point at the end of
-the grid has no neighbour on one side, is reported as a bound and left out of the rule.
+through the best point and its neighbours; its vertex is the optimum, and its interval what the
+noise between seeds makes of it. A best point at the end of the grid has no neighbour on one side,
+is reported as a bound with a warning, and left out of the rule.
 """
 
 from __future__ import annotations
@@ -20,25 +21,44 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 OPTIMIZERS = Path(__file__).parent.parent / "conf" / "optimizer"
+D_REF = 524_288  # tokens or samples at which a rule with a power of D has its reference
+# Standard deviation of the final loss between seeds, nats: measured in experiments/precision.
+SEED_NOISE = 0.010
 RULES = {"n_tokens": OPTIMIZERS / "adamw.yaml", "n_samples": OPTIMIZERS / "adamw_contrastive.yaml"}
 
 
-def vertex(rates: np.ndarray, losses: np.ndarray) -> tuple[float, bool]:
+def vertex(
+    rates: np.ndarray, losses: np.ndarray, noise: float = SEED_NOISE
+) -> tuple[float, bool, float]:
     """Optimum of one size.
 
     Args:
         rates: learning rates, ascending.
         losses: final losses at these.
+        noise: standard deviation of a loss between seeds, nats.
 
     Returns:
-        The optimal rate, and whether the grid brackets it (else it is the end of the grid).
+        The optimal rate, whether the grid brackets it (else it is the end of the grid), and the
+        standard error of its logarithm that the noise causes (NaN for a bound).
     """
     best = int(np.argmin(losses))
     if best in (0, len(rates) - 1):
-        return float(rates[best]), False
+        return float(rates[best]), False, float("nan")
     near = slice(best - 1, best + 2)
-    curve, slope, _ = np.polyfit(np.log(rates[near]), losses[near], 2)
-    return float(np.exp(-slope / (2 * curve))), True
+    x = np.log(rates[near])
+
+    def log_optimum(values: np.ndarray) -> float:
+        curve, slope, _ = np.polyfit(x - x[1], values, 2)
+        return float(-slope / (2 * curve))
+
+    step = 1e-4 * noise  # small against the losses' differences: a derivative
+    shifts = [
+        (log_optimum(losses[near] + step * unit) - log_optimum(losses[near] - step * unit))
+        / (2 * step)
+        for unit in np.eye(3)
+    ]
+    error = noise * float(np.linalg.norm(shifts))
+    return float(np.exp(x[1] + log_optimum(losses[near]))), True, error
 
 
 def optima(results: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -50,40 +70,64 @@ def optima(results: pd.DataFrame, unit: str) -> pd.DataFrame:
     ):
         group = group.dropna(subset="val_loss").sort_values("lr_peak")
         rates, losses = group["lr_peak"].to_numpy(), group["val_loss"].to_numpy()
-        optimum, bracketed = vertex(rates, losses)
+        optimum, bracketed, error = vertex(rates, losses)
+        wide = float(np.exp(1.96 * error))
         used = rule["lr_ref"] * (n_params / rule["n_ref"]) ** -rule["exponent"]
         inside = rates[0] <= used <= rates[-1]
         at_rule = float(np.interp(np.log(used), np.log(rates), losses)) if inside else None
         found.append(
             {
                 "model": model, "n_params_non_embedding": int(n_params), unit: int(n_units),
-                "lr_best": optimum, "bracketed": bracketed, "lr_rule": used,
+                "lr_best": optimum, "bracketed": bracketed,
+                "lr_low": optimum / wide, "lr_high": optimum * wide, "lr_rule": used,
                 "loss_best": float(losses.min()), "loss_at_rule_interpolated": at_rule,
             }
         )  # fmt: skip
     return pd.DataFrame(found).sort_values(["n_params_non_embedding", unit])
 
 
-def power_rule(table: pd.DataFrame) -> dict[str, float]:
-    """Least squares of log(lr) on log(N) over the bracketed optima, with the slope's error."""
+def power_rule(table: pd.DataFrame, unit: str | None = None) -> dict[str, float]:
+    """Least squares of log(lr) on log(N) over the bracketed optima, with the slope's error.
+
+    Args:
+        unit: column of D; given, the rule has a power of D, too.
+
+    Returns:
+        Keys that `optimizer.lr_rule` reads, and what qualifies them.
+    """
     kept = table[table["bracketed"]]
     if kept["n_params_non_embedding"].nunique() < 3:
         raise ValueError(
             f"only {len(kept)} of {len(table)} optima lie inside the grid, of fewer than three "
             "sizes: no rule can be fitted; widen the grid of optimizer.lr"
         )
-    x = np.log(kept["n_params_non_embedding"] / 1e5)
-    (slope, level), covariance = np.polyfit(x, np.log(kept["lr_best"]), 1, cov="unscaled")
-    scatter = np.log(kept["lr_best"]) - (slope * x + level)
-    variance = float((scatter**2).sum()) / max(1, len(kept) - 2)
-    return {
-        "lr_ref": float(np.exp(level)),
+    columns = [np.ones(len(kept)), np.log(kept["n_params_non_embedding"] / 1e5)]
+    if unit is not None:
+        columns.append(np.log(kept[unit] / D_REF))
+    design, y = np.column_stack(columns), np.log(kept["lr_best"].to_numpy())
+    found, *_ = np.linalg.lstsq(design, y)
+    variance = float(((y - design @ found) ** 2).sum()) / max(1, len(kept) - len(found))
+    errors = np.sqrt(variance * np.diag(np.linalg.inv(design.T @ design)))
+    rule = {
+        "lr_ref": float(np.exp(found[0])),
         "n_ref": 1e5,
-        "exponent": float(-slope),
-        "exponent_standard_error": float(np.sqrt(variance * covariance[0, 0])),
-        "n_bracketed": len(kept),
-        "n_at_the_edge": len(table) - len(kept),
+        "exponent": float(-found[1]),
+        "exponent_standard_error": float(errors[1]),
     }
+    if unit is not None:
+        rule |= {"d_ref": D_REF, "d_exponent": float(found[2]),
+                 "d_exponent_standard_error": float(errors[2])}  # fmt: skip
+    return rule | {"n_bracketed": len(kept), "n_at_the_edge": len(table) - len(kept)}
+
+
+def edge_warnings(table: pd.DataFrame, unit: str) -> list[str]:
+    """One line for each optimum at an end of its grid."""
+    name = unit.removeprefix("n_")
+    return [
+        f"warning: the best rate of {row.model} at {getattr(row, unit):,} {name} is "
+        f"{row.lr_best:g}, an end of the grid: a bound, not an optimum; widen the grid"
+        for row in table[~table["bracketed"]].itertuples()
+    ]
 
 
 def draw(results: pd.DataFrame, table: pd.DataFrame, unit: str, path: Path) -> None:
@@ -96,9 +140,13 @@ def draw(results: pd.DataFrame, table: pd.DataFrame, unit: str, path: Path) -> N
     left.set(xscale="log", xlabel="peak learning rate", ylabel="validation loss [nats]",
              title=f"D = {int(largest[unit].iloc[0]):,} {unit.removeprefix('n_')}")  # fmt: skip
     left.legend(title="non-embedding parameters")
-    for bracketed, group in table.groupby("bracketed"):
-        right.plot(group["n_params_non_embedding"], group["lr_best"], "o" if bracketed else "^",
-                   label="optimum" if bracketed else "end of the grid (a bound)")  # fmt: skip
+    inside, edge = table[table["bracketed"]], table[~table["bracketed"]]
+    best = inside["lr_best"]
+    right.errorbar(inside["n_params_non_embedding"], best,
+                   yerr=[best - inside["lr_low"], inside["lr_high"] - best],
+                   fmt="o", capsize=3, label="optimum, 95 % from seed noise")  # fmt: skip
+    right.plot(edge["n_params_non_embedding"], edge["lr_best"], "^", color="C1",
+               label="end of the grid (a bound)")  # fmt: skip
     line = table.drop_duplicates("n_params_non_embedding")
     right.plot(line["n_params_non_embedding"], line["lr_rule"], "k--", label="rule in use")
     right.set(xscale="log", yscale="log", xlabel="non-embedding parameters N",
@@ -116,6 +164,7 @@ def analyze(folder: Path, unit: str) -> None:
     (folder / "rule.json").write_text(json.dumps(power_rule(table), indent=2) + "\n")
     draw(results, table, unit, folder / "figure.png")
     print(table.to_string(index=False))
+    print("\n".join(edge_warnings(table, unit)))
 
 
 if __name__ == "__main__":
