@@ -1,4 +1,4 @@
-"""A study as one CSV file: a row for each record, for committing beside an experiment."""
+"""A study as one file, CSV or Parquet: a row for each record."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import argparse
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fmscale.runs.files import write_atomically
+from fmscale.runs.index import Index
+from fmscale.runs.record import RunRecord
 from fmscale.runs.store import Study
 
 EXAMPLE = """\
 examples:
   fmscale export gpt_demo --out gpt_demo.csv
+  fmscale export gpt_demo --out gpt_demo.parquet
   fmscale export gpt_lr --out results.csv --columns model n_tokens lr_peak val_loss status
   fmscale export clip_objectives --out results.csv --columns hyperparameters.objective._target_ \\
       n_samples zero_shot_error
@@ -30,14 +33,13 @@ def rows(study: Study, nested: Sequence[str] = ()) -> list[dict[str, Any]]:
             "hyperparameters.optimizer.weight_decay"; absent where a record lacks them.
     """
     found = []
-    for folder in study.runs():
-        if folder.is_finished():
-            stored = folder.record()
-            record, flat = stored.to_dict(), stored.scalars()
-            precision = record["environment"].get("precision")
-            inner = {path: _walk(record, path) for path in nested}
-            inner = {path: value for path, value in inner.items() if value is not None}
-            found.append({**flat, **record["metrics"], "precision": precision, **inner})
+    for record in Index(study.path, "record.json").read().values():
+        RunRecord.check(record)
+        flat = {k: v for k, v in record.items() if not isinstance(v, dict | list)}
+        precision = record.get("environment", {}).get("precision")
+        inner = {path: _walk(record, path) for path in nested}
+        inner = {path: value for path, value in inner.items() if value is not None}
+        found.append({**flat, **record["metrics"], "precision": precision, **inner})
     return found
 
 
@@ -48,8 +50,8 @@ def _walk(record: dict[str, Any], path: str) -> Any:
     return node
 
 
-def to_csv(table: list[dict[str, Any]], columns: list[str] | None = None) -> str:
-    """The rows as CSV text; a missing value is an empty cell.
+def select(table: list[dict[str, Any]], columns: list[str] | None = None) -> list[str]:
+    """The columns to write, in order: those asked for, or all.
 
     Raises:
         ValueError: if a column is asked for that no row has.
@@ -58,13 +60,36 @@ def to_csv(table: list[dict[str, Any]], columns: list[str] | None = None) -> str
     unknown = [name for name in columns or [] if name not in known]
     if unknown:
         raise ValueError(f"no record has the column(s) {', '.join(unknown)}; known: {known}")
+    return columns or known
+
+
+def to_csv(table: list[dict[str, Any]], columns: list[str] | None = None) -> str:
+    """The rows as CSV text; a missing value is an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(
-        text, columns or known, restval="", extrasaction="ignore", lineterminator="\n"
+        text, select(table, columns), restval="", extrasaction="ignore", lineterminator="\n"
     )
     writer.writeheader()
     writer.writerows(table)
     return text.getvalue()
+
+
+def to_parquet(table: list[dict[str, Any]], columns: list[str] | None = None) -> bytes:
+    """The rows as a Parquet file; a missing value is null.
+
+    Raises:
+        ValueError: if pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ValueError("Parquet needs pyarrow: pip install 'fmscale[report]'") from error
+    chosen = select(table, columns)
+    content = pyarrow.table({name: [row.get(name) for row in table] for name in chosen})
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(content, sink)
+    return sink.getvalue()
 
 
 def main() -> None:
@@ -76,17 +101,26 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--columns", nargs="+")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="ends with .csv or .parquet"
+    )
+    parser.add_argument("--columns", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     options = parser.parse_args()
+    formats: dict[str, Callable[..., str | bytes]] = {".csv": to_csv, ".parquet": to_parquet}
+    write = formats.get(options.out.suffix)
+    if write is None:
+        parser.error(f"--out {options.out} must end with {' or '.join(formats)}")
     nested = [name for name in options.columns or [] if "." in name]
-    table = rows(Study.open(options.runs_dir, options.study), nested)
-    if not table:
-        parser.error(f"{options.runs_dir}/{options.study} holds no finished runs")
     try:
-        write_atomically(options.out, to_csv(table, options.columns))
-    except ValueError as error:
+        study = Study.open(options.runs_dir, options.study)
+        if not study.path.exists():
+            raise ValueError(f"{study.path} does not exist; name another store with --runs-dir")
+        table = rows(study, nested)
+        if not table:
+            raise ValueError(f"{study.path} holds no finished runs; see fmscale status")
+        write_atomically(options.out, write(table, options.columns))
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{len(table)} runs written to {options.out}")
 

@@ -7,6 +7,7 @@ It needs no torch, so a sweep of thousands of runs can be checked and priced in 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Job:
     trunk_id: str
     warmup_steps: int
     branches: tuple[Branch, ...]
+    chunk_size: int | None = None  # in place of the objective's, where memory was short
 
     @staticmethod
     def plan(config: Mapping[str, Any], shape: Shape) -> Job:
@@ -129,6 +131,34 @@ class Job:
             warmup_steps=warmup_steps,
             branches=tuple(branches),
         )
+
+    def halved(self, times: int) -> Job:
+        """The same job in smaller parts of a batch: the same numbers to rounding (with dropout:
+        other masks), the same ids, less memory.
+
+        Micro-batches are halved and accumulated; where the items of a batch meet in the loss, the
+        pairs that are encoded at once are halved instead.
+
+        Raises:
+            ConfigError: if the batch cannot be divided further.
+        """
+        if times == 0:
+            return self
+        batch_size = self.config["batch_size"]
+        if getattr(self.shape, "contrasts", False):
+            whole = self.config["objective"].get("chunk_size") or batch_size
+            if whole % 2**times:
+                raise ConfigError(f"{whole} pairs at once cannot be halved {times} times")
+            return dataclasses.replace(self, chunk_size=whole // 2**times)
+        accumulate = self.trainer.accumulate * 2**times
+        trainer = dataclasses.replace(self.trainer, accumulate=accumulate)
+        trainer.check_batch(batch_size, contrasts=False)
+        if self.pace.ramp is not None:
+            raise ConfigError(
+                "batch_ramp grows the batch by multiples of trainer.accumulate, so smaller "
+                "micro-batches would change it; ask for a larger trainer.accumulate"
+            )
+        return dataclasses.replace(self, trainer=trainer)
 
     def check_unique(self, n_unique: int, share: float = 1.0, source: str = "the data") -> None:
         """Refuse budgets that repeat the data more often than `budget.max_epochs` allows.

@@ -11,7 +11,7 @@ import yaml
 from fmscale.build import build_shape
 from fmscale.job import Job
 from fmscale.launching.sweep import run_sweep
-from fmscale.runs.store import Study, is_alive
+from fmscale.runs.store import Study
 from fmscale.settings import ConfigError, config_errors_exit
 
 EXAMPLE = """\
@@ -38,9 +38,7 @@ def unfinished_jobs(study: Study, run_ids: list[str] | None = None) -> list[Job]
     jobs = []
     for run_id in run_ids or sorted(known):
         folder = known[run_id]
-        status = folder.status()
-        running = status is not None and status["state"] == "running" and is_alive(status)
-        if folder.is_finished() or running:
+        if folder.is_finished() or folder.is_at_work():
             continue
         config = yaml.safe_load((folder.path / "config.yaml").read_text())
         # The store may have been moved since.

@@ -175,15 +175,21 @@ class TrainerSettings:
     threads: int | None = None  # CPU threads; None: the launcher's or torch's choice
     log_every_steps: int = 10
     checkpoint_every_seconds: float = 60.0
+    keep_checkpoints: int = 2  # newest ones of a run at work; an older one replaces a broken newest
+    keep_trunk_end: bool = True  # the trunk's last checkpoint, from which longer budgets go on
+    keep_final_weights: bool = True  # of a finished run, to evaluate, sample and convert it
+    loader_workers: int = 0  # processes that prepare batches ahead; 0: the training process itself
 
     def __post_init__(self) -> None:
         if self.precision not in ("auto", "32-true", "bf16-mixed"):
             raise ConfigError(
                 f"trainer.precision={self.precision!r}; use auto, 32-true or bf16-mixed"
             )
-        for name in ("devices", "accumulate", "log_every_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"trainer.{name}={getattr(self, name)} must be at least 1")
+        least = {"devices": 1, "accumulate": 1, "log_every_steps": 1, "keep_checkpoints": 1,
+                 "checkpoint_every_seconds": 0, "loader_workers": 0}  # fmt: skip
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise ConfigError(f"trainer.{name}={getattr(self, name)} must be at least {lowest}")
 
     def check_batch(self, batch_size: int, contrasts: bool) -> None:
         """Micro-batches must divide the batch; a contrastive batch cannot be split.

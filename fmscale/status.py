@@ -7,16 +7,20 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from fmscale.forecast.reference import off_course
-from fmscale.runs.store import RunFolder, Study, is_alive
+from fmscale.forecast.reference import FORECAST
+from fmscale.runs.index import Index
+from fmscale.runs.lock import holder_of
+from fmscale.runs.store import RunFolder, Study
 
 EXAMPLE = """\
 examples:
@@ -28,6 +32,8 @@ examples:
 
 GROUPS = ("done", "running", "failed", "missing")
 COLORS = {"done": "green", "running": "cyan", "failed": "red", "missing": "yellow"}
+MAX_ROWS = 60  # in a table, unless all are asked for
+QUIET_LOOKS = 5  # in a row with nothing at work end a watch: between two tasks there is a moment
 
 
 @dataclass(frozen=True)
@@ -40,26 +46,37 @@ class RunState:
     reason: str  # what happened, where it is not done
 
 
-def state_of(folder: RunFolder, n_steps: int | None) -> RunState:
-    """State of one run from its folder.
+def state_of(
+    folder: RunFolder,
+    status: dict[str, Any] | None,
+    n_steps: int | None,
+    finished: bool,
+    flag: str | None = None,
+) -> RunState:
+    """State of one run.
 
     Args:
+        status: content of its `status.json`, if it has one.
         n_steps: steps planned in the manifest, if it is there.
+        finished: whether its record exists.
+        flag: what was said of it if it was found off course.
     """
-    status = folder.status()
     if status is None:
         return RunState(folder.run_id, "missing", f"0/{n_steps or '?'}", "not started")
     progress = f"{status['step']}/{status['n_steps'] or n_steps or '?'}"
     reason = status["reason"] or ""
-    sentence = off_course(folder)
-    course = f"off course: {sentence}" if sentence else ""
-    if folder.is_finished():
-        diverged = folder.record().status == "diverged"
-        reason = f"diverged: {reason}" if diverged else course
-        return RunState(folder.run_id, "done", progress, reason)
-    match status["state"]:
-        case "running" if is_alive(status):
-            return RunState(folder.run_id, "running", progress, course or f"pid {status['pid']}")
+    state = status["state"]
+    course = f"off course: {flag}" if flag else ""
+    if finished:
+        if state not in ("completed", "diverged"):  # killed after it had written its record
+            state = folder.record().status
+        note = f"diverged: {reason}".removesuffix(": ") if state == "diverged" else course
+        return RunState(folder.run_id, "done", progress, note)
+    match state:
+        case "running" if folder.is_at_work():
+            return RunState(
+                folder.run_id, "running", progress, course or str(holder_of(folder.path))
+            )
         case "running":
             gone = "its process is gone; the same sweep command goes on with it"
             return RunState(folder.run_id, "missing", progress, gone)
@@ -67,15 +84,32 @@ def state_of(folder: RunFolder, n_steps: int | None) -> RunState:
             return RunState(folder.run_id, "missing", progress, "queued")
         case "failed":
             return RunState(folder.run_id, "failed", progress, reason)
-        case state:
-            return RunState(folder.run_id, "missing", progress, f"{state} {reason}".strip())
+        case "oom":
+            return RunState(folder.run_id, "failed", progress, f"out of memory: {reason}")
+        case _:
+            return RunState(folder.run_id, "missing", progress, f"{state}: {reason}")
 
 
-def states(study: Study) -> list[RunState]:
-    """Every run that was asked for or exists."""
-    manifest = study.manifest()
-    ids = sorted({*manifest, *(folder.run_id for folder in study.runs())})
-    return [state_of(study.run(i), manifest.get(i, {}).get("n_steps")) for i in ids]
+class StudyView:
+    """The states of a study's runs, again and again: only what has changed is read again."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._statuses = Index(study.path, "status.json")
+        self._forecasts = Index(study.path, FORECAST)
+
+    def states(self) -> list[RunState]:
+        """Every run that was asked for or exists, by id."""
+        manifest, found = self.study.manifest(), self._statuses.read()
+        flags = {run_id: it["sentence"] for run_id, it in self._forecasts.read().items()}
+        states = []
+        for run_id in sorted({*manifest, *found}):
+            known = run_id in found  # then it is the name of a folder, whatever it may be
+            folder = RunFolder(self.study.path / run_id) if known else self.study.run(run_id)
+            n_steps = manifest.get(run_id, {}).get("n_steps")
+            finished, flag = folder.is_finished(), flags.get(run_id)
+            states.append(state_of(folder, found.get(run_id), n_steps, finished, flag))
+        return states
 
 
 def main() -> None:
@@ -89,34 +123,50 @@ def main() -> None:
     parser.add_argument("studies", nargs="*", help="names of studies; default: all in the store")
     parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     parser.add_argument("--failed", action="store_true", help="only failed runs")
+    parser.add_argument("--all", action="store_true", help="every run, however many there are")
     parser.add_argument(
         "--watch", nargs="?", type=float, const=2.0, metavar="SECONDS", help="again every 2 seconds"
     )
     options = parser.parse_args()
     console = Console()
-    studies = _studies(Path(options.runs_dir), options.studies)
+    views = [StudyView(study) for study in _studies(Path(options.runs_dir), options.studies)]
+    max_rows = sys.maxsize if options.all else MAX_ROWS
     if options.watch is None:
-        console.print(overview(studies, options.failed))
+        console.print(overview(views, options.failed, max_rows))
         return
     try:
-        watch(console, studies, options.failed, options.watch)
+        watch(console, views, options.failed, options.watch)
     except KeyboardInterrupt:
         return
 
 
-def watch(console: Console, studies: list[Study], only_failed: bool, seconds: float) -> None:
-    """Show the overview until every run is done or failed and nothing runs any more."""
-    with Live(overview(studies, only_failed), console=console, auto_refresh=False) as live:
-        while any(run.group == "running" for study in studies for run in states(study)):
+def watch(console: Console, views: list[StudyView], only_failed: bool, seconds: float) -> None:
+    """Show the overview until every run is done or failed, or nothing is at work any more."""
+    quiet = 0
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            states = [(view, view.states()) for view in views]
+            # What does not fit a screen cannot be shown live.
+            room = max(3, (console.height - 8) // len(views) - 4)
+            live.update(_overview(states, only_failed, room), refresh=True)
+            groups = {run.group for _, runs in states for run in runs}
+            quiet = 0 if "running" in groups else quiet + 1
+            if not groups & {"running", "missing"} or quiet >= QUIET_LOOKS:
+                return
             time.sleep(seconds)
-            live.update(overview(studies, only_failed), refresh=True)
 
 
-def overview(studies: list[Study], only_failed: bool) -> Group:
+def overview(views: list[StudyView], only_failed: bool, max_rows: int = MAX_ROWS) -> Group:
     """Counts and runs of some studies, to be printed."""
+    return _overview([(view, view.states()) for view in views], only_failed, max_rows)
+
+
+def _overview(
+    states: Iterable[tuple[StudyView, list[RunState]]], only_failed: bool, max_rows: int
+) -> Group:
     parts: list[str | Table] = []
-    for study in studies:
-        parts += _study_parts(study, only_failed)
+    for view, runs in states:
+        parts += _study_parts(view.study, runs, only_failed, max_rows)
     return Group(*parts)
 
 
@@ -135,21 +185,34 @@ def _studies(runs_dir: Path, names: list[str]) -> list[Study]:
     return studies
 
 
-def _study_parts(study: Study, only_failed: bool) -> list[str | Table]:
-    runs = states(study)
+def _study_parts(
+    study: Study, runs: list[RunState], only_failed: bool, max_rows: int
+) -> list[str | Table]:
     counts = Counter(run.group for run in runs)
     numbers = [f"[{COLORS[group]}]{counts[group]} {group}[/]" for group in GROUPS]
     headline = f"[bold]{study.path.name}[/bold]: " + " · ".join(numbers)
     shown = [run for run in runs if not only_failed or run.group == "failed"]
     if not shown:
         return [headline]
+    n_more = len(shown) - max_rows
+    if n_more > 0:  # first what a person would act on
+        order = ("failed", "running", "missing", "done")
+        shown = sorted(shown, key=lambda run: order.index(run.group))[:max_rows]
     table = Table()
     for name in ("run", "state", "steps", "reason"):
         table.add_column(name, justify="right" if name == "steps" else "left", overflow="fold")
     for run in shown:
         state = f"[{COLORS[run.group]}]{run.group}[/]"
-        table.add_row(run.run_id, state, run.progress, escape(run.reason))
-    return [headline, table]
+        table.add_row(escape(run.run_id), state, run.progress, escape(run.reason))
+    parts: list[str | Table] = [headline, table]
+    if n_more > 0:
+        parts.append(f"and {n_more:,} more; --all shows them")
+    if any(run.group == "failed" for run in shown):
+        parts.append(
+            f"tracebacks: {escape(str(study.path))}/RUN/traceback.txt; "
+            f"fmscale retry {study.path.name} tries again"
+        )
+    return parts
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from fmscale.build import build_shape, complete_data
 from fmscale.job import Job
 from fmscale.launching import register_launchers
 from fmscale.settings import ConfigError, config_errors_exit
+from fmscale.signals import Interrupted, interrupt
 
 
 def plan_job(cfg: DictConfig) -> Job:
@@ -63,16 +64,18 @@ def run(cfg: DictConfig) -> None:
 def main() -> None:
     """Entry point of `fmscale train`, `fmscale sweep` and `python -m fmscale.train`."""
     register_launchers()
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         run()
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(_stopped(130))
+    except Interrupted as error:
+        sys.exit(_stopped(128 + error.signum))
 
 
-def _terminate(signum: int, frame: object) -> None:
-    """Unwind as from an error, so that runs note that they were interrupted; exit code 143."""
-    raise SystemExit(128 + signum)
+def _stopped(code: int) -> int:
+    print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

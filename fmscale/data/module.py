@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytorch_lightning as pl
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from fmscale.data.order import item_order
 from fmscale.data.protocol import AugmentedData, TrainingData
 from fmscale.pace import Pace
 
 
-class StepBatches(IterableDataset[dict[str, Tensor]]):
-    """Micro-batches of optimizer steps `start_step` up to `stop_step`.
+class StepBatches(Dataset[dict[str, Tensor]]):
+    """Micro-batches of optimizer steps `start_step` up to `stop_step`, by number.
 
     The batch of a step depends on (seed, step) alone, so a run that starts at step s, whether
-    resumed or branched, sees what an unbroken run sees from step s on.
+    resumed or branched, sees what an unbroken run sees from step s on, whichever process makes it.
     """
 
     def __init__(
@@ -38,22 +36,31 @@ class StepBatches(IterableDataset[dict[str, Tensor]]):
         self.accumulate = accumulate
         self.steps = range(start_step, stop_step)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for step in self.steps:
-            indices = self.order.indices(self.pace.items(step), self.pace.batch(step))
-            for part in np.split(indices, self.accumulate):
-                if isinstance(self.data, AugmentedData):
-                    yield self.data.augmented_batch(part, self.seed, step)
-                else:
-                    yield self.data.train_batch(part)
+    def __len__(self) -> int:
+        return len(self.steps) * self.accumulate
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        """Micro-batch `number` counted from the start; IndexError beyond the last."""
+        position, part = divmod(number, self.accumulate)
+        step = self.steps[position]
+        indices = self.order.indices(self.pace.items(step), self.pace.batch(step))
+        micro = np.split(indices, self.accumulate)[part]
+        if isinstance(self.data, AugmentedData):
+            return self.data.augmented_batch(micro, self.seed, step)
+        return self.data.train_batch(micro)
 
 
 class StepDataModule(pl.LightningDataModule):
-    """Hands `StepBatches` to a Trainer."""
+    """Hands `StepBatches` to a Trainer.
 
-    def __init__(self, batches: StepBatches) -> None:
+    Args:
+        n_workers: processes that make batches ahead; 0: none. The batches stay the same.
+    """
+
+    def __init__(self, batches: StepBatches, n_workers: int = 0) -> None:
         super().__init__()
         self.batches = batches
+        self.n_workers = n_workers
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        return DataLoader(self.batches, batch_size=None)
+        return DataLoader(self.batches, batch_size=None, num_workers=self.n_workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 from fmscale.build import build_shape
 from fmscale.job import Branch, Job
 from fmscale.launching.sweep import cores, study_of, unfinished
+from fmscale.runs.lock import in_turn
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ def train_in_turn(job: Job, max_retries: int = 0) -> dict[str, str]:
     from fmscale.launching.tasks import run_task  # imports torch and Lightning
 
     def attempt(kind: str, run_id: str | None = None) -> str | None:
-        task = {"kind": kind, "config": job.config, "run_id": run_id}
-        return _first_success(lambda: run_task(task, lambda event: None), 1 + max_retries)
+        task = {"kind": kind, "config": job.config, "run_id": run_id, "halvings": 0}
+        action = functools.partial(run_task, task, lambda event: None)
+        return _first_success(lambda: in_turn(action), 1 + max_retries)
 
     failed: dict[str, str] = {}
     if job.trunk_steps and unfinished(job):

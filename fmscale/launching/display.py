@@ -39,6 +39,7 @@ class SweepDisplay:
         self.work_done = 0.0  # expected seconds of finished tasks
         self.work_total = sum(seconds.values())
         self.at_work: dict[int, tuple[Event, TaskID, float]] = {}
+        self.held: dict[int, str] = {}  # tasks that another process has in hand
         self.bars = Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=30),
@@ -71,11 +72,20 @@ class SweepDisplay:
             _, bar, _ = self.at_work[key]
             self.at_work[key] = (event, bar, share * _work(event, job, self))
             self.bars.update(bar, completed=share)
+        if event.name == "held":
+            if key not in self.held:
+                self._print(f"  waiting: {event.fields['reason']}")
+            self.held[key] = event.fields["reason"]
+        elif event.name != "branch_ready":
+            self.held.pop(key, None)
         if event.name in ("done", "failed"):
             if key in self.at_work:
                 self.bars.remove_task(self.at_work.pop(key)[1])
-            self.work_done += _work(event, job, self)
-            self._count(event, job, failed)
+            if event.name == "failed" and not _lost(event, job, failed):
+                self._print(f"  again   {_title(event, job)}: {event.fields['reason']}")
+            else:
+                self.work_done += _work(event, job, self)
+                self._count(event, job, failed)
 
         if not self.console.is_terminal and self._quiet_for() > LINE_EVERY_SECONDS:
             self._print(f"  {self._headline()}")
@@ -96,13 +106,14 @@ class SweepDisplay:
                 word = "done  " if event.name == "done" else "FAILED"
                 self._print(f"  {word} {_title(event, job)}   {self._headline()}")
         elif event.name == "failed":
-            lost = [b for b in job.branches if b.run_id in failed]
-            self.n_left -= len(lost)
+            self.n_left -= len(_lost(event, job, failed))
             self._print(f"  FAILED {_title(event, job)}: {event.fields['reason']}")
 
     def _headline(self) -> str:
         running = len(self.at_work)
         counts = f"{self.n_done} done · {running} at work · {self.n_left} left"
+        if self.held:
+            counts += f" · {len(self.held)} in other hands"
         return f"{counts} · ETA {self._eta()}"
 
     def _eta(self) -> str:
@@ -161,6 +172,12 @@ def _outcome_row(study: Study, job: Job, branch: Branch) -> list[str]:
 
 def _branch(event: Event, job: Job) -> Branch | None:
     return next((b for b in job.branches if b.run_id == event.task.run_id), None)
+
+
+def _lost(event: Event, job: Job, failed: dict[str, str]) -> list[str]:
+    """Runs that a failed task gives up; none if it is tried again."""
+    ids = [event.task.run_id] if event.task.run_id else [b.run_id for b in job.branches]
+    return [run_id for run_id in ids if run_id in failed]
 
 
 def _span(event: Event, job: Job) -> tuple[int, int]:

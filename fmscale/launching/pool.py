@@ -8,9 +8,13 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from fmscale.runs.lock import HELD_SECONDS
 
 
 @dataclass
@@ -22,9 +26,11 @@ class Task:
     run_id: str | None = None  # the branch, or None
     weight: float = 1.0  # expected seconds; heavier tasks start first
     job: int = 0  # index of the job it belongs to
+    halvings: int = 0  # of the micro-batch, for want of memory; each doubles the accumulation
 
     def message(self) -> str:
-        fields = {"kind": self.kind, "config": self.config, "run_id": self.run_id}
+        fields = {"kind": self.kind, "config": self.config, "run_id": self.run_id,
+                  "halvings": self.halvings}  # fmt: skip
         return json.dumps(fields) + "\n"
 
 
@@ -33,7 +39,7 @@ class Event:
     """Something a worker said, or that it is gone."""
 
     task: Task
-    name: str  # "progress", "branch_ready", "done", "failed"
+    name: str  # "progress", "branch_ready", "held", "done", "failed"
     fields: dict[str, Any] = field(default_factory=dict)
 
 
@@ -87,6 +93,7 @@ class Pool:
         self.n_threads = n_threads
         self._queue: queue.Queue[tuple[Worker, dict[str, Any]]] = queue.Queue()
         self._workers: list[Worker] = []
+        self._killed_for_memory = killed_for_memory()
 
     def __enter__(self) -> Pool:
         return self
@@ -94,43 +101,72 @@ class Pool:
     def __exit__(self, *error: object) -> None:
         for worker in self._workers:
             if worker.task is not None:
-                worker.process.terminate()  # it notes "interrupted" and leaves
+                worker.process.terminate()  # it saves its step, notes "interrupted" and leaves
             else:
                 worker.stop()
-        for worker in self._workers:
-            worker.process.wait()
+        try:
+            for worker in self._workers:
+                worker.process.wait()
+        except BaseException:  # a second Ctrl-C: no time for checkpoints
+            for worker in self._workers:
+                worker.process.kill()
+            raise
 
     def run(
         self, tasks: list[Task], follow: Callable[[Event], list[Task]] = lambda event: []
     ) -> Iterator[Event]:
         """Run tasks, heaviest first, and yield what happens.
 
+        A task whose run another process trains is "held": it is tried again later.
+
         Args:
             tasks: what is ready now.
             follow: called with each event; returns tasks that became ready through it.
         """
         waiting = list(tasks)
-        while waiting or any(worker.task for worker in self._workers):
+        held: list[tuple[float, Task]] = []  # when to try again
+        while waiting or held or any(worker.task for worker in self._workers):
+            now = time.monotonic()
+            waiting += [task for due, task in held if due <= now]
+            held = [(due, task) for due, task in held if due > now]
             self._hand_out(waiting)
-            worker, message = self._queue.get()
-            name, task = message.pop("event"), worker.task
-            if name == "gone":
-                self._workers.remove(worker)
-                if task is None:
-                    continue
-                reason = f"the worker process ended with code {message['code']}"
-                if message["code"] in (-9, 137):
-                    reason += " (killed; often for lack of memory)"
-                name, message = "failed", {"reason": reason, "traceback": None}
-            if task is None:
-                continue  # it has started, or said its last word
-            if name == "started":
+            pause = max(0.0, min(due for due, _ in held) - now) if held else None
+            try:
+                worker, message = self._queue.get(timeout=pause)
+            except queue.Empty:
                 continue
-            if name in ("done", "failed"):
-                worker.task = None
-            event = Event(task, name, message)
+            event = self._understand(worker, message)
+            if event is None:
+                continue
+            if event.name == "held":
+                held.append((time.monotonic() + HELD_SECONDS, event.task))
             waiting += follow(event)
             yield event
+
+    def _understand(self, worker: Worker, message: dict[str, Any]) -> Event | None:
+        """The event a message stands for; None if it is of no interest to anybody."""
+        name, task = message.pop("event"), worker.task
+        if (name == "gone" or message.get("leaves")) and worker in self._workers:
+            self._workers.remove(worker)
+        if task is None or name == "started":
+            return None
+        if name == "gone":
+            name, message = "failed", self._end_of_process(message["code"])
+        if name in ("done", "failed", "held"):
+            worker.task = None
+        return Event(task, name, message)
+
+    def _end_of_process(self, code: int) -> dict[str, Any]:
+        """Why a worker that said nothing any more is gone."""
+        reason = f"the worker process ended with code {code}"
+        state = "failed"
+        if code in (-9, 137):
+            before, self._killed_for_memory = self._killed_for_memory, killed_for_memory()
+            if None not in (before, self._killed_for_memory) and before != self._killed_for_memory:
+                state, reason = "oom", f"{reason}: killed by the system for want of memory"
+            else:
+                reason += " (killed; often for lack of memory)"
+        return {"reason": reason, "traceback": None, "state": state}
 
     def _hand_out(self, waiting: list[Task]) -> None:
         """Give waiting tasks to idle workers, starting workers as needed."""
@@ -143,3 +179,17 @@ class Pool:
                 idle = Worker(self._queue, self.n_threads)
                 self._workers.append(idle)
             idle.give(waiting.pop())
+
+
+def killed_for_memory() -> int | None:
+    """Processes of this container or job that the system has killed for want of memory so far.
+
+    None where it does not count them (not Linux, or control groups of version 1).
+    """
+    try:
+        group = Path("/proc/self/cgroup").read_text().split("0::", 1)[1].splitlines()[0]
+        text = Path(f"/sys/fs/cgroup{group}/memory.events").read_text()
+    except (OSError, IndexError):
+        return None
+    counts = dict(line.split() for line in text.splitlines())
+    return int(counts["oom_kill"])

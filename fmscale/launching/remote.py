@@ -93,8 +93,7 @@ def run_remote_sweep(jobs: list[Job], crew: Crew, options: Options) -> bool:
     check_limits(jobs, crew.width(len(waiting)))
     with Pool(1, n_threads or default_threads(jobs)) as pool:
         check_all(pool, list(waiting.values()))
-    for job in jobs:
-        submit(job)
+    submit(jobs)
 
     orders = {
         index: Order(job.config, os.getcwd(), n_threads, options.max_retries)

@@ -9,14 +9,16 @@ from fmscale.job import Job
 from fmscale.launching.display import SweepDisplay, print_outcome
 from fmscale.launching.pool import Event, Task
 from fmscale.launching.sweep import check_limits, seconds_of, submit, unfinished
-from fmscale.training.run import check, fail_branches, train_branch, train_trunk
+from fmscale.runs.lock import in_turn
+from fmscale.training.run import check, train_branch, train_trunk
+from fmscale.training.supervision import fail_branches
 
 
 def train_job(job: Job) -> None:
     """Train the trunk, then each run; finished runs are left alone."""
     check_limits([job], n_workers=1)
     check(job)
-    submit(job)
+    submit([job])
     todo = unfinished(job)
     if not todo:
         print(f"Nothing to train: all {len(job.branches)} runs are complete.")
@@ -30,14 +32,15 @@ def train_job(job: Job) -> None:
         if job.trunk_steps:
             task = Task("trunk", job.config)
             try:
-                train_trunk(job, functools.partial(show, task))
+                in_turn(functools.partial(train_trunk, job, functools.partial(show, task)))
             except Exception as error:
                 fail_branches(job, error)
                 raise
             show(task, {"event": "done"})
         for branch in todo:
             task = Task("branch", job.config, branch.run_id)
-            train_branch(job, branch, functools.partial(show, task))
+            report = functools.partial(show, task)
+            in_turn(functools.partial(train_branch, job, branch, report))
             show(task, {"event": "done"})
     print_outcome([job], {})
 

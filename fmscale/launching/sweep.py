@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -34,7 +36,9 @@ class SweepState:
     scheduled: set[str] = field(default_factory=set)  # run ids
     failed: dict[str, str] = field(default_factory=dict)  # run id -> reason
     max_retries: int = 0  # of one task, after a failure
+    max_halvings: int = 0  # of a job's micro-batch, after it ran out of memory
     attempts: Counter[tuple[int, str | None]] = field(default_factory=Counter)
+    halvings: Counter[int] = field(default_factory=Counter)  # by job
 
     def first_tasks(self) -> list[Task]:
         """Trunks, and the branches of jobs that share none."""
@@ -61,11 +65,26 @@ class SweepState:
             # A trunk that diverged has no checkpoint for these; they are recorded as diverged.
             return self._new_branch_tasks(index, unfinished(job))
         if event.name == "failed":
-            task = (index, event.task.run_id)
-            self.attempts[task] += 1
-            if self.attempts[task] <= self.max_retries:
-                return [event.task]
-            self._note_failure(event, job)
+            return self._try_again(event, job)
+        return []
+
+    def _try_again(self, event: Event, job: Job) -> list[Task]:
+        """The failed task once more, as often as allowed; else its runs are noted as failed."""
+        task, index = event.task, event.task.job
+        halved = task.halvings + 1
+        if event.fields["state"] == "oom" and halved <= self.max_halvings:
+            try:
+                job.halved(halved)
+            except ConfigError as error:
+                event.fields["reason"] += f" (and {error})"
+            else:
+                self.halvings[index] = max(self.halvings[index], halved)
+                return [dataclasses.replace(task, halvings=halved)]
+        else:
+            self.attempts[index, task.run_id] += 1
+            if self.attempts[index, task.run_id] <= self.max_retries:
+                return [task]
+        self._note_failure(event, job)
         return []
 
     def _new_branch_tasks(self, index: int, branches: Iterable[Branch]) -> list[Task]:
@@ -76,7 +95,7 @@ class SweepState:
         self.scheduled.add(branch.run_id)
         job = self.jobs[index]
         weight = seconds_of(job, branch.n_steps - branch.branch_step)
-        return Task("branch", job.config, branch.run_id, weight, index)
+        return Task("branch", job.config, branch.run_id, weight, index, self.halvings[index])
 
     def _note_failure(self, event: Event, job: Job) -> None:
         """Keep the reason; write the status where the worker could not."""
@@ -89,9 +108,12 @@ class SweepState:
             self.failed[run_id] = event.fields["reason"]
             folder = study.run(run_id)
             status = folder.status()
-            if status is None or status["state"] == "running":  # the process was killed
+            unsaid = status is None or status["state"] in ("queued", "running")
+            if unsaid and not folder.is_at_work():  # the process was killed
                 n_steps = next(b.n_steps for b in job.branches if b.run_id == run_id)
-                folder.set_status("failed", n_steps=n_steps, reason=event.fields["reason"])
+                state, reason = event.fields["state"], event.fields["reason"]
+                step = status["step"] if status else 0
+                folder.set_status(state, step=step, n_steps=n_steps, reason=reason)
 
 
 def run_sweep(
@@ -101,6 +123,7 @@ def run_sweep(
     n_threads: int | None,
     on_error: str = "continue",
     max_retries: int = 0,
+    max_halvings: int = 0,
 ) -> bool:
     """Train what is missing of all jobs' runs.
 
@@ -113,6 +136,8 @@ def run_sweep(
         n_threads: CPU threads of each; None: 1 where all models are small, else all cores.
         on_error: "continue" with the other runs, or "stop" the sweep at the first failure.
         max_retries: how often a failed task is tried again, from its last checkpoint.
+        max_halvings: how often a task that ran out of memory is tried again with half the
+            micro-batch and twice the accumulation.
 
     Returns:
         True if a run failed.
@@ -121,7 +146,7 @@ def run_sweep(
         ConfigError: before any training, if a job's parts cannot be built or the sweep would cost
             more than its limits.
     """
-    check_options(on_error, max_retries)
+    check_options(on_error, max_retries, max_halvings)
     jobs = distinct(jobs)
     todo = left_to_train(jobs)
     if not todo:
@@ -130,11 +155,10 @@ def run_sweep(
     n_threads = n_threads or default_threads(jobs)
     n_workers = n_workers or max(1, cores() // n_threads)
     check_limits(jobs, n_workers)
-    state = SweepState(jobs, max_retries=max_retries)
+    state = SweepState(jobs, max_retries=max_retries, max_halvings=max_halvings)
     with Pool(min(n_workers, len(todo)), n_threads) as pool:
         check_all(pool, [job for job in jobs if unfinished(job)])
-        for job in jobs:
-            submit(job)
+        submit(jobs)
         total = {branch.run_id: seconds_of(job, job.marginal_steps(branch)) for job, branch in todo}
         n_done = sum(len(job.branches) for job in jobs) - len(todo)
         with SweepDisplay(jobs, total, n_done=n_done) as display:
@@ -146,16 +170,16 @@ def run_sweep(
     return bool(state.failed)
 
 
-def check_options(on_error: str, max_retries: int) -> None:
+def check_options(on_error: str, max_retries: int, max_halvings: int = 0) -> None:
     """Refuse launcher options that mean nothing.
 
     Raises:
-        ConfigError: naming both.
+        ConfigError: naming them.
     """
-    if on_error not in ON_ERROR or max_retries < 0:
+    if on_error not in ON_ERROR or max_retries < 0 or max_halvings < 0:
         raise ConfigError(
-            f"hydra.launcher.on_error={on_error!r}, max_retries={max_retries}: choose "
-            f"{' or '.join(ON_ERROR)}, and 0 or more retries"
+            f"hydra.launcher.on_error={on_error!r}, max_retries={max_retries}, "
+            f"max_halvings={max_halvings}: choose {' or '.join(ON_ERROR)}, and 0 or more retries"
         )
 
 
@@ -187,15 +211,31 @@ def check_limits(jobs: list[Job], n_workers: int) -> None:
         job.limits.check(flops, seconds / n_workers / 3600, "estimated; fmscale plan measures it")
 
 
-def submit(job: Job) -> None:
-    """Write the job's runs into the store: the manifest, and each configuration, resolved."""
-    study = study_of(job)
-    study.extend_manifest(planned(job))
-    for branch in unfinished(job):
-        folder = study.run(branch.run_id)
-        folder.create(yaml.safe_dump(job.branch_config(branch), sort_keys=False))
-        if folder.status() is None:
-            folder.set_status("queued", n_steps=branch.n_steps)
+def submit(jobs: list[Job]) -> None:
+    """Write the jobs' runs into the store: the manifest, and each configuration, resolved.
+
+    Raises:
+        ConfigError: if the store cannot be written.
+    """
+    by_study: dict[Path, list[Job]] = {}
+    for job in jobs:
+        by_study.setdefault(study_of(job).path, []).append(job)
+    try:
+        for path, its_jobs in by_study.items():
+            plans = [planned(job) for job in its_jobs]
+            Study(path).extend_manifest({k: v for plan in plans for k, v in plan.items()})
+        for job in jobs:
+            for branch in unfinished(job):
+                folder = study_of(job).run(branch.run_id)
+                if folder.is_at_work():
+                    continue  # another sweep has submitted it
+                folder.create(yaml.safe_dump(job.branch_config(branch), sort_keys=False))
+                if folder.status() is None:
+                    folder.set_status("queued", n_steps=branch.n_steps)
+    except OSError as error:
+        raise ConfigError(
+            f"{error}; paths.runs_dir must be a folder that can be written"
+        ) from error
 
 
 def check_all(pool: Pool, jobs: list[Job]) -> None:
@@ -222,6 +262,7 @@ def planned(job: Job) -> dict[str, dict[str, Any]]:
             "seed": job.config["seed"],
             f"n_{job.shape.unit}": branch.n_units,
             "n_steps": branch.n_steps,
+            "branch_step": branch.branch_step,
             "flops": job.flops(branch.n_units)["flops"],
         }
         for branch in job.branches

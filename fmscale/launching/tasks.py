@@ -8,7 +8,8 @@ from typing import Any
 from fmscale.build import build_shape
 from fmscale.job import Job
 from fmscale.training.calibration import measure_speed
-from fmscale.training.run import check, fail_branches, train_branch, train_trunk
+from fmscale.training.run import check, train_branch, train_trunk
+from fmscale.training.supervision import fail_branches
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -18,10 +19,11 @@ def run_task(task: dict[str, Any], report: Report) -> Any:
 
     Args:
         task: `kind` is "check", "trunk", "branch" or "speed"; `config` the resolved configuration
-            of the job; `run_id` the branch to train.
+            of the job; `run_id` the branch to train; `halvings` how often the micro-batch is
+            halved, for want of memory.
         report: told about progress.
     """
-    job = Job.plan(task["config"], build_shape(task["config"]))
+    job = Job.plan(task["config"], build_shape(task["config"])).halved(task["halvings"])
     match task["kind"]:
         case "check":
             check(job)

@@ -146,8 +146,8 @@ class RunRecord:
         return {k: v for k, v in self.to_dict().items() if not isinstance(v, dict | list)}
 
     @staticmethod
-    def from_dict(row: dict[str, Any]) -> RunRecord:
-        """Read a record back.
+    def check(row: dict[str, Any]) -> None:
+        """Refuse a stored record that this release would misread.
 
         Raises:
             ValueError: if the schema version is unknown or a column is not.
@@ -158,9 +158,20 @@ class RunRecord:
                 f"record {row.get('run_id')!r} has schema_version {version!r}, this release reads "
                 f"{SCHEMA_VERSION}; read it with the release that wrote it"
             )
-        known = {f.name for f in dataclasses.fields(RunRecord)}
-        unknown = sorted(set(row) - known)
+        unknown = sorted(set(row) - COLUMNS)
         if unknown:
             raise ValueError(f"record {row.get('run_id')!r} has unknown columns {unknown}")
+
+    @staticmethod
+    def from_dict(row: dict[str, Any]) -> RunRecord:
+        """Read a record back.
+
+        Raises:
+            ValueError: if the schema version is unknown or a column is not.
+        """
+        RunRecord.check(row)
         evaluations = [Evaluation(**entry) for entry in row.get("evaluations", [])]
         return RunRecord(**{**row, "evaluations": evaluations})
+
+
+COLUMNS = frozenset(field.name for field in dataclasses.fields(RunRecord))

@@ -7,7 +7,6 @@ Layout: `<runs_dir>/<study>/<run_id>/` with `config.yaml`, `record.json`, `metri
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import re
@@ -25,10 +24,11 @@ from fmscale.runs.files import (
     write_json,
     write_lines,
 )
+from fmscale.runs.lock import RunLock, is_alive, one_at_a_time
 from fmscale.runs.record import RunRecord
 
-STATES = ("queued", "running", "completed", "diverged", "failed", "interrupted")
-FINISHED = ("completed", "diverged")  # a result exists; the run is not repeated
+STATES = ("queued", "running", "completed", "diverged", "failed", "oom", "interrupted")
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"  # of a folder in the store: never a path
 
 
 def now() -> str:
@@ -84,6 +84,14 @@ class RunFolder:
             },
         )
 
+    def lock(self) -> RunLock:
+        """The right to train this run; a context manager that raises `Held`."""
+        return RunLock(self.path)
+
+    def is_at_work(self) -> bool:
+        """Whether a living process trains this run now."""
+        return is_alive(self.path)
+
     def status(self) -> dict[str, Any] | None:
         """Content of `status.json`, or None where no run has started."""
         path = self.path / "status.json"
@@ -98,17 +106,14 @@ class RunFolder:
 
     def update_record(self, change: Callable[[RunRecord], RunRecord]) -> RunRecord:
         """Read, change and replace the record; two processes do so one after the other."""
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with one_at_a_time(self.path):
             record = change(self.record())
             self.write_record(record)
-        finally:
-            os.close(handle)  # which also gives the lock back
         return record
 
     def write_table(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         """Replace `tables/<name>.jsonl`."""
+        _check_name(name, "table")
         write_lines(self.path / "tables" / f"{name}.jsonl", rows)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
@@ -146,12 +151,9 @@ class Study:
         """Refuse names that would leave the store.
 
         Raises:
-            ValueError: if `name` is empty or holds anything but letters, digits, `_`, `-`, `.`.
+            ValueError: if `name` is not a plain folder name.
         """
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-            raise ValueError(
-                f"study={name!r} is not a folder name; use letters, digits, '_', '-' and '.'"
-            )
+        _check_name(name, "study")
         return Study(Path(runs_dir) / name)
 
     @property
@@ -159,9 +161,13 @@ class Study:
         return self.path / "manifest.json"
 
     def run(self, run_id: str) -> RunFolder:
+        """Folder of one run; ValueError for a name that would leave the study."""
+        _check_name(run_id, "run")
         return RunFolder(self.path / run_id)
 
     def trunk(self, trunk_id: str) -> RunFolder:
+        """Folder of one trunk; ValueError for a name that would leave the study."""
+        _check_name(trunk_id, "trunk")
         return RunFolder(self.path / "trunks" / trunk_id)
 
     def runs(self) -> Iterator[RunFolder]:
@@ -177,21 +183,14 @@ class Study:
         return read_json(self.manifest_path) if self.manifest_path.exists() else {}
 
     def extend_manifest(self, planned: dict[str, dict[str, Any]]) -> None:
-        """Add runs to the manifest; earlier ones stay."""
-        write_json(self.manifest_path, {**self.manifest(), **planned})
+        """Add runs to the manifest; earlier ones stay, also those of a sweep beside this one."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(self.path):
+            write_json(self.manifest_path, {**self.manifest(), **planned})
 
 
-def is_alive(status: dict[str, Any]) -> bool:
-    """Whether the process that wrote a `running` status still exists (same host only).
-
-    A status of another host is believed: its process cannot be asked.
-    """
-    if status["hostname"] != platform.node():
-        return True
-    try:
-        os.kill(status["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _check_name(name: str, what: str) -> None:
+    if not re.fullmatch(NAME, name):
+        raise ValueError(
+            f"{what}={name!r} is not a folder name; use letters, digits, '_', '-', '+' and '.'"
+        )

@@ -89,56 +89,62 @@ class CheckpointWriter(StepCallback):
         folder: RunFolder,
         *,
         keep_at: Collection[int],
+        keep_newest: int,
         every_seconds: float,
-        seconds_before: float,
+        start: checkpoint.Checkpoint | None,
         precision: str,
         on_saved: Callable[[int], None],
+        verify: Callable[[], None],
     ) -> None:
         """Args:
         keep_at: steps after which a checkpoint is kept, e.g. where branches leave a trunk.
-        every_seconds: pause between the checkpoints in between; each replaces the last.
-        seconds_before: training time before this fit.
+        keep_newest: how many of the checkpoints in between are kept.
+        every_seconds: pause between these.
+        start: where this fit began; None: fresh weights.
         on_saved: told each step of `keep_at` once it is on disk.
+        verify: called before saving; raises if the run is no longer ours.
         """
         self.folder = folder
         self.keep_at = frozenset(keep_at)
+        self.keep_newest = keep_newest
         self.every_seconds = every_seconds
-        self.seconds_before = seconds_before
+        self.start = start
         self.precision = precision
         self.on_saved = on_saved
-        self.passing: int | None = None  # step of the latest checkpoint in between
-        self.started = self.saved_at = time.monotonic()
+        self.verify = verify
+        self.began = self.saved_at = time.monotonic()
         self.paused = 0.0
 
     @property
     def seconds(self) -> float:
         """Training time along the path so far, without the time spent saving."""
-        return self.seconds_before + time.monotonic() - self.started - self.paused
+        before = self.start.seconds if self.start is not None else 0.0
+        return before + time.monotonic() - self.began - self.paused
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.started = self.saved_at = time.monotonic()
+        self.began = self.saved_at = time.monotonic()
 
     def on_step_end(self, module: TrainingModule) -> None:
         if module.step in self.keep_at:
-            self._save(module)
+            self.save(module)
             self.on_saved(module.step)
         elif time.monotonic() - self.saved_at > self.every_seconds:
-            before = self.passing
-            self._save(module)
-            self.passing = module.step
-            if before is not None:
-                checkpoint.path_of(self.folder.checkpoints, before).unlink(missing_ok=True)
+            self.save(module)
 
-    def _save(self, module: TrainingModule) -> None:
+    def save(self, module: TrainingModule) -> None:
+        """Write a checkpoint now, and drop those that the policy no longer keeps."""
         began = time.monotonic()
+        self.verify()
         state = checkpoint.Checkpoint(
             step=module.step,
             model=module.model.state_dict(),
             optimizer=module.trainer.optimizers[0].state_dict(),
             seconds=self.seconds,
             precision=self.precision,
+            seconds_trunk=self.start.seconds_trunk if self.start is not None else 0.0,
         )
         checkpoint.save(self.folder.checkpoints, state)
+        checkpoint.prune(self.folder.checkpoints, keep=self.keep_at, newest=self.keep_newest)
         self.saved_at = time.monotonic()
         self.paused += self.saved_at - began
 

@@ -9,11 +9,13 @@ can run code. Batches and schedule are functions of the step and need no state o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ class Checkpoint:
     optimizer: dict[str, Any]  # state dict
     seconds: float  # training time spent so far along the path
     precision: str  # as trained so far; a branch goes on with it
+    seconds_trunk: float = 0.0  # of `seconds`, what the trunk took that a run left
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -61,18 +64,21 @@ def load(path: Path) -> Checkpoint:
         ValueError: naming the file, if it is torn, altered or not a checkpoint.
     """
     whole = path.read_bytes()
-    content, checksum, mark = whole[:-TRAILER], whole[-TRAILER : -len(MARK)], whole[-len(MARK) :]
-    if mark != MARK or hashlib.sha256(content).digest() != checksum:
+    if not _is_whole(whole):
         raise ValueError(f"checkpoint {path} is torn or altered (its checksum differs); delete it")
     try:
-        stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        content = io.BytesIO(whole[:-TRAILER])
+        stored = torch.load(content, map_location="cpu", weights_only=True)
         return Checkpoint(**stored)
     except Exception as error:  # torch raises half a dozen kinds for a foreign file
         raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it") from error
 
 
 def latest(folder: Path, at_most: int) -> Checkpoint | None:
-    """The newest readable checkpoint of at most `at_most` steps; unreadable ones are named."""
+    """The newest readable checkpoint of at most `at_most` steps.
+
+    An unreadable one is named and set aside as `.broken`, so that it counts for nothing any more.
+    """
     for step, path in sorted(_steps(folder), reverse=True):
         if step > at_most:
             continue
@@ -80,7 +86,28 @@ def latest(folder: Path, at_most: int) -> Checkpoint | None:
             return load(path)
         except ValueError as error:
             log.warning("%s; going on from the one before it", error)
+            _set_aside(path)
     return None
+
+
+def set_broken_aside(folder: Path, steps: Collection[int]) -> None:
+    """Check the checksums of some checkpoints; name and set aside what is torn or altered."""
+    for step, path in sorted(_steps(folder)):
+        if step in steps and not _is_whole(path.read_bytes()):
+            log.warning("checkpoint %s is torn or altered; it is made anew", path)
+            _set_aside(path)
+
+
+def prune(folder: Path, *, keep: Collection[int], newest: int) -> None:
+    """Delete checkpoints, except those after the steps `keep` and the `newest` others.
+
+    What a killed process left half-written goes as well.
+    """
+    others = [step for step in steps_saved(folder) if step not in keep]
+    for step in others[: max(0, len(others) - newest)]:
+        path_of(folder, step).unlink(missing_ok=True)
+    for debris in folder.glob(".step_*"):
+        debris.unlink(missing_ok=True)
 
 
 def steps_saved(folder: Path) -> list[int]:
@@ -93,3 +120,15 @@ def _steps(folder: Path) -> Iterator[tuple[int, Path]]:
         match = re.fullmatch(r"step_(\d+)\.pt", path.name)
         if match:
             yield int(match.group(1)), path
+
+
+def _set_aside(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # another process was quicker
+        os.replace(path, path.with_suffix(".broken"))
+
+
+def _is_whole(content: bytes) -> bool:
+    body, checksum, mark = (
+        content[:-TRAILER], content[-TRAILER : -len(MARK)], content[-len(MARK) :]
+    )  # fmt: skip
+    return mark == MARK and hashlib.sha256(body).digest() == checksum

@@ -23,6 +23,7 @@ from fmscale.training.callbacks import (
     StepCallback,
 )
 from fmscale.training.checkpoint import Checkpoint
+from fmscale.training.interruption import InterruptionGuard
 from fmscale.training.module import TrainingModule
 from fmscale.training.trainer import build_trainer
 
@@ -58,6 +59,7 @@ def fit_steps(
     report: Report,
     watch: StepCallback | None = None,
     on_saved: Callable[[int], None] = lambda step: None,
+    verify: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """Train from `start` (None: fresh weights) until `stop_step` optimizer steps are done.
 
@@ -69,15 +71,18 @@ def fit_steps(
         report: told about progress.
         watch: looks at the run's course, after each step's row is written.
         on_saved: told each step of `keep_at` once its checkpoint is on disk.
+        verify: raises if another process has taken this run; called before each checkpoint.
+
+    Raises:
+        Interrupted: after a signal to stop, when the step is done and saved.
     """
     torch.manual_seed(job.config["seed"])
     model = build_model(job.config)
     if start is not None:
         model.load_state_dict(start.model)
     start_step = start.step if start is not None else 0
-    seconds_before = start.seconds if start is not None else 0.0
-    if start_step >= stop_step:
-        return Fitted(model, start_step, seconds_before, None)
+    if start is not None and start_step >= stop_step:
+        return Fitted(model, start_step, start.seconds, None)
 
     settings = job.trainer
     module = TrainingModule(
@@ -95,10 +100,12 @@ def fit_steps(
     writer = CheckpointWriter(
         folder,
         keep_at=keep_at,
+        keep_newest=settings.keep_checkpoints,
         every_seconds=settings.checkpoint_every_seconds,
-        seconds_before=seconds_before,
+        start=start,
         precision=precision,
         on_saved=on_saved,
+        verify=verify,
     )
     trainer = build_trainer(
         settings,
@@ -115,6 +122,7 @@ def fit_steps(
             *([watch] if watch is not None else []),
             writer,
             ProgressReporter(folder, n_steps=stop_step, report=report),
+            InterruptionGuard(writer),  # last: the step it ends with is recorded like any other
         ],
     )
     batches = StepBatches(
@@ -126,7 +134,7 @@ def fit_steps(
         stop_step=stop_step,
     )
     try:
-        trainer.fit(module, StepDataModule(batches))
+        trainer.fit(module, StepDataModule(batches, settings.loader_workers))
     except Diverged as error:
         return Fitted(model, error.step, writer.seconds, str(error))
     assert module.step == stop_step, (module.step, stop_step)

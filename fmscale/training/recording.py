@@ -95,6 +95,9 @@ def make_record(
             "precision": precision,
             "n_threads": torch.get_num_threads(),
             "device": _device_name(job),
+            # Smaller than asked for where memory was short.
+            "micro_batches": job.trainer.accumulate,
+            **({"chunk_size": job.chunk_size} if job.chunk_size is not None else {}),
         },
         git=git_state(),
         seconds_train=fitted.seconds,

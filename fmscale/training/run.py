@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import yaml
 
-from fmscale.build import build_model, build_parts
+from fmscale.build import Parts, build_model, build_parts
 from fmscale.data.order import supplies
 from fmscale.evaluation.runner import check_evaluators, evaluate
 from fmscale.job import Branch, Job
+from fmscale.runs.lock import Held, RunLock
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError
 from fmscale.training import checkpoint
@@ -22,6 +22,7 @@ from fmscale.training.fit import Fitted, Report, axes, fit_steps
 from fmscale.training.outlet import Outlet, RunCard
 from fmscale.training.recording import logged, make_record
 from fmscale.training.rehearsal import rehearse
+from fmscale.training.supervision import supervised
 from fmscale.training.watch import CourseWatch
 
 
@@ -56,10 +57,22 @@ def train_trunk(job: Job, report: Report = ignore) -> None:
 
     Reports `branch_ready` for each branch as soon as it can start. A trunk that diverges stops;
     its branches are recorded as diverged by `train_branch`.
+
+    Raises:
+        Held: if another process trains this trunk now.
     """
+    if not job.trunk_steps:
+        return
     study = _study(job)
+    with study.trunk(job.trunk_id).lock() as lock:
+        _train_trunk(job, study, lock, report)
+
+
+def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
     folder = study.trunk(job.trunk_id)
     unfinished = [b for b in job.branches if not study.run(b.run_id).is_finished()]
+    needed = _steps_needed(study, job)
+    checkpoint.set_broken_aside(folder.checkpoints, needed)
     saved = set(checkpoint.steps_saved(folder.checkpoints))
 
     def ready(step: int) -> None:
@@ -74,11 +87,12 @@ def train_trunk(job: Job, report: Report = ignore) -> None:
         return
 
     folder.create(yaml.safe_dump(job.config, sort_keys=False))
-    parts = build_parts(job.config)
+    parts = _parts(job, job.config)
     start = checkpoint.latest(folder.checkpoints, at_most=min(missing))
+    begin = start.step if start else 0
     card = _card(job, folder, job.trunk_id, "trunk", job.config)
-    with supervised(folder, parts.outlet, card, n_steps=max(missing)) as outcome:
-        _resume_metrics(folder, parts.outlet, [], start.step if start else 0)
+    with supervised(folder, parts.outlet, card, n_steps=max(missing), step=begin) as outcome:
+        _resume_metrics(folder, parts.outlet, [], begin)
         fitted = fit_steps(
             job,
             parts,
@@ -87,30 +101,44 @@ def train_trunk(job: Job, report: Report = ignore) -> None:
             stop_step=max(missing),
             multiplier=job.multiplier(parts.multiplier),
             precision=start.precision if start else resolve_precision(job, parts),
-            keep_at=missing,
+            keep_at=needed,
             report=report,
             watch=CourseWatch(job, unfinished, study, folder, parts.outlet),
             on_saved=ready,
+            verify=lock.verify,
         )
         outcome.finish("diverged" if fitted.diverged else "completed", fitted)
 
 
 def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
-    """Train one run to its end, evaluate it and write its record; finished runs are left alone."""
+    """Train one run to its end, evaluate it and write its record; finished runs are left alone.
+
+    Raises:
+        Held: if another process trains this run now.
+    """
     study = _study(job)
     folder = study.run(branch.run_id)
     if folder.is_finished():
         return
+    with folder.lock() as lock:
+        if not folder.is_finished():  # not even by who held the lock until now
+            _train_branch(job, branch, study, lock, report)
+    _tidy_trunk(study, job)
+
+
+def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report: Report) -> None:
+    folder = study.run(branch.run_id)
     config = job.branch_config(branch)
     folder.create(yaml.safe_dump(config, sort_keys=False))
     folder.clear_traceback()
-    parts = build_parts(config)
+    parts = _parts(job, config)
     started_at = now()
     trunk = study.trunk(job.trunk_id)
     card = _card(job, folder, branch.run_id, "run", config)
-    with supervised(folder, parts.outlet, card, n_steps=branch.n_steps) as outcome:
-        start, trunk_rows, broken_at = _branch_start(branch, folder, trunk)
-        _resume_metrics(folder, parts.outlet, trunk_rows, start.step if start else 0)
+    start, trunk_rows, broken_at = _branch_start(branch, folder, trunk)
+    begin = start.step if start else 0
+    with supervised(folder, parts.outlet, card, n_steps=branch.n_steps, step=begin) as outcome:
+        _resume_metrics(folder, parts.outlet, trunk_rows, begin)
         precision = start.precision if start else resolve_precision(job, parts)
         if broken_at is not None:
             fitted = Fitted(build_model(config), broken_at, 0.0, "the trunk diverged")
@@ -125,6 +153,7 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
                 precision=precision,
                 report=report,
                 watch=CourseWatch(job, [branch], study, folder, parts.outlet),
+                verify=lock.verify,
             )
         measured, seconds_eval = None, None
         if not fitted.diverged:
@@ -141,6 +170,7 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
             for name, table in measured.tables.items():
                 folder.write_table(name, table)
                 parts.outlet.table(name, table)
+        seconds_trunk = start.seconds_trunk if start else 0.0
         record = make_record(
             job,
             branch,
@@ -148,15 +178,22 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
             fitted,
             measured,
             precision=precision,
-            seconds_before=_seconds_of_trunk(trunk, branch),
+            seconds_before=seconds_trunk,
             seconds_eval=seconds_eval,
             started_at=started_at,
         )
-        _keep_final_weights(folder, fitted)
+        lock.verify()
+        # Weights before the record, and the rest goes after it: killed anywhere in between, the
+        # run is measured again and nothing is lost.
+        final = checkpoint.Checkpoint(
+            fitted.step, fitted.model.state_dict(), {}, fitted.seconds, precision, seconds_trunk
+        )
+        checkpoint.save(folder.checkpoints, final)
         folder.write_record(record)
+        keep = {fitted.step} if job.trainer.keep_final_weights else ()
+        checkpoint.prune(folder.checkpoints, keep=keep, newest=0)
         parts.outlet.summarize(record.scalars())
         outcome.finish(record.status, fitted)
-    _forget_trunk_checkpoint(trunk, branch)
 
 
 def _branch_start(
@@ -164,9 +201,12 @@ def _branch_start(
 ) -> tuple[checkpoint.Checkpoint | None, list[dict[str, Any]], int | None]:
     """Where a run begins: its own checkpoint, its trunk's, or nothing.
 
+    Should the trunk's checkpoint be broken or gone, an earlier one serves: up to the cooldown the
+    run's own schedule is the trunk's.
+
     Returns:
-        The checkpoint, the trunk's metrics up to the branch, and the step at which the trunk
-        diverged if that leaves nothing to branch from.
+        The checkpoint, the trunk's metrics up to there, and the step at which the trunk diverged
+        if that leaves nothing to branch from.
     """
     start = checkpoint.latest(folder.checkpoints, at_most=branch.n_steps)
     if not branch.branch_step:
@@ -177,69 +217,19 @@ def _branch_start(
     broken_at = _diverged_at(trunk)
     if broken_at is not None and broken_at <= branch.branch_step:
         return None, rows, broken_at
-    path = checkpoint.path_of(trunk.checkpoints, branch.branch_step)
-    return checkpoint.load(path), rows, None
+    start = checkpoint.latest(trunk.checkpoints, at_most=branch.branch_step)
+    if start is None:
+        return None, [], None
+    start = dataclasses.replace(start, seconds_trunk=start.seconds)
+    return start, [row for row in rows if row["step"] <= start.step], None
 
 
-class Outcome:
-    """How a supervised run ended; failed until told otherwise."""
-
-    def __init__(self, folder: RunFolder, n_steps: int) -> None:
-        self.folder = folder
-        self.n_steps = n_steps
-        self.exit_code = 1
-
-    def finish(self, state: str, fitted: Fitted) -> None:
-        """Set the final status: "completed" or "diverged"."""
-        self.folder.set_status(
-            state, step=fitted.step, n_steps=self.n_steps, reason=fitted.diverged
-        )
-        self.exit_code = 0 if state == "completed" else 1
-
-
-@contextmanager
-def supervised(
-    folder: RunFolder, outlet: Outlet, card: RunCard, *, n_steps: int
-) -> Iterator[Outcome]:
-    """Keep `status.json`, `traceback.txt` and the outlet true whatever happens inside."""
-    outcome = Outcome(folder, n_steps)
-    folder.set_status("running", n_steps=n_steps)
-    try:
-        outlet.open(card)
-        yield outcome
-    except Exception as error:
-        note_failure(folder, error, n_steps)
-        raise
-    except BaseException as error:  # interrupted by a person or the system
-        folder.set_status("interrupted", n_steps=n_steps, reason=type(error).__name__)
-        raise
-    finally:
-        outlet.close(outcome.exit_code)
-
-
-def note_failure(folder: RunFolder, error: Exception, n_steps: int) -> None:
-    """Store status and traceback of a failed run.
-
-    On a full disk these cannot be written either; the original error then says so in a note.
-    """
-    text = "".join(traceback.format_exception(error))
-    last = f"{type(error).__name__}: {error}".splitlines()[0]
-    try:
-        folder.write_traceback(text)
-        folder.set_status("failed", n_steps=n_steps, reason=last)
-    except OSError as second:
-        error.add_note(f"the failure could not be noted in {folder.path}: {second}")
-
-
-def fail_branches(job: Job, error: Exception) -> None:
-    """After a trunk failed: note the failure in each branch that can no longer start."""
-    study = _study(job)
-    saved = checkpoint.steps_saved(study.trunk(job.trunk_id).checkpoints)
-    for branch in job.branches:
-        folder = study.run(branch.run_id)
-        if branch.branch_step and branch.branch_step not in saved and not folder.is_finished():
-            folder.create(yaml.safe_dump(job.branch_config(branch), sort_keys=False))
-            note_failure(folder, error, branch.n_steps)
+def _parts(job: Job, config: dict[str, Any]) -> Parts:
+    """What a run is made of; smaller parts of a batch, where memory was short, are not its own."""
+    if job.chunk_size is None:
+        return build_parts(config)
+    objective = {**config["objective"], "chunk_size": job.chunk_size}
+    return build_parts({**config, "objective": objective})
 
 
 def _study(job: Job) -> Study:
@@ -262,9 +252,12 @@ def _card(job: Job, folder: RunFolder, run_id: str, kind: str, config: dict[str,
 def _resume_metrics(
     folder: RunFolder, outlet: Outlet, trunk_rows: list[dict[str, Any]], step: int
 ) -> None:
-    """Keep the trunk's rows and this run's own up to `step`; replay them to the outlet."""
+    """Keep the trunk's rows and this run's own up to `step`; replay them to the outlet.
+
+    Rows of a measurement at the end that came to no record go: it is made again.
+    """
     shared = max((row["step"] for row in trunk_rows), default=0)
-    own = [row for row in folder.metrics() if shared < row["step"] <= step]
+    own = [r for r in folder.metrics() if shared < r["step"] <= step and "train/loss" in r]
     folder.reset_metrics([*trunk_rows, *own])
     for row in [*trunk_rows, *own]:
         outlet.log(row)
@@ -275,24 +268,30 @@ def _diverged_at(folder: RunFolder) -> int | None:
     return status["step"] if status and status["state"] == "diverged" else None
 
 
-def _seconds_of_trunk(trunk: RunFolder, branch: Branch) -> float:
-    """Training time along the trunk up to the branch."""
-    if not branch.branch_step:
-        return 0.0
-    path = checkpoint.path_of(trunk.checkpoints, branch.branch_step)
-    return checkpoint.load(path).seconds if path.exists() else 0.0
+def _steps_needed(study: Study, job: Job) -> set[int]:
+    """Steps of the trunk from which a run that is not finished will start, whoever asked for it."""
+    planned = {
+        run_id: entry.get("branch_step")
+        for run_id, entry in study.manifest().items()
+        if entry.get("trunk_id") == job.trunk_id
+    }
+    planned |= {branch.run_id: branch.branch_step for branch in job.branches}
+    return {
+        step for run_id, step in planned.items() if step and not study.run(run_id).is_finished()
+    }
 
 
-def _keep_final_weights(folder: RunFolder, fitted: Fitted) -> None:
-    """Replace the checkpoints of a finished run by its weights alone."""
-    for step in checkpoint.steps_saved(folder.checkpoints):
-        checkpoint.path_of(folder.checkpoints, step).unlink()
-    weights = checkpoint.Checkpoint(fitted.step, fitted.model.state_dict(), {}, fitted.seconds, "")
-    checkpoint.save(folder.checkpoints, weights)
+def _tidy_trunk(study: Study, job: Job) -> None:
+    """Drop the trunk's checkpoints that no run needs any more.
 
-
-def _forget_trunk_checkpoint(trunk: RunFolder, branch: Branch) -> None:
-    """Drop the checkpoint this branch started from, unless a longer budget may go on from it."""
-    saved = checkpoint.steps_saved(trunk.checkpoints)
-    if branch.branch_step in saved[:-1]:
-        checkpoint.path_of(trunk.checkpoints, branch.branch_step).unlink(missing_ok=True)
+    Its end stays, if `trainer.keep_trunk_end`: a longer budget later goes on from there.
+    """
+    folder = study.trunk(job.trunk_id)
+    saved = checkpoint.steps_saved(folder.checkpoints)
+    if not saved:
+        return
+    needed = _steps_needed(study, job)
+    end = {max(saved)} if job.trainer.keep_trunk_end else set()
+    newest = job.trainer.keep_checkpoints if needed - set(saved) else 0  # it is to go on
+    with contextlib.suppress(Held), folder.lock():
+        checkpoint.prune(folder.checkpoints, keep=needed | end, newest=newest)

@@ -5,6 +5,7 @@ import io
 
 import pytest
 
+from fmscale import export
 from fmscale.export import rows, to_csv
 from fmscale.runs.store import Study
 from tests.fmscale.runs.test_store import record
@@ -46,3 +47,34 @@ def test_nested_provenance_is_a_column_when_asked_for(tmp_path):
     (row,) = rows(study, paths)
     assert row[paths[0]] == 0.5
     assert paths[1] not in row
+
+
+def test_parquet_holds_what_csv_holds(study, tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    tables = []
+    for name, read in (("t.csv", pandas.read_csv), ("t.parquet", pandas.read_parquet)):
+        arguments = ["s", "--runs-dir", str(study.path.parent), "--out", str(tmp_path / name)]
+        monkeypatch.setattr("sys.argv", ["fmscale export", *arguments])
+        export.main()
+        tables.append(read(tmp_path / name))
+    # Text that is empty and text that is missing look the same in CSV.
+    columns = ["run_id", "status", *tables[1].select_dtypes("number")]
+    pandas.testing.assert_frame_equal(tables[0][columns], tables[1][columns], check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["s", "--out", "t.xlsx"], "must end with .csv or .parquet"),
+        (["nope", "--out", "t.csv"], "nope does not exist"),
+        (["../s", "--out", "t.csv"], "is not a folder name"),
+        (["s", "--out", "t.csv", "--columns", "nope"], "no record has the column"),
+    ],
+)
+def test_mistakes_are_named(study, monkeypatch, capsys, arguments, message):
+    root = ["--runs-dir", str(study.path.parent)]
+    monkeypatch.setattr("sys.argv", ["fmscale export", *arguments, *root])
+    with pytest.raises(SystemExit):
+        export.main()
+    assert message in capsys.readouterr().err

@@ -1,11 +1,12 @@
 """Run folders keep their promises about state."""
 
-import os
+import subprocess
+import sys
 
 import pytest
 
 from fmscale.runs.record import SCHEMA_VERSION, RunRecord
-from fmscale.runs.store import RunFolder, Study, is_alive
+from fmscale.runs.store import RunFolder, Study
 
 
 def record(**changes) -> RunRecord:
@@ -65,13 +66,35 @@ def test_trunks_are_not_runs(tmp_path):
     assert [folder.run_id for folder in study.runs()] == ["r"]
 
 
-def test_a_running_status_of_a_dead_process_is_noticed(tmp_path):
+@pytest.mark.parametrize("name", ["../s2", "a/b", "/etc", "", ".."])
+def test_no_folder_of_a_run_leaves_its_study(tmp_path, name):
+    study = Study.open(tmp_path, "s")
+    for open_folder in (study.run, study.trunk):
+        with pytest.raises(ValueError, match="is not a folder name"):
+            open_folder(name)
+    with pytest.raises(ValueError, match="is not a folder name"):
+        study.run("r").write_table(name, [])
+
+
+def test_a_run_is_at_work_while_its_lock_is_held(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.set_status("running")
-    status = folder.status()
-    assert is_alive(status)
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert not is_alive({**status, "pid": child})
+    assert not folder.is_at_work()
+    with folder.lock():
+        assert folder.is_at_work()
+    assert not folder.is_at_work()
+
+
+EXTENDER = """
+import sys
+from pathlib import Path
+from fmscale.runs.store import Study
+for i in range(20):
+    Study(Path(sys.argv[1])).extend_manifest({f"{sys.argv[2]}{i}": {}})
+"""
+
+
+def test_sweeps_side_by_side_lose_nothing_of_the_manifest(tmp_path):
+    command = [sys.executable, "-c", EXTENDER, str(tmp_path / "s")]
+    children = [subprocess.Popen([*command, name]) for name in "abc"]
+    assert [child.wait() for child in children] == [0] * 3
+    assert len(Study.open(tmp_path, "s").manifest()) == 60

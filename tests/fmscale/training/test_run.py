@@ -12,7 +12,6 @@ import torch
 from fmscale.build import build_parts
 from fmscale.runs.store import RunFolder, Study
 from fmscale.training import checkpoint, run
-from fmscale.training.callbacks import MetricsRecorder
 from fmscale.training.fit import fit_steps
 
 BUDGETS = "budget.tokens=[2560,5120]"  # 40 and 80 steps of 4 x 16 tokens
@@ -95,48 +94,6 @@ def test_constant_runs_are_marked_as_not_annealed(tiny, plan_one):
     records = train(plan_one([*tiny, BUDGETS, "schedule=constant"]))
     assert [r.annealed for r in records] == [False, False]
     assert [r.n_steps for r in records] == [40, 80]
-
-
-def test_a_killed_run_resumes_to_the_same_bits(tiny, plan_one, tmp_path, monkeypatch):
-    calm = plan_one([*tiny, BUDGETS, f"paths.runs_dir={tmp_path / 'calm'}"])
-    calm_records = train(calm)
-
-    job = plan_one([*tiny, BUDGETS, "trainer.checkpoint_every_seconds=0"])
-    plain = MetricsRecorder.on_step_end
-
-    def killed_at(step):
-        def on_step_end(self, module):
-            plain(self, module)
-            if module.step == step:
-                raise KeyboardInterrupt
-
-        return on_step_end
-
-    for step in (23, 51, 70):  # in the trunk twice, in the last cooldown once
-        monkeypatch.setattr(MetricsRecorder, "on_step_end", killed_at(step))
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            train(job)
-    monkeypatch.setattr(MetricsRecorder, "on_step_end", plain)
-    records = train(job)
-
-    for branch, record, calm_record in zip(job.branches, records, calm_records, strict=True):
-        assert record.metrics == calm_record.metrics
-        assert_equal_bits(weights(job, branch), weights(calm, branch))
-        rows = study_of(job).run(branch.run_id).metrics()
-        assert rows == study_of(calm).run(branch.run_id).metrics()
-
-
-def test_a_torn_checkpoint_is_named_and_the_one_before_it_used(tiny, plan_one, caplog):
-    job = plan_one([*tiny, BUDGETS])
-    run.train_trunk(job)
-    folder = study_of(job).trunk(job.trunk_id).checkpoints
-    good, torn = (checkpoint.path_of(folder, step) for step in (32, 64))
-    torn.write_bytes(torn.read_bytes()[:1000])
-    found = checkpoint.latest(folder, at_most=64)
-    assert found is not None
-    assert found.step == 32
-    assert good.exists()
-    assert torn.name in caplog.text
 
 
 def test_a_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):

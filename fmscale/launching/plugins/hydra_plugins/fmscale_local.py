@@ -24,6 +24,7 @@ class LocalLauncherConf:
     n_threads: int | None = None  # CPU threads of each; None: 1 for small models, else all
     on_error: str = "continue"  # with the other runs, or "stop" the sweep
     max_retries: int = 0  # of a failed task, from its last checkpoint
+    max_halvings: int = 0  # of the micro-batch of a task that ran out of memory
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="fmscale_local", node=LocalLauncherConf)
@@ -38,10 +39,11 @@ class LocalLauncher(Launcher):
         n_threads: int | None = None,
         on_error: str = "continue",
         max_retries: int = 0,
+        max_halvings: int = 0,
     ) -> None:
         self.options: dict[str, Any] = {
             "n_workers": n_workers, "n_threads": n_threads,
-            "on_error": on_error, "max_retries": max_retries,
+            "on_error": on_error, "max_retries": max_retries, "max_halvings": max_halvings,
         }  # fmt: skip
 
     def setup(

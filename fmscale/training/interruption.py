@@ -1,0 +1,69 @@
+"""A signal to stop: the step under way is finished and saved first.
+
+Ctrl-C, a scheduler's SIGTERM and the like lose no step. While no steps are made (data, evaluation)
+a signal acts at once: the newest checkpoint is all there is to keep.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import pytorch_lightning as pl
+
+from fmscale.signals import Interrupted
+from fmscale.training.callbacks import CheckpointWriter, StepCallback
+from fmscale.training.module import TrainingModule
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class InterruptionGuard(StepCallback):
+    """Holds a stop signal back until the step is done and its checkpoint on disk.
+
+    Then the handler that was there before acts, so that a launcher's own (which may ask a
+    scheduler to start the job again) still has its say; where there is none, the process ends. A
+    second signal does not wait.
+    """
+
+    def __init__(self, writer: CheckpointWriter) -> None:
+        self.writer = writer
+        self.requested: int | None = None
+        # Before Lightning installs its own, which would end an accumulated step half-way.
+        self.before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            handlers = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
+            self.before = {s: h for s, h in handlers.items() if h is not signal.SIG_IGN}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        for signum in self.before:
+            signal.signal(signum, self._request)
+
+    def on_step_end(self, module: TrainingModule) -> None:
+        if self.requested is None:
+            return
+        self.writer.save(module)
+        self._restore()
+        before = self.before[self.requested]
+        # Python's own raises KeyboardInterrupt, which Lightning turns into exit code 1.
+        if callable(before) and before is not signal.default_int_handler:
+            before(self.requested, None)
+        raise Interrupted(self.requested)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._restore()
+        if self.requested is not None:  # it came after the last step
+            raise Interrupted(self.requested)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        self._restore()
+
+    def _request(self, signum: int, frame: Any) -> None:
+        if self.requested is not None:
+            raise Interrupted(signum)
+        self.requested = signum
+
+    def _restore(self) -> None:
+        for signum, handler in self.before.items():
+            signal.signal(signum, handler)

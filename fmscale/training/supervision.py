@@ -1,0 +1,101 @@
+"""Status, traceback and outlet of a run stay true whatever happens while it trains."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import yaml
+
+from fmscale.job import Job
+from fmscale.runs.lock import LockLost
+from fmscale.runs.store import RunFolder, Study
+from fmscale.signals import Interrupted
+from fmscale.training import checkpoint
+from fmscale.training.fit import Fitted
+from fmscale.training.outlet import Outlet, RunCard
+
+# How torch says that the processor's own memory is used up: a plain RuntimeError.
+CPU_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory")
+
+
+class Outcome:
+    """How a supervised run ended; failed until told otherwise."""
+
+    def __init__(self, folder: RunFolder, n_steps: int) -> None:
+        self.folder = folder
+        self.n_steps = n_steps
+        self.exit_code = 1
+
+    def finish(self, state: str, fitted: Fitted) -> None:
+        """Set the final status: "completed" or "diverged"."""
+        self.folder.set_status(
+            state, step=fitted.step, n_steps=self.n_steps, reason=fitted.diverged
+        )
+        self.exit_code = 0 if state == "completed" else 1
+
+
+@contextmanager
+def supervised(
+    folder: RunFolder, outlet: Outlet, card: RunCard, *, n_steps: int, step: int
+) -> Iterator[Outcome]:
+    """Keep `status.json`, `traceback.txt` and the outlet true whatever happens inside.
+
+    Args:
+        n_steps: of the whole run.
+        step: where it goes on from.
+    """
+    outcome = Outcome(folder, n_steps)
+    folder.set_status("running", step=step, n_steps=n_steps)
+    try:
+        outlet.open(card)
+        yield outcome
+    except LockLost:
+        raise  # the folder is another process's now
+    except Exception as error:
+        note_failure(folder, error, n_steps)
+        raise
+    except BaseException as error:  # interrupted by a person or the system
+        reason = str(error) if isinstance(error, Interrupted) else type(error).__name__
+        saved = checkpoint.steps_saved(folder.checkpoints)
+        folder.set_status("interrupted", step=max(saved, default=0), n_steps=n_steps, reason=reason)
+        raise
+    finally:
+        outlet.close(outcome.exit_code)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was what a failed run lacked, on the processor or on the device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(t in str(error) for t in CPU_OUT_OF_MEMORY)
+
+
+def note_failure(folder: RunFolder, error: Exception, n_steps: int) -> None:
+    """Store status and traceback of a failed run.
+
+    On a full disk these cannot be written either; the original error then says so in a note.
+    """
+    text = "".join(traceback.format_exception(error))
+    last = f"{type(error).__name__}: {error}".splitlines()[0]
+    state = "oom" if is_out_of_memory(error) else "failed"
+    try:
+        step = (folder.status() or {"step": 0})["step"]
+        folder.write_traceback(text)
+        folder.set_status(state, step=step, n_steps=n_steps, reason=last)
+    except (OSError, ValueError) as second:
+        error.add_note(f"the failure could not be noted in {folder.path}: {second}")
+
+
+def fail_branches(job: Job, error: Exception) -> None:
+    """After a trunk failed: note the failure in each branch that can no longer start."""
+    study = Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
+    saved = checkpoint.steps_saved(study.trunk(job.trunk_id).checkpoints)
+    for branch in job.branches:
+        folder = study.run(branch.run_id)
+        starts = not branch.branch_step or branch.branch_step in saved
+        if not starts and not folder.is_finished() and not folder.is_at_work():
+            folder.create(yaml.safe_dump(job.branch_config(branch), sort_keys=False))
+            note_failure(folder, error, branch.n_steps)
