@@ -46,9 +46,9 @@ class SplitWriter:
         tokens = self.tokenizer.encode_batch(texts)
         end = np.array([self.tokenizer.separator], dtype=self.dtype)
         data = np.concatenate([part for one in tokens for part in (one, end)])
-        data = data.astype(self.dtype, copy=False)
-        self.file.write(data.tobytes())
-        self.digest.update(data.tobytes())
+        raw = data.astype(self.dtype, copy=False).tobytes()
+        self.file.write(raw)
+        self.digest.update(raw)
         if self.counts_file is not None:
             for size, counts in zip(sizes, self.tokenizer.count_bytes(texts), strict=True):
                 rest = size - int(counts.sum()) + 1  # a document's end counts as one byte

@@ -1,5 +1,7 @@
 """Regret is a divergence: zero for the truth, never negative beyond sampling error."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -69,3 +71,24 @@ def test_loss_by_position_stands_beside_the_oracle():
     assert found["val_loss_at_4"] == pytest.approx(np.log(5), abs=1e-6)
     assert found["val_oracle_at_1"] == pytest.approx(np.log(4), abs=1e-9)
     assert found["val_oracle_at_8"] < found["val_oracle_at_1"]
+
+
+@pytest.mark.parametrize("name", ["markov", "zipf_facts", "in_context_markov", "random_hierarchy"])
+def test_no_trained_model_beats_the_language_it_learned(name, tmp_path, plan_one):
+    from fmscale.training.run import check, train_branch
+
+    job = plan_one([f"data={name}", "evaluation=known_language", "model=gpt_1x16", "trainer=cpu",
+                    "data.n_val_tokens=16384", "budget.tokens=[65536]", "schedule=cosine",
+                    "logger=none", f"paths.runs_dir={tmp_path}"])  # fmt: skip
+    check(job)
+    train_branch(job, job.branches[0])
+    (path,) = (tmp_path / "default").glob("*/record.json")
+    metrics = json.loads(path.read_text())["metrics"]
+    error = metrics["val_regret_standard_error"]
+    assert 0 < error < 0.05
+    assert metrics["val_regret"] > -4 * error
+    assert metrics["val_loss"] - metrics["val_oracle_loss"] == pytest.approx(
+        metrics["val_regret"], abs=1e-6
+    )
+    # Something was learned: below what knowing nothing but the alphabet costs.
+    assert metrics["val_loss"] < np.log(job.shape.vocab_size)
