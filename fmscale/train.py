@@ -17,6 +17,7 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 from fmscale.build import build_shape, complete_data
 from fmscale.job import Job
 from fmscale.launching import register_launchers
+from fmscale.runs.secrets import find_secret
 from fmscale.settings import ConfigError, config_errors_exit
 from fmscale.signals import Interrupted, interrupt
 
@@ -31,6 +32,7 @@ def plan_job(cfg: DictConfig) -> Job:
     try:
         if own.data.get("_target_") is not None:
             section: Any = OmegaConf.to_container(own.data, resolve=True)
+            _refuse_secret(find_secret(section, "data"))  # before anything quotes it
             own.data = complete_data(section)
         config = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -47,7 +49,17 @@ def plan_job(cfg: DictConfig) -> Job:
         ) from error
     assert isinstance(config, dict)
     plain = {str(key): value for key, value in config.items()}
+    _refuse_secret(find_secret(plain))
     return Job.plan(plain, build_shape(plain))
+
+
+def _refuse_secret(where: str | None) -> None:
+    """A configuration is stored with every run, so it holds no keys."""
+    if where is not None:
+        raise ConfigError(
+            f"{where} holds a key or a password, and configurations are stored; leave it to the "
+            "environment (WANDB_API_KEY, HF_TOKEN, ...), where the libraries look for it"
+        )
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")
@@ -65,6 +77,8 @@ def main() -> None:
     """Entry point of `fmscale train`, `fmscale sweep` and `python -m fmscale.train`."""
     register_launchers()
     signal.signal(signal.SIGTERM, interrupt)
+    with config_errors_exit():  # before Hydra writes the command line into its own files
+        _refuse_secret(find_secret(sys.argv[1:], "the command line"))
     try:
         run()
     except KeyboardInterrupt:

@@ -19,6 +19,7 @@ import traceback
 from typing import Any, TextIO
 
 from fmscale.runs.lock import Held
+from fmscale.runs.secrets import redact_error
 from fmscale.signals import interrupt
 
 
@@ -50,6 +51,7 @@ def main() -> None:
             # What a failed allocation leaves behind would starve the next task: a fresh process
             # takes this one's place.
             leaves = is_out_of_memory(error)
+            redact_error(error)
             _send(
                 events,
                 {

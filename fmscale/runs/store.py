@@ -26,6 +26,7 @@ from fmscale.runs.files import (
 )
 from fmscale.runs.lock import RunLock, is_alive, one_at_a_time
 from fmscale.runs.record import RunRecord
+from fmscale.runs.secrets import redact
 
 STATES = ("queued", "running", "completed", "diverged", "failed", "oom", "interrupted")
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"  # of a folder in the store: never a path
@@ -77,7 +78,7 @@ class RunFolder:
                 "state": state,
                 "step": step,
                 "n_steps": n_steps,
-                "reason": reason,
+                "reason": redact(reason) if reason is not None else None,
                 "updated_at": now(),
                 "pid": os.getpid(),
                 "hostname": platform.node(),
@@ -124,7 +125,7 @@ class RunFolder:
         return RunRecord.from_dict(read_json(self.path / "record.json"))
 
     def write_traceback(self, text: str) -> None:
-        write_atomically(self.path / "traceback.txt", text)
+        write_atomically(self.path / "traceback.txt", redact(text))
 
     def clear_traceback(self) -> None:
         (self.path / "traceback.txt").unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import yaml
 
 from fmscale.job import Job
 from fmscale.runs.lock import LockLost
+from fmscale.runs.secrets import redact_error
 from fmscale.runs.store import RunFolder, Study
 from fmscale.signals import Interrupted
 from fmscale.training import checkpoint
@@ -78,6 +79,7 @@ def note_failure(folder: RunFolder, error: Exception, n_steps: int) -> None:
 
     On a full disk these cannot be written either; the original error then says so in a note.
     """
+    redact_error(error)
     text = "".join(traceback.format_exception(error))
     last = f"{type(error).__name__}: {error}".splitlines()[0]
     state = "oom" if is_out_of_memory(error) else "failed"

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from fmscale.runs.lock import is_alive
+
 ROOT = Path(__file__).parents[3]
 GRID = ["model=gpt_1x8,gpt_1x16", "seed=1,2,3", "budget.tokens=[20480,40960]",
         "budget.max_epochs=1e6", "trainer.checkpoint_every_seconds=0.2"]  # fmt: skip
@@ -34,9 +36,12 @@ def workers_of(parent: int) -> list[int]:
 
 
 def kill_at_random(process: subprocess.Popen[bytes], chance: random.Random) -> None:
-    """One SIGKILL, to a worker or to the parent with all its workers."""
-    if chance.random() < 0.5 and (workers := workers_of(process.pid)):
+    """One SIGKILL: to a worker, to the parent alone, or to the parent with all its workers."""
+    kind, workers = chance.randrange(3), workers_of(process.pid)
+    if kind == 0 and workers:
         os.kill(chance.choice(workers), signal.SIGKILL)
+    elif kind == 1:
+        process.kill()  # the workers notice, save their step and leave
     else:
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -46,6 +51,8 @@ def results(runs: Path) -> dict[str, dict]:
     for path in sorted(runs.glob("default/gpt_*/record.json")):
         record = json.loads(path.read_text())
         kept = {k: v for k, v in record.items() if k not in (*TIMES, "environment", "git")}
+        for evaluation in kept["evaluations"]:
+            del evaluation["finished_at"]
         found[path.parent.name] = kept
     return found
 
@@ -60,34 +67,51 @@ def check_whole(runs: Path) -> None:
             json.loads(line)
 
 
-def torment(overrides: list[str], folder: Path, n_kills: int, seed: int) -> int:
+def torment(overrides: list[str], folder: Path, n_kills: int, chance: random.Random) -> int:
     """Kill a sweep again and again, then let it finish; returns the kills that hit."""
-    chance, hits = random.Random(seed), 0
+    hits, process = 0, None
     for _ in range(n_kills):
-        process = launch(overrides, folder)
-        time.sleep(chance.uniform(2.0, 9.0))
+        if process is None or process.poll() is not None:
+            if process is not None and process.returncode == 0:
+                return hits
+            process = launch(overrides, folder)
+            time.sleep(2.0)  # nobody trains before
+        time.sleep(chance.uniform(0.5, 6.0))
         if process.poll() is None:
             kill_at_random(process, chance)
             hits += 1
-        process.wait(timeout=300)
         check_whole(folder / "runs")
+    if process is not None:
+        process.wait(timeout=300)
     for _ in range(3):  # a killed worker fails its run; the same command tries it again
         if launch(overrides, folder).wait(timeout=300) == 0:
             return hits
     raise AssertionError("the sweep did not finish")
 
 
+def metrics(runs: Path) -> dict[str, list]:
+    return {path.parent.name: path.read_text().splitlines()
+            for path in sorted(runs.glob("default/gpt_*/metrics.jsonl"))}  # fmt: skip
+
+
 def compare(tiny: list[str], tmp_path: Path, n_kills: int) -> None:
-    calm, wild = tmp_path / "calm", tmp_path / "wild"
-    for folder in (calm, wild):
-        folder.mkdir()
+    calm = tmp_path / "calm"
+    calm.mkdir()
     here = [o for o in tiny if not o.startswith("paths.runs_dir")]
     assert launch([*here, *GRID, f"paths.runs_dir={calm / 'runs'}"], calm).wait(timeout=300) == 0
-    wild_grid = [*here, *GRID, f"paths.runs_dir={wild / 'runs'}"]
-    assert torment(wild_grid, wild, n_kills, seed=1) >= 1
-    expected, found = results(calm / "runs"), results(wild / "runs")
+    expected = results(calm / "runs")
     assert len(expected) == 12
-    assert found == expected
+    chance, hits, number = random.Random(1), 0, 0
+    while hits < n_kills:  # a sweep that has come through starts again in a new store
+        number += 1
+        wild = tmp_path / f"wild_{number}"
+        wild.mkdir()
+        wild_grid = [*here, *GRID, f"paths.runs_dir={wild / 'runs'}"]
+        hits += torment(wild_grid, wild, n_kills - hits, chance)
+        assert results(wild / "runs") == expected
+        assert metrics(wild / "runs") == metrics(calm / "runs")
+        assert not any(is_alive(path.parent) for path in (wild / "runs").rglob("lock.json"))
+    print(f"{hits} kills in {number} sweeps of 12 runs")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="kills by process group and pgrep")
