@@ -1,0 +1,128 @@
+"""The cheapest way to a grid of runs: what is done, what another study has, what a trunk must add.
+
+Runs of one trunk share its steps, and a trunk goes on from its last checkpoint, so a larger budget
+asked for later costs only the steps beyond. Ids do not depend on the study: what another study of
+the same store has trained is taken over instead of trained again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fmscale.job import Branch, Job
+from fmscale.runs.reuse import finished_elsewhere, trunk_steps
+from fmscale.runs.store import RunFolder, Study
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Steps of a trunk that are to be trained: from a checkpoint (0: from the start) to a step."""
+
+    start: int
+    stop: int
+    study: str | None = None  # whose checkpoint it is; None: this study's, or none
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """What one trunk and its runs still need."""
+
+    job: Job
+    done: tuple[Branch, ...]
+    adopted: tuple[tuple[Branch, RunFolder], ...]  # finished in another study
+    left: tuple[Branch, ...]
+    segments: tuple[Segment, ...]
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """All runs of the job."""
+        return self.job.branches
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps to be trained."""
+        trunk = sum(segment.stop - segment.start for segment in self.segments)
+        return trunk + sum(branch.n_steps - branch.branch_step for branch in self.left)
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs of these steps."""
+        trunk = sum(self._flops(segment.start, segment.stop) for segment in self.segments)
+        return trunk + self._cooldowns(self.left)
+
+    @property
+    def flops_fresh(self) -> float:
+        """FLOPs of the same runs with a shared trunk, but with nothing taken from the store."""
+        return self._flops(0, self.job.trunk_steps) + self._cooldowns(self.branches)
+
+    @property
+    def flops_apart(self) -> float:
+        """FLOPs of the same runs, each trained by itself from the start."""
+        return sum(self._flops(0, branch.n_steps) for branch in self.branches)
+
+    def _cooldowns(self, branches: Iterable[Branch]) -> float:
+        return sum(self._flops(branch.branch_step, branch.n_steps) for branch in branches)
+
+    def _flops(self, start: int, stop: int) -> float:
+        pace = self.job.pace  # the batch may grow on the way
+        return self.job.flops(pace.n_units(stop) - pace.n_units(start))["flops"]
+
+
+def plan_jobs(jobs: Iterable[Job]) -> list[JobPlan]:
+    """The cheapest plan of a sweep, one entry a trunk, in the order of the jobs."""
+    return [plan_job(job) for job in merge(jobs)]
+
+
+def plan_job(job: Job) -> JobPlan:
+    """What a job still needs, given what lies in the store."""
+    study = Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
+    done, adopted, left = [], [], []
+    for branch in job.branches:
+        other = finished_elsewhere(study, branch.run_id)
+        if study.run(branch.run_id).is_finished():
+            done.append(branch)
+        elif other is not None:
+            adopted.append((branch, other))
+        else:
+            left.append(branch)
+    saved = trunk_steps(study, job.trunk_id)
+    wanted = sorted({b.branch_step for b in left if b.branch_step} - set(saved))
+    segments: list[Segment] = []
+    for stop in wanted:
+        start = max((step for step in saved if step <= stop), default=0)
+        if segments and start <= segments[-1].stop:
+            segments[-1] = Segment(segments[-1].start, stop, segments[-1].study)
+        else:
+            segments.append(Segment(start, stop, saved.get(start)))
+    return JobPlan(job, tuple(done), tuple(adopted), tuple(left), tuple(segments))
+
+
+def merge(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs that train the same trunk become one, with the budgets of all.
+
+    Only where they differ in nothing but their budgets: a run's configuration is its own.
+    """
+    merged: dict[str, Job] = {}
+    for job in jobs:
+        key = f"{job.trunk_id} {_without_budget(job)}"
+        merged[key] = _union(merged[key], job) if key in merged else job
+    return list(merged.values())
+
+
+def _union(first: Job, second: Job) -> Job:
+    known = {branch.run_id for branch in first.branches}
+    if all(branch.run_id in known for branch in second.branches):
+        return first
+    n_units = sorted({branch.n_units for job in (first, second) for branch in job.branches})
+    epochs = max(job.config["budget"]["max_epochs"] for job in (first, second))
+    budget = {first.shape.unit: n_units, "max_epochs": epochs}
+    # Learning rate and warm-up are numbers in a planned configuration, so the ids stay.
+    joined = Job.plan({**first.config, "budget": budget}, first.shape)
+    assert joined.trunk_id == first.trunk_id, (joined.trunk_id, first.trunk_id)
+    return joined
+
+
+def _without_budget(job: Job) -> dict[str, Any]:
+    return {key: value for key, value in job.config.items() if key != "budget"}
