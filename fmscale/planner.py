@@ -46,6 +46,26 @@ class JobPlan:
         trunk = sum(segment.stop - segment.start for segment in self.segments)
         return trunk + sum(branch.n_steps - branch.branch_step for branch in self.left)
 
+    def steps_of(self, branch: Branch) -> int:
+        """What one run adds to `steps`: its cooldown, and the trunk that no shorter run needs."""
+        if branch not in self.left:
+            return 0
+        before = max((b.branch_step for b in self.left if b.n_steps < branch.n_steps), default=0)
+        trunk = sum(
+            max(0, min(segment.stop, branch.branch_step) - max(segment.start, before))
+            for segment in self.segments
+        )
+        return trunk + branch.n_steps - branch.branch_step
+
+    def work(self, branch: Branch) -> str:
+        """What is to be done for one run, in a word or two."""
+        if branch in self.done:
+            return "done"
+        for adopted, folder in self.adopted:
+            if adopted == branch:
+                return f"from {folder.path.parent.name}"
+        return "train"
+
     @property
     def flops(self) -> float:
         """Training FLOPs of these steps."""
