@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmscale.job import Branch, Job
-from fmscale.runs.reuse import finished_elsewhere, trunk_steps
+from fmscale.runs.reuse import adopt_run, adopt_trunk, finished_elsewhere, trunk_steps
 from fmscale.runs.store import RunFolder, Study
 
 
@@ -97,7 +97,7 @@ def plan_jobs(jobs: Iterable[Job]) -> list[JobPlan]:
 
 def plan_job(job: Job) -> JobPlan:
     """What a job still needs, given what lies in the store."""
-    study = Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
+    study = study_of(job)
     done, adopted, left = [], [], []
     for branch in job.branches:
         other = finished_elsewhere(study, branch.run_id)
@@ -117,6 +117,38 @@ def plan_job(job: Job) -> JobPlan:
         else:
             segments.append(Segment(start, stop, saved.get(start)))
     return JobPlan(job, tuple(done), tuple(adopted), tuple(left), tuple(segments))
+
+
+def take_over(jobs: Iterable[Job]) -> list[str]:
+    """Bring what other studies of the store have trained into the jobs' own study.
+
+    Finished runs are taken as they are; of a trunk, the checkpoints that the missing runs start
+    from or that their trunk goes on from.
+
+    Returns:
+        The ids of the runs taken over.
+    """
+    taken = []
+    for plan in map(plan_job, jobs):
+        study = study_of(plan.job)
+        for branch, source in plan.adopted:
+            if not study.run(branch.run_id).is_at_work():  # another sweep trains it right now
+                study.path.mkdir(parents=True, exist_ok=True)
+                adopt_run(source, study)
+                taken.append(branch.run_id)
+        saved = trunk_steps(study, plan.job.trunk_id)
+        starts = {segment.start for segment in plan.segments}
+        for step in sorted(starts | {branch.branch_step for branch in plan.left}):
+            owner = saved.get(step)
+            if owner is not None:
+                source = Study(study.path.parent / owner).trunk(plan.job.trunk_id)
+                adopt_trunk(source, study, step)
+    return taken
+
+
+def study_of(job: Job) -> Study:
+    """The study folder a job writes to."""
+    return Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
 
 
 def merge(jobs: Iterable[Job]) -> list[Job]:

@@ -21,9 +21,9 @@ from fmscale.launching.sweep import (
     check_limits,
     check_options,
     default_threads,
-    distinct,
     key_of,
     left_to_train,
+    prepared,
     seconds_of,
     study_of,
     submit,
@@ -83,7 +83,7 @@ def run_remote_sweep(jobs: list[Job], crew: Crew, options: Options) -> bool:
             more than its limits, or the crew cannot be reached.
     """
     check_options(options.on_error, options.max_retries)
-    jobs = distinct(jobs)
+    jobs = prepared(jobs)
     todo = left_to_train(jobs)
     if not todo:
         return False

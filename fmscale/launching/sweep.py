@@ -16,6 +16,7 @@ import yaml
 from fmscale.job import Branch, Job
 from fmscale.launching.display import SweepDisplay, print_outcome
 from fmscale.launching.pool import Event, Pool, Task
+from fmscale.planner import merge, study_of, take_over
 from fmscale.runs.identity import digest
 from fmscale.runs.store import Study
 from fmscale.settings import ConfigError
@@ -147,7 +148,7 @@ def run_sweep(
             more than its limits.
     """
     check_options(on_error, max_retries, max_halvings)
-    jobs = distinct(jobs)
+    jobs = prepared(jobs)
     todo = left_to_train(jobs)
     if not todo:
         return False
@@ -275,17 +276,12 @@ def unfinished(job: Job) -> list[Branch]:
     return [branch for branch in job.branches if not study.run(branch.run_id).is_finished()]
 
 
-def study_of(job: Job) -> Study:
-    """The study folder a job writes to."""
-    return Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
-
-
-def distinct(jobs: list[Job]) -> list[Job]:
-    """Jobs without repetitions: a run id is trained by the first job that has it."""
-    kept: dict[str, Job] = {}
-    for job in jobs:
-        kept.setdefault(key_of(job), job)
-    return list(kept.values())
+def prepared(jobs: list[Job]) -> list[Job]:
+    """The jobs, one a trunk, after what other studies have trained has been taken over."""
+    jobs = merge(jobs)
+    if taken := take_over(jobs):
+        print(f"{len(taken)} runs were trained for another study; they are taken over.")
+    return jobs
 
 
 def key_of(job: Job) -> str:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fmscale.planner import Segment, merge, plan_job, plan_jobs
-from fmscale.runs.reuse import adopt_run, adopt_trunk, finished_elsewhere, trunk_steps
+from fmscale.planner import Segment, merge, plan_job, plan_jobs, study_of, take_over
+from fmscale.runs.reuse import trunk_steps
 from fmscale.runs.store import Study
 from fmscale.training import run
 
 WARM = "schedule.warmup_units=256"  # the same trunk whatever the budgets
-
-
-def study_of(job) -> Study:
-    return Study.open(job.config["paths"]["runs_dir"], job.config["study"])
 
 
 def train(job) -> None:
@@ -57,12 +53,11 @@ def test_another_study_gives_its_runs_and_its_trunk(tiny, plan_one):
     assert plan.segments == (Segment(64, 128, "first"),)
 
     here, there = study_of(second), study_of(first)
-    here.path.mkdir(parents=True)
-    taken = adopt_run(finished_elsewhere(here, second.branches[0].run_id), here)
-    assert taken.record() == there.run(taken.run_id).record()
     assert trunk_steps(here, second.trunk_id)[64] == "first"
-    adopt_trunk(there.trunk(second.trunk_id), here, 64)
+    (taken,) = take_over([second])
+    assert here.run(taken).record() == there.run(taken).record()
     assert trunk_steps(here, second.trunk_id)[64] is None
+    assert take_over([second]) == []
     train(second)
 
     # The same numbers as a store that never saw the first study.
@@ -96,6 +91,6 @@ def test_a_run_begun_here_gives_way_to_the_finished_one(tiny, plan_one):
     second = plan_one([*tiny, WARM, "study=second", "budget.tokens=2560"])
     here = study_of(second)
     here.run(second.branches[0].run_id).create("seed: 1\n")
-    adopt_run(study_of(first).run(first.branches[0].run_id), here)
+    take_over([second])
     assert here.run(second.branches[0].run_id).is_finished()
     assert [p.name for p in here.path.iterdir()] == [second.branches[0].run_id]
