@@ -144,7 +144,8 @@ def longest_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """The longest run of each size, ascending in compute; seeds are averaged."""
     numbers = runs.select_dtypes("number").columns
     longest = runs[runs["n_samples"] == runs.groupby("model")["n_samples"].transform("max")]
-    return longest.groupby("model")[list(numbers)].mean().sort_values("flops").reset_index()
+    means: pd.DataFrame = longest.groupby("model")[list(numbers)].mean()
+    return means.sort_values("flops").copy().reset_index()  # copied: pandas keeps it in pieces
 
 
 def power_line(x: np.ndarray, error: np.ndarray) -> tuple[float, float]:

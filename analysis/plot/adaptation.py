@@ -111,7 +111,8 @@ def plot_errors(runs: pd.DataFrame) -> Figure:
             values = error[task].where(error[task] > 0)
             ax.plot(x, values, color=GRAY, lw=0.8)
             if values.notna().any():
-                ends[str(task)] = float(values.dropna().iloc[-1])
+                name = str(task) if values.notna().iloc[-1] else f"{task} (no error)"
+                ends[name] = float(values.dropna().iloc[-1])
         for task, level in spread(ends, 1.06).items():
             ax.annotate(task, (x[-1], level), xytext=(6, 0), textcoords="offset points",
                         fontsize=7, color="#666666", va="center")  # fmt: skip
