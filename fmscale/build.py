@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 
 from fmscale.runs.identity import canonical
 from fmscale.settings import ConfigError
@@ -47,7 +47,7 @@ def complete_data(section: Mapping[str, Any]) -> dict[str, Any]:
         completed["sources"] = {**completed["sources"], name: filled}
     missing = any(key in completed and completed[key] is None for key in ("vocab_size", "content"))
     if missing or (completed.get("root") is not None and completed.get("content") is None):
-        complete = getattr(get_class(completed["_target_"]), "complete", None)
+        complete = getattr(get_object(completed["_target_"]), "complete", None)
         if complete is not None:
             try:
                 completed |= complete(completed)

@@ -7,9 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
 from analysis.adaptation import (
     accuracies,
     agreement,
@@ -116,6 +113,9 @@ def _print_tasks(chosen: pd.Series[Any]) -> None:
     ))  # fmt: skip
     ways = [way for way in WAYS if any(f"{way}_{task}_accuracy" in chosen for task in names)]
     print(f"accuracy of {chosen['run_id']}")
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table()
     for heading in ("task", *ways):
         table.add_column(heading, justify="left" if heading == "task" else "right")

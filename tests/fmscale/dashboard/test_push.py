@@ -22,8 +22,12 @@ from tests.fmscale.dashboard.wandb_server import WandbServer
 @pytest.fixture(scope="module")
 def stand_in():
     """One server for all tests: the client keeps the address it saw first."""
+    import wandb
+
+    wandb.teardown()  # of what other tests left behind: it would ask their server
     server = WandbServer()
     yield server
+    wandb.teardown()
     server.close()
 
 
