@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import wandb
 
 from fmscale.runs.store import Study
 from fmscale.training import run
@@ -129,6 +130,7 @@ def test_mode_is_offline_without_a_key(monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    wandb.teardown()  # an earlier test in this process may have logged in
     assert WandbOutlet()._mode() == "offline"
     assert WandbOutlet(mode="disabled")._mode() == "disabled"
 
