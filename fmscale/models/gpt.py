@@ -61,6 +61,10 @@ class GPT(nn.Module):
         Returns:
             (B, T, vocab_size) logits; position t has seen tokens 0..t.
         """
+        return self.read_out(self.hidden(tokens, cache))
+
+    def hidden(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """What the output head reads, (B, T, d_model); arguments as for `forward`."""
         first = 0 if cache is None else cache.length
         T, longest = first + tokens.shape[1], self.shape.seq_len
         if longest < T:
@@ -77,9 +81,13 @@ class GPT(nn.Module):
             x = block(x, cache, layer, rotation)
         if self.norm is not None:
             x = self.norm(x)
+        return x
+
+    def read_out(self, x: Tensor) -> Tensor:
+        """Logits (..., vocab_size) of hidden states (..., d_model)."""
         if self.read_out_scale != 1.0:
             x = x * self.read_out_scale
-        return F.linear(x, self.output_weight)  # (B, T, vocab_size)
+        return F.linear(x, self.output_weight)
 
     @property
     def output_weight(self) -> Tensor:

@@ -1,0 +1,141 @@
+"""Texts with labels for fine-tuning, as sequences a language model reads.
+
+The four input forms of Radford et al. 2018 (GPT-1), Fig. 1: everything becomes one sequence from
+a start token to an extract token, with a delimiter between two parts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Form = Literal["classification", "entailment", "similarity", "multiple_choice"]
+# The fields that one example has besides its label.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "classification": ("text",),
+    "entailment": ("premise", "hypothesis"),
+    "similarity": ("text_a", "text_b"),
+    "multiple_choice": ("context", "choices"),
+}
+N_SPECIAL = 3  # start, delimiter and extract: the ids after the vocabulary
+
+
+class Labelled(NamedTuple):
+    """One example: its sequences, and what is right."""
+
+    sequences: list[np.ndarray]  # one; two for similarity; one for each choice
+    label: int  # class, or place of the right choice
+    truncated: bool  # whether a text was cut to fit the context
+
+
+def read_labelled(path: str | Path, form: Form) -> list[dict[str, Any]]:
+    """Examples of a JSONL file.
+
+    Raises:
+        ValueError: naming file, line and field, for anything that is missing or of the wrong kind.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"{path}: no such file. Give a JSONL file with {_fields(form)}.")
+    rows = []
+    for number, line in enumerate(file.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{where} is not JSON: {error}") from error
+        rows.append(check_row(row, form, where))
+    if not rows:
+        raise ValueError(f"{path} holds no example; give JSONL with {_fields(form)}.")
+    return rows
+
+
+def check_row(row: Any, form: Form, where: str) -> dict[str, Any]:
+    """One example, or ValueError naming the field."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{where} is no JSON object; give {_fields(form)}.")
+    for field in FIELDS[form]:
+        kind: type = list if field == "choices" else str
+        if not isinstance(row.get(field), kind):
+            raise ValueError(
+                f"{where} lacks {field!r} (a {kind.__name__}); {form} needs {_fields(form)}."
+            )
+    label = row.get("label")
+    if not isinstance(label, (str, int)):
+        raise ValueError(f"{where} lacks 'label'; {form} needs {_fields(form)}.")
+    if form == "multiple_choice":
+        choices = row["choices"]
+        if len(choices) < 2 or not all(isinstance(choice, str) for choice in choices):
+            raise ValueError(f"{where}: 'choices' must be at least two texts.")
+        if not isinstance(label, int) or not 0 <= label < len(choices):
+            raise ValueError(
+                f"{where}: 'label' is {label!r}, not the place of one of {len(choices)} choices, "
+                "counted from 0."
+            )
+    return row
+
+
+def class_names(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The labels that occur, in order."""
+    return sorted({row["label"] for row in rows}, key=str)
+
+
+def transform(
+    row: Mapping[str, Any],
+    form: Form,
+    encode: Callable[[bytes], np.ndarray],
+    vocab_size: int,
+    seq_len: int,
+    classes: Sequence[Any],
+) -> Labelled:
+    """The sequences of one example.
+
+    Args:
+        encode: text to token ids.
+        vocab_size: of the model; its next three ids are start, delimiter and extract.
+        seq_len: longest sequence; a longer text loses its end, the first part before the second.
+        classes: names of the classes; unused for multiple choice.
+    """
+    start, delimiter, extract = range(vocab_size, vocab_size + N_SPECIAL)
+
+    def sequence(*parts: str) -> tuple[np.ndarray, bool]:
+        room = seq_len - 1 - len(parts)
+        ids = [encode(part.encode()).astype(np.int64) for part in parts]
+        kept, cut = _fit(ids, room)
+        marks = [start, *[delimiter] * (len(parts) - 1)]
+        pieces = [piece for mark, part in zip(marks, kept, strict=True) for piece in ([mark], part)]
+        return np.concatenate([*pieces, [extract]]).astype(np.int64), cut
+
+    match form:
+        case "classification":
+            found = [sequence(row["text"])]
+        case "entailment":
+            found = [sequence(row["premise"], row["hypothesis"])]
+        case "similarity":  # no order is right, so both are read and their features added
+            a, b = row["text_a"], row["text_b"]
+            found = [sequence(a, b), sequence(b, a)]
+        case "multiple_choice":
+            found = [sequence(row["context"], choice) for choice in row["choices"]]
+    label = row["label"] if form == "multiple_choice" else classes.index(row["label"])
+    return Labelled([ids for ids, _ in found], int(label), any(cut for _, cut in found))
+
+
+def _fit(parts: list[np.ndarray], room: int) -> tuple[list[np.ndarray], bool]:
+    """Parts cut to `room` tokens together: the first gives way, but keeps half of the room."""
+    excess = sum(map(len, parts)) - room
+    if excess <= 0:
+        return parts, False
+    if len(parts) == 1:
+        return [parts[0][:room]], True
+    first = max(len(parts[0]) - excess, min(len(parts[0]), room // 2))
+    return [parts[0][:first], parts[1][: room - first]], True
+
+
+def _fields(form: Form) -> str:
+    return ", ".join((*FIELDS[form], "label"))
