@@ -68,7 +68,9 @@ def check_row(row: Any, form: Form, where: str) -> dict[str, Any]:
             )
     label = row.get("label")
     if not isinstance(label, (str, int)):
-        raise ValueError(f"{where} lacks 'label'; {form} needs {_fields(form)}.")
+        raise ValueError(
+            f"{where} lacks 'label' (text or a whole number); {form} needs {_fields(form)}."
+        )
     if form == "multiple_choice":
         choices = row["choices"]
         if len(choices) < 2 or not all(isinstance(choice, str) for choice in choices):
@@ -79,6 +81,12 @@ def check_row(row: Any, form: Form, where: str) -> dict[str, Any]:
                 "counted from 0."
             )
     return row
+
+
+def shortest_context(form: Form) -> int:
+    """Tokens that hold the marks and one token of each text."""
+    n_parts = 1 if form == "classification" else 2
+    return 2 * n_parts + 1
 
 
 def class_names(rows: Sequence[Mapping[str, Any]]) -> list[Any]:

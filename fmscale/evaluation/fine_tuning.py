@@ -1,8 +1,8 @@
 """Fine-tuning on labelled texts while the language model's own loss is retained.
 
-L3 = L2 + lambda L1 (Radford et al. 2018, Eq. 5), with the constants of the authors' code as
-defaults. Two baselines stand beside it: the same training from fresh weights, and a linear
-classifier on the frozen model.
+After Radford et al. 2018 (GPT-1), with the constants of the authors' code as defaults. Baselines
+stand beside it: the same training from fresh weights, without the language model's loss, and a
+linear classifier on the frozen model.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,23 +21,24 @@ from torch import Tensor, nn
 
 from fmscale.data.labelled_texts import (
     FIELDS,
-    N_SPECIAL,
     Form,
     Labelled,
     class_names,
     read_labelled,
+    shortest_context,
     transform,
 )
 from fmscale.data.toy_labelled import toy_examples
 from fmscale.evaluation.in_context import text_tokenizer
+from fmscale.evaluation.labelled_classifier import Batch, LabelledClassifier
 from fmscale.evaluation.language import HeldOutText, check_language
-from fmscale.evaluation.metric import Metric, Objective, measuring
+from fmscale.evaluation.metric import Metric, Objective, Rows, measuring
 from fmscale.models.gpt import GPT
 
-BASELINES = ("scratch", "frozen")
+BASELINES = ("scratch", "frozen", "without_lm")
 TOY = "toy"  # instead of a file: examples made of templates
+N_TOY_TEST = 200
 FROZEN_L2 = 1e-3  # of the linear classifier on frozen features
-INIT_STD = 0.02  # of new embeddings and of the classifier, as in GPT-1
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Recipe:
     n_epochs: int = 3
     warmup: float = 0.002  # share of all steps; linear decay to 0 after it
     dropout: float = 0.1  # on the features that the classifier reads
-    weight_decay: float = 0.01
+    weight_decay: float = 0.01  # of matrices, embeddings included
     clip: float = 1.0
 
     def __post_init__(self) -> None:
@@ -62,32 +64,6 @@ class Recipe:
         if step < n_warm:
             return (step + 1) / n_warm
         return (n_steps - step) / max(1, n_steps - n_warm)
-
-
-class Classifier(nn.Module):
-    """A GPT with three more tokens and a linear layer on the feature at the extract token."""
-
-    def __init__(self, body: GPT, form: Form, n_outputs: int, dropout: float) -> None:
-        super().__init__()
-        self.body = body
-        self.form = form
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(body.shape.d_model, n_outputs)
-        nn.init.normal_(self.linear.weight, std=INIT_STD)
-        nn.init.zeros_(self.linear.bias)
-
-    def features(self, tokens: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature of each sequence (rows, d_model) and the hidden states it was taken from."""
-        hidden = self.body.hidden(tokens)  # (rows, T, d_model)
-        return hidden[torch.arange(len(tokens), device=tokens.device), ends], hidden
-
-    def scores(self, features: Tensor, n_sequences: int) -> Tensor:
-        """(B, n_classes) from the features of B examples of `n_sequences` sequences each."""
-        if self.form == "multiple_choice":
-            return self.linear(self.dropout(features)).view(-1, n_sequences)  # a score a choice
-        together = features.view(-1, n_sequences, features.shape[1]).sum(dim=1)
-        scores: Tensor = self.linear(self.dropout(together))
-        return scores
 
 
 class FineTuning:
@@ -132,40 +108,63 @@ class FineTuning:
         self.recipe = Recipe(**recipe)
         # Read now, so that a missing file or field is an error before anything is computed.
         self.train = toy_examples(form, n_toy, 0) if train == TOY else read_labelled(train, form)
-        self.test = toy_examples(form, 200, 1) if test == TOY else read_labelled(test, form)
+        self.test = toy_examples(form, N_TOY_TEST, 1) if test == TOY else read_labelled(test, form)
         self.classes = [] if form == "multiple_choice" else class_names(self.train)
         unseen = [c for c in class_names(self.test) if self.classes and c not in self.classes]
         if unseen:
             raise ValueError(f"test = {test}: label(s) {unseen} do not occur in {train}.")
+        if len(self.classes) == 1:
+            raise ValueError(f"train = {train}: every label is {self.classes[0]!r}; give two.")
+        if len({len(row.get("choices", "")) for row in self.train}) > 1:
+            raise ValueError(f"train = {train}: give all examples the same number of 'choices'.")
 
     def check(self, data: Any) -> None:
-        """Refuse data that is no text."""
+        """Refuse data that is no text, and a context that holds no example."""
         check_language(data)
         text_tokenizer(data)
+        least = shortest_context(self.form)
+        if data.seq_len < least:
+            raise ValueError(
+                f"data.seq_len = {data.seq_len}: {self.form} needs a context of at least {least} "
+                "tokens. Choose a run with a longer context."
+            )
 
-    def __call__(self, model: GPT, data: Any, objective: Objective) -> Iterator[Metric]:
+    def __call__(self, model: GPT, data: Any, objective: Objective) -> Iterator[Metric | Rows]:
         device = next(model.parameters()).device
         train, test = self._read(self.train, data), self._read(self.test, data)
-        prefix = f"finetune_{self.name}"
+        prefix, rows = f"finetune_{self.name}", []
+
+        def accuracy(way: str, classifier: LabelledClassifier, back: int = 0) -> Metric:
+            value = self._accuracy(classifier, test, device, back)
+            error = math.sqrt(value * (1 - value) / len(test))
+            rows.append({"way": way or "fine-tuned", "accuracy": value,
+                         "accuracy_standard_error": error, "n": len(test)})  # fmt: skip
+            return Metric(f"{prefix}{way and '_' + way}_accuracy", value, "fraction")
+
         before = _held_out_loss(model, data, objective)
-        tuned = self._fit(model, train, device)
-        yield Metric(f"{prefix}_accuracy", self._accuracy(tuned, test, device), "fraction")
-        forgot = _held_out_loss(tuned.body, data, objective) - before
-        yield Metric(f"{prefix}_forgotten", forgot, "nats/token")
+        tuned = self._fit(model, train, device, self.lm_coef)
+        yield accuracy("", tuned)
+        yield Metric(
+            f"{prefix}_accuracy_standard_error", rows[0]["accuracy_standard_error"], "fraction"
+        )
+        forgotten = _held_out_loss(tuned.body, data, objective) - before
+        yield Metric(f"{prefix}_forgotten", forgotten, "nats/token")
+        if "without_lm" in self.baselines and self.lm_coef:
+            without = self._fit(model, train, device, 0.0)
+            yield accuracy("without_lm", without)
+            forgotten = _held_out_loss(without.body, data, objective) - before
+            yield Metric(f"{prefix}_without_lm_forgotten", forgotten, "nats/token")
         if "scratch" in self.baselines:
             fresh = copy.deepcopy(model)
-            with _seeded(self.seed):
+            with _seeded(self.seed, device):
                 fresh.init_weights()
-            scratch = self._fit(fresh, train, device)
-            value = self._accuracy(scratch, test, device)
-            yield Metric(f"{prefix}_scratch_accuracy", value, "fraction")
+            yield accuracy("scratch", self._fit(fresh, train, device, self.lm_coef))
         if "frozen" in self.baselines:
-            frozen = self._fit_frozen(model, train, device)
-            value = self._accuracy(frozen, test, device)
-            yield Metric(f"{prefix}_frozen_accuracy", value, "fraction")
+            yield accuracy("frozen", self._fit_frozen(model, train, device), back=1)
         yield Metric(f"{prefix}_chance", _chance(train, test), "fraction")
         cut = sum(example.truncated for example in (*train, *test)) / (len(train) + len(test))
         yield Metric(f"{prefix}_truncated", cut, "fraction")
+        yield Rows(prefix, rows)
 
     def _read(self, rows: Sequence[dict[str, Any]], data: Any) -> list[Labelled]:
         encode = text_tokenizer(data).encode
@@ -174,30 +173,28 @@ class FineTuning:
             for row in rows
         ]
 
-    def _classifier(self, model: GPT) -> Classifier:
+    def _classifier(self, model: GPT, device: torch.device) -> LabelledClassifier:
         n_outputs = len(self.classes) or 1
-        with _seeded(self.seed):
-            body = with_special_tokens(model)
-            return Classifier(body, self.form, n_outputs, self.recipe.dropout)
+        with _seeded(self.seed, device):
+            classifier = LabelledClassifier(model, self.form, n_outputs, self.recipe.dropout)
+        return classifier.to(device)
 
-    def _fit(self, model: GPT, train: Sequence[Labelled], device: torch.device) -> Classifier:
-        classifier, recipe = self._classifier(model).to(device), self.recipe
-        matrices = [p for p in classifier.parameters() if p.ndim > 1]
-        others = [p for p in classifier.parameters() if p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": recipe.weight_decay},
-             {"params": others, "weight_decay": 0.0}], lr=recipe.lr,
-        )  # fmt: skip
+    def _fit(
+        self, model: GPT, train: Sequence[Labelled], device: torch.device, lm_coef: float
+    ) -> LabelledClassifier:
+        classifier, recipe = self._classifier(model, device), self.recipe
+        optimizer = torch.optim.AdamW(_optimizer_groups(classifier, recipe), lr=recipe.lr)
+        peaks = [group["lr"] for group in optimizer.param_groups]
         order = np.random.default_rng(self.seed)
         n_steps = recipe.n_epochs * math.ceil(len(train) / recipe.batch_size)
         step = 0
         classifier.train()
-        with _seeded(self.seed), torch.enable_grad():
+        with _seeded(self.seed, device), torch.enable_grad():
             for _ in range(recipe.n_epochs):
                 for chosen in _chunks(order.permutation(len(train)), recipe.batch_size):
-                    for group in optimizer.param_groups:
-                        group["lr"] = recipe.lr * recipe.rate(step, n_steps)
-                    loss = self._loss(classifier, [train[i] for i in chosen], device)
+                    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                        group["lr"] = peak * recipe.rate(step, n_steps)
+                    loss = classifier.loss(Batch([train[i] for i in chosen], device), lm_coef)
                     optimizer.zero_grad()
                     loss.backward()
                     nn.utils.clip_grad_norm_(classifier.parameters(), recipe.clip)
@@ -205,31 +202,22 @@ class FineTuning:
                     step += 1
         return classifier.eval()
 
-    def _loss(
-        self, classifier: Classifier, batch: Sequence[Labelled], device: torch.device
-    ) -> Tensor:
-        """L2 + lambda L1 of one batch, each a mean in nats."""
-        tokens, ends, labels, n_sequences = collate(batch, device)
-        features, hidden = classifier.features(tokens, ends)
-        loss = F.cross_entropy(classifier.scores(features, n_sequences), labels)
-        if self.lm_coef:
-            logits = classifier.body.read_out(hidden[:, :-1])
-            nats = F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
-            real = torch.arange(1, tokens.shape[1], device=device) <= ends[:, None]
-            loss = loss + self.lm_coef * (nats * real).sum() / real.sum()
-        return loss
-
     def _fit_frozen(
         self, model: GPT, train: Sequence[Labelled], device: torch.device
-    ) -> Classifier:
-        """The best linear layer on features of the model as it is, by L-BFGS."""
-        classifier = self._classifier(model).to(device).eval()
+    ) -> LabelledClassifier:
+        """The best linear layer on features of the model as it is, by L-BFGS.
+
+        The feature is that of the last token of the text: what the model would make of an extract
+        token that it never saw is noise.
+        """
+        classifier = self._classifier(model, device).eval()
         parts, labels, n_sequences = [], [], 1
         with torch.no_grad():
             for chosen in _chunks(np.arange(len(train)), self.recipe.batch_size):
-                tokens, ends, own, n_sequences = collate([train[i] for i in chosen], device)
-                parts.append(classifier.features(tokens, ends)[0])
-                labels.append(own)
+                batch = Batch([train[i] for i in chosen], device)
+                n_sequences = batch.n_sequences
+                parts.append(classifier.features(batch, back=1)[0])
+                labels.append(batch.labels)
         features, wanted = torch.cat(parts), torch.cat(labels)
         parameters = list(classifier.linear.parameters())
         optimizer = torch.optim.LBFGS(parameters, max_iter=300, line_search_fn="strong_wolfe")
@@ -246,56 +234,40 @@ class FineTuning:
         return classifier
 
     def _accuracy(
-        self, classifier: Classifier, test: Sequence[Labelled], device: torch.device
+        self,
+        classifier: LabelledClassifier,
+        test: Sequence[Labelled],
+        device: torch.device,
+        back: int,
     ) -> float:
         hits = 0
         with measuring(classifier):
-            for chosen in _chunks(np.arange(len(test)), self.recipe.batch_size):
-                for same in _same_width([test[i] for i in chosen]):
-                    tokens, ends, labels, n_sequences = collate(same, device)
-                    scores = classifier.scores(classifier.features(tokens, ends)[0], n_sequences)
-                    hits += int((scores.argmax(dim=1) == labels).sum())
+            for same in _same_width(test):
+                for chosen in _chunks(np.arange(len(same)), self.recipe.batch_size):
+                    batch = Batch([same[i] for i in chosen], device)
+                    features, _ = classifier.features(batch, back)
+                    scores = classifier.scores(features, batch.n_sequences)
+                    hits += int((scores.argmax(dim=1) == batch.labels).sum())
         return hits / len(test)
 
 
-def with_special_tokens(model: GPT) -> GPT:
-    """A copy with three more tokens; the new rows are drawn, all else stays."""
-    shape = replace(model.shape, vocab_size=model.shape.vocab_size + N_SPECIAL)
-    wider = GPT(shape, model.dropout.p, model.parametrization)
-    state = model.state_dict()
-    for name, fresh in wider.state_dict().items():
-        old = state[name]
-        if fresh.shape == old.shape:
-            state[name] = old
-        else:
-            new = INIT_STD * torch.randn(N_SPECIAL, old.shape[1], device=old.device)
-            state[name] = torch.cat([old, new.to(old.dtype)])
-    wider.load_state_dict(state)
-    return wider
+def _optimizer_groups(classifier: LabelledClassifier, recipe: Recipe) -> list[dict[str, Any]]:
+    """Matrices decay, vectors do not; rates follow the width where the parametrization says so."""
+    factors = classifier.body.lr_factors()
+    named = [*classifier.body.param_groups().items(), ("", list(classifier.linear.parameters()))]
+    return [
+        {"params": same, "lr": recipe.lr * factors.get(name, 1.0),
+         "weight_decay": recipe.weight_decay if decays else 0.0}
+        for name, parameters in named
+        for decays in (True, False)
+        if (same := [p for p in parameters if (p.ndim > 1) == decays])
+    ]  # fmt: skip
 
 
-def collate(batch: Sequence[Labelled], device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Tokens (rows, T) padded on the right, place of each extract token (rows,), labels (B,).
-
-    Raises:
-        ValueError: if examples have different numbers of choices.
-    """
-    n_sequences = len(batch[0].sequences)
-    if any(len(example.sequences) != n_sequences for example in batch):
-        raise ValueError("examples of one file need the same number of choices for training")
-    rows = [sequence for example in batch for sequence in example.sequences]
-    padded = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
-    for k, row in enumerate(rows):
-        padded[k, : len(row)] = row
-    ends = torch.tensor([len(row) - 1 for row in rows], device=device)
-    labels = torch.tensor([example.label for example in batch], device=device)
-    return torch.from_numpy(padded).to(device), ends, labels, n_sequences
-
-
-def _same_width(batch: Sequence[Labelled]) -> Iterator[list[Labelled]]:
-    widths = sorted({len(example.sequences) for example in batch})
-    for width in widths:
-        yield [example for example in batch if len(example.sequences) == width]
+def _same_width(test: Sequence[Labelled]) -> Iterator[list[Labelled]]:
+    """Examples with the same number of sequences."""
+    for width in sorted({len(example.sequences) for example in test}):
+        yield [example for example in test if len(example.sequences) == width]
 
 
 def _chunks(order: np.ndarray, size: int) -> Iterator[list[int]]:
@@ -314,15 +286,9 @@ def _held_out_loss(model: Any, data: Any, objective: Objective) -> float:
     return next(m.value for m in HeldOutText()(model, data, objective) if m.name == "val_loss")
 
 
-class _seeded:
-    """Draws from torch's global generator as after a seed, and puts its state back."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        self.state = torch.get_rng_state()
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *error: object) -> None:
-        torch.set_rng_state(self.state)
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draws from torch's generators as after a seed; their states are put back."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from fmscale.data.labelled_texts import read_labelled, transform
 from fmscale.data.task_documents import TaskDocuments
 from fmscale.data.tokenizer import ByteTokenizer
-from fmscale.evaluation.fine_tuning import (
-    Classifier,
-    FineTuning,
-    Recipe,
-    collate,
+from fmscale.evaluation.fine_tuning import FineTuning, Recipe
+from fmscale.evaluation.labelled_classifier import (
+    Batch,
+    LabelledClassifier,
     with_special_tokens,
 )
+from fmscale.evaluation.metric import Metric
 from fmscale.models.gpt import GPT
 from fmscale.sizing import GPTShape
 
@@ -66,24 +66,36 @@ def test_more_tokens_leave_the_model_as_it_was(model):
     torch.testing.assert_close(wider(tokens)[..., :256], model(tokens))
 
 
-@pytest.mark.parametrize("lm_coef", [0.0, 0.5])
-def test_the_loss_is_the_sum_of_both(model, data, lm_coef):
-    tuning = FineTuning("similarity", n_toy=4, lm_coef=lm_coef)
-    batch = tuning._read(tuning.train, data)
-    classifier = Classifier(with_special_tokens(model), "similarity", 2, 0.0).eval()
-    found = tuning._loss(classifier, batch, torch.device("cpu"))
+def loss_by_hand(classifier, batch, lm_coef):
+    """One example at a time, without padding: Eq. 3 to 5 of Radford et al. 2018."""
     classify, lm = [], []
-    for example in batch:  # one example at a time, without padding
+    for example in batch:
         features = 0
         for ids in example.sequences:
             hidden = classifier.body.hidden(torch.from_numpy(ids)[None])[0]
             features = features + hidden[-1]
             log_p = classifier.body.read_out(hidden[:-1]).log_softmax(-1)
-            lm += [-log_p[k, t] for k, t in enumerate(ids[1:].tolist())]
+            nats = [-log_p[k, t] for k, t in enumerate(ids[1:].tolist())]
+            lm.append(torch.stack(nats).mean())
         scores = classifier.linear(features)
         classify.append(F.cross_entropy(scores, torch.tensor(example.label)))
-    expected = torch.stack(classify).mean() + lm_coef * torch.stack(lm).mean()
+    return torch.stack(classify).mean() + lm_coef * torch.stack(lm).mean()
+
+
+@pytest.mark.parametrize("lm_coef", [0.0, 0.5])
+def test_loss_and_gradients_are_those_of_both_losses_by_hand(model, data, lm_coef):
+    tuning = FineTuning("similarity", n_toy=4, lm_coef=lm_coef)
+    batch = tuning._read(tuning.train, data)
+    classifier = LabelledClassifier(model, "similarity", 2, 0.0).double()
+    found = classifier.loss(Batch(batch, torch.device("cpu")), lm_coef)
+    expected = loss_by_hand(classifier, batch, lm_coef)
     torch.testing.assert_close(found, expected)
+    parameters = list(classifier.parameters())
+    ours, theirs = (torch.autograd.grad(loss, parameters) for loss in (found, expected))
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, other)
+    unseen = ours[0][ord("~")]  # a token that no text holds: only the output head sees it
+    assert bool(unseen.any()) == bool(lm_coef)
 
 
 @pytest.mark.parametrize("form", ["classification", "entailment", "similarity", "multiple_choice"])
@@ -94,30 +106,35 @@ def test_every_form_is_measured_and_the_model_itself_is_left_alone(model, data, 
     found = {m.name: m for m in tuning(model, data, None)}
     prefix = f"finetune_{form}"
     assert set(found) == {
-        f"{prefix}{end}" for end in ("_accuracy", "_forgotten", "_scratch_accuracy",
-                                     "_frozen_accuracy", "_chance", "_truncated")
+        f"{prefix}{end}"
+        for end in ("_accuracy", "_accuracy_standard_error", "_forgotten", "_without_lm_accuracy",
+                    "_without_lm_forgotten", "_scratch_accuracy", "_frozen_accuracy", "_chance",
+                    "_truncated", "")
     }  # fmt: skip
+    ways = {row["way"]: row["accuracy"] for row in found.pop(prefix).rows}
+    assert ways["scratch"] == found[f"{prefix}_scratch_accuracy"].value
+    assert list(ways) == ["fine-tuned", "without_lm", "scratch", "frozen"]
     assert found[f"{prefix}_forgotten"].unit == "nats/token"
     assert found[f"{prefix}_chance"].value < 0.62
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
-    again = {m.name: m.value for m in tuning(model, data, None)}
+    again = {m.name: m.value for m in tuning(model, data, None) if isinstance(m, Metric)}
     assert again == {name: m.value for name, m in found.items()}
 
 
 def test_a_task_that_can_be_learned_is_learned(model, data):
     tuning = FineTuning(lr=1e-2, n_epochs=20, n_toy=256, baselines=[])
-    found = {m.name: m.value for m in tuning(model, data, None)}
+    found = {m.name: m.value for m in tuning(model, data, None) if isinstance(m, Metric)}
     assert found["finetune_classification_accuracy"] > 0.95
 
 
 def test_choices_are_scored_within_their_own_example(model):
-    classifier = Classifier(with_special_tokens(model), "multiple_choice", 1, 0.0).eval()
+    classifier = LabelledClassifier(model, "multiple_choice", 1, 0.0).eval()
     row = {"context": "ab", "choices": ["c", "de", "f"], "label": 2}
     one = transform(row, "multiple_choice", ByteTokenizer().encode, 256, 64, [])
-    tokens, ends, labels, n = collate([one, one], torch.device("cpu"))
-    assert (tokens.shape[0], labels.tolist(), n) == (6, [2, 2], 3)
-    scores = classifier.scores(classifier.features(tokens, ends)[0], n)
+    batch = Batch([one, one], torch.device("cpu"))
+    assert (len(batch.tokens), batch.labels.tolist(), batch.n_sequences) == (6, [2, 2], 3)
+    scores = classifier.scores(classifier.features(batch)[0], batch.n_sequences)
     assert scores.shape == (2, 3)
     torch.testing.assert_close(scores[0], scores[1])
 
@@ -160,13 +177,29 @@ def test_a_label_that_training_never_saw_is_named(tmp_path):
 
 
 def test_padding_never_reaches_a_feature(model):
-    classifier = Classifier(with_special_tokens(model), "classification", 2, 0.0).eval()
+    classifier = LabelledClassifier(model, "classification", 2, 0.0).eval()
     short, long = (
         transform({"text": t, "label": "a"}, "classification", ByteTokenizer().encode, 256, 64, "a")
         for t in ("ab", "abcdefghij")
     )
-    together, ends, _, _ = collate([short, long], torch.device("cpu"))
+    together = Batch([short, long], torch.device("cpu"))
     alone = torch.from_numpy(np.array(short.sequences[0]))[None]
-    torch.testing.assert_close(
-        classifier.features(together, ends)[0][0], classifier.body.hidden(alone)[0, -1]
-    )
+    for back in (0, 1):
+        torch.testing.assert_close(
+            classifier.features(together, back)[0][0], classifier.body.hidden(alone)[0, -1 - back]
+        )
+
+
+def test_what_cannot_be_trained_on_is_named_before_anything_is_computed(tmp_path, data):
+    same = tmp_path / "same.jsonl"
+    same.write_text(json.dumps({"text": "x", "label": "a"}))
+    with pytest.raises(ValueError, match="every label is 'a'"):
+        FineTuning("classification", str(same), str(same))
+    uneven = tmp_path / "uneven.jsonl"
+    rows = [{"context": "x", "choices": list("abc"[:n]), "label": 0} for n in (2, 3)]
+    uneven.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match="same number of 'choices'"):
+        FineTuning("multiple_choice", str(uneven), str(uneven))
+    data.seq_len = 4
+    with pytest.raises(ValueError, match=r"data.seq_len = 4: entailment needs .* at least 5"):
+        FineTuning("entailment").check(data)
