@@ -132,7 +132,8 @@ class FineTuning:
     def __call__(self, model: GPT, data: Any, objective: Objective) -> Iterator[Metric | Rows]:
         device = next(model.parameters()).device
         train, test = self._read(self.train, data), self._read(self.test, data)
-        prefix, rows = f"finetune_{self.name}", []
+        prefix = f"finetune_{self.name}"
+        rows: list[dict[str, Any]] = []
 
         def accuracy(way: str, classifier: LabelledClassifier, back: int = 0) -> Metric:
             value = self._accuracy(classifier, test, device, back)
@@ -254,11 +255,11 @@ class FineTuning:
 def _optimizer_groups(classifier: LabelledClassifier, recipe: Recipe) -> list[dict[str, Any]]:
     """Matrices decay, vectors do not; rates follow the width where the parametrization says so."""
     factors = classifier.body.lr_factors()
-    named = [*classifier.body.param_groups().items(), ("", list(classifier.linear.parameters()))]
+    named = {**classifier.body.param_groups(), "": list(classifier.linear.parameters())}
     return [
         {"params": same, "lr": recipe.lr * factors.get(name, 1.0),
          "weight_decay": recipe.weight_decay if decays else 0.0}
-        for name, parameters in named
+        for name, parameters in named.items()
         for decays in (True, False)
         if (same := [p for p in parameters if (p.ndim > 1) == decays])
     ]  # fmt: skip
