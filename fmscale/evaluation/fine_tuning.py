@@ -255,14 +255,16 @@ class FineTuning:
 def _optimizer_groups(classifier: LabelledClassifier, recipe: Recipe) -> list[dict[str, Any]]:
     """Matrices decay, vectors do not; rates follow the width where the parametrization says so."""
     factors = classifier.body.lr_factors()
-    named = {**classifier.body.param_groups(), "": list(classifier.linear.parameters())}
-    return [
-        {"params": same, "lr": recipe.lr * factors.get(name, 1.0),
-         "weight_decay": recipe.weight_decay if decays else 0.0}
-        for name, parameters in named.items()
-        for decays in (True, False)
-        if (same := [p for p in parameters if (p.ndim > 1) == decays])
-    ]  # fmt: skip
+    groups: list[dict[str, Any]] = []
+    named: dict[str, list[Tensor]] = dict(classifier.body.param_groups())
+    named["classifier"] = list(classifier.linear.parameters())
+    for name, parameters in named.items():
+        for decays in (True, False):
+            same = [p for p in parameters if (p.ndim > 1) == decays]
+            decay = recipe.weight_decay if decays else 0.0
+            rate = recipe.lr * factors.get(name, 1.0)
+            groups.append({"params": same, "lr": rate, "weight_decay": decay})
+    return [group for group in groups if group["params"]]
 
 
 def _same_width(test: Sequence[Labelled]) -> Iterator[list[Labelled]]:

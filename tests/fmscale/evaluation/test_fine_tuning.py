@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from fmscale.data.labelled_texts import read_labelled, transform
 from fmscale.data.task_documents import TaskDocuments
 from fmscale.data.tokenizer import ByteTokenizer
-from fmscale.evaluation.fine_tuning import FineTuning, Recipe
+from fmscale.evaluation.fine_tuning import FineTuning, Recipe, _optimizer_groups
 from fmscale.evaluation.labelled_classifier import (
     Batch,
     LabelledClassifier,
@@ -203,3 +203,12 @@ def test_what_cannot_be_trained_on_is_named_before_anything_is_computed(tmp_path
     data.seq_len = 4
     with pytest.raises(ValueError, match=r"data.seq_len = 4: entailment needs .* at least 5"):
         FineTuning("entailment").check(data)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_every_parameter_is_trained_once_and_vectors_do_not_decay(model, weight_decay):
+    classifier = LabelledClassifier(model, "classification", 2, 0.0)
+    groups = _optimizer_groups(classifier, Recipe(weight_decay=weight_decay))
+    trained = [(p, g["weight_decay"]) for g in groups for p in g["params"]]
+    assert sorted(id(p) for p, _ in trained) == sorted(id(p) for p in classifier.parameters())
+    assert all(decay == (weight_decay if p.ndim > 1 else 0.0) for p, decay in trained)
