@@ -51,6 +51,8 @@ def print_plan(jobs: list[Job], speeds: dict[str, Speed], price: float | None) -
     n_workers = max(1, cores() // n_threads)
     console = Console()
     console.print(sizes_table(jobs, speeds))
+    if jobs[0].shape.unit == "samples":
+        console.print(towers_table(jobs))
     if "sources" in jobs[0].config["data"]:
         console.print(sources_table(jobs))
     console.print(runs_table(plans, speeds, price))
@@ -102,10 +104,10 @@ def bill(plans: Sequence[JobPlan], speeds: dict[str, Speed]) -> Bill:
 def sizes_table(jobs: list[Job], speeds: dict[str, Speed]) -> Table:
     """One row a model size: parameters under each convention, compute, learning rate."""
     unit = jobs[0].shape.unit
-    table = Table(title=f"{jobs[0].config['study']}: sizes", title_justify="left")
-    table.add_column("model")
-    for name in ("N total", "N non-emb", "N matmul", f"FLOP/{unit[:-1]}", "lr", "s/step"):
-        table.add_column(name, justify="right")
+    table = Table(title=f"{jobs[0].config['study']}: sizes", title_justify="left", pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for name in ("N\ntotal", "N\nnon-emb", "N\nmatmul", f"FLOP\n/{unit[:-1]}", "lr", "s/step"):
+        table.add_column(name, justify="right", no_wrap=True)
     rows = {}
     for job in jobs:
         shape, speed = job.shape, speeds.get(job.trunk_id)
@@ -115,12 +117,29 @@ def sizes_table(jobs: list[Job], speeds: dict[str, Speed]) -> Table:
             short_number(shape.n_params_total),
             short_number(shape.n_params_non_embedding),
             short_number(shape.n_params_matmul),
-            f"{per_unit:.3g}",
+            short_number(per_unit),
             f"{job.lr_peak:.3g}",
             "" if speed is None else f"{speed.seconds_per_step:.4f}",
         )
     for row in rows.values():
         table.add_row(*row)
+    return table
+
+
+def towers_table(jobs: list[Job]) -> Table:
+    """One row a model of pairs: multiply-adds of one image and of one caption, forward alone.
+
+    Radford et al. 2021, Fig. 9, count these and call them FLOPs; here one is two FLOPs.
+    """
+    table = Table(
+        title=f"{jobs[0].config['study']}: forward pass\n(1 MAC = 2 FLOP)", title_justify="left"
+    )
+    table.add_column("model", no_wrap=True)
+    for part in ("image", "caption"):
+        table.add_column(f"MAC/{part}", justify="right")
+    for shape in {job.shape.label: job.shape for job in jobs}.values():
+        macs = shape.forward_macs()
+        table.add_row(shape.label, short_number(macs["image"]), short_number(macs["text"]))
     return table
 
 

@@ -28,8 +28,9 @@ from analysis.table import RunTable, TableError
 
 CURVE_LAWS = ("log_linear", "power", "power_floor")
 JOINT_LAWS = ("joint", "joint_tied")
-DATA_COLUMN = {"gpt": "n_tokens", "clip": "n_samples"}
-METRICS = {"gpt": ("val_loss",), "clip": ("val_loss", "zero_shot_error")}
+PAIR_FAMILIES = ("clip", "captioner", "word_predictor")
+DATA_COLUMN = {"gpt": "n_tokens", **dict.fromkeys(PAIR_FAMILIES, "n_samples")}
+METRICS = {"gpt": ("val_loss",), **dict.fromkeys(PAIR_FAMILIES, ("val_loss", "zero_shot_error"))}
 BOUNDS = {"zero_shot_error": (0.0, 1.0)}
 PARAMETERS = "n_params_total"
 COMPUTE = "flops"
@@ -92,7 +93,10 @@ def analyze_study(
         raise TableError(f"{runs.source}: no completed run. {table.account()}")
     families = sorted(set(table.frame["family"].astype(str)))
     if len(families) != 1 or families[0] not in DATA_COLUMN:
-        raise TableError(f"{runs.source}: families {families}; one study is gpt or clip")
+        raise TableError(
+            f"{runs.source}: families {families}; one study is of one of {sorted(DATA_COLUMN)}, "
+            "whose losses can be compared"
+        )
     family = families[0]
     table = map_columns(table, {"N": parameters, "D": DATA_COLUMN[family], "C": compute})
     table = positive_values(table, ["N", "D", "C"], None)

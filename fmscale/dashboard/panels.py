@@ -23,6 +23,9 @@ class Panel:
     log_y: bool = False
 
 
+FAMILIES = ("gpt", "clip", "captioner", "word_predictor")
+
+
 @dataclass(frozen=True)
 class PanelSection:
     """Panels under one heading."""
@@ -32,13 +35,13 @@ class PanelSection:
 
 
 def study_sections(family: str) -> tuple[PanelSection, ...]:
-    """Sections of a study of "gpt" or "clip" runs.
+    """Sections of a study of runs of one family.
 
     Raises:
         ValueError: for another family.
     """
-    if family not in ("gpt", "clip"):
-        raise ValueError(f"family {family!r} has no panels; known: gpt, clip")
+    if family not in FAMILIES:
+        raise ValueError(f"family {family!r} has no panels; known: {', '.join(FAMILIES)}")
     unit = "tokens" if family == "gpt" else "samples"
     loss = "loss (nats/token)" if family == "gpt" else "loss (nats/pair)"
     flops, params = "training FLOPs", "parameters, all"
@@ -59,7 +62,7 @@ def study_sections(family: str) -> tuple[PanelSection, ...]:
         scatter("Validation loss against size", "n_params_total", "val_loss", params, loss),
         scatter(f"Validation loss against {unit}", f"n_{unit}", "val_loss", unit, loss),
     ]
-    if family == "clip":
+    if family != "gpt":
         error = "zero-shot error"
         scaling.append(
             scatter("Zero-shot error against compute", "flops", "zero_shot_error", flops, error)

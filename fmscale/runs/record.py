@@ -27,6 +27,8 @@ UNITS = {
     "flops_6nd_non_embedding": "FLOP",
     "flops_6nd_matmul": "FLOP",
     "flops_marginal": "FLOP",
+    "forward_macs_image": "MAC/sample",
+    "forward_macs_text": "MAC/sample",
     "n_steps": "steps",
     "warmup_steps": "steps",
     "cooldown_steps": "steps",
@@ -62,7 +64,7 @@ class RunRecord:
 
     run_id: str
     study: str
-    family: str  # "gpt" or "clip"
+    family: str  # "gpt", "clip", "captioner" or "word_predictor"
     model: str  # layers x width, e.g. "gpt_4x128"
     trunk_id: str
     seed: int
@@ -89,6 +91,9 @@ class RunRecord:
     flops_6nd_matmul: float = 0.0
     flops_marginal: float = 0.0  # what this run cost beyond the trunk it shares
     flops_formula: str = ""
+    # Multiply-adds of one image and of one caption, forward only; one is two FLOPs.
+    forward_macs_image: int | None = None
+    forward_macs_text: int | None = None
 
     n_steps: int = 0
     batch_size: int = 0

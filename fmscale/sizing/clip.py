@@ -19,6 +19,10 @@ class CLIPShape(PairShape):
     family: ClassVar[str] = "clip"
     contrasts: ClassVar[bool] = True
 
+    @property
+    def _kind(self) -> str:
+        return "siglip" if self.n_scalars == 2 else "clip"
+
     def param_groups(self) -> dict[str, int]:
         """Parameters by tower and role (`image_mlp`, ...); the sum is `n_params_total`."""
         return {

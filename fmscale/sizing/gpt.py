@@ -41,6 +41,10 @@ class GPTShape:
         """Layers x width, e.g. "gpt_4x128"."""
         return f"{self.recipe.name}_{self.n_layer}x{self.d_model}"
 
+    def forward_macs(self) -> dict[str, int]:
+        """Multiply-adds of the parts that see different inputs; a language model has one."""
+        return {}
+
     @property
     def d_hidden(self) -> int:
         """Width of the MLP's hidden layer: `d_ff`, or its default.

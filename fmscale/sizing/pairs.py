@@ -44,6 +44,7 @@ class PairShape:
     image: ImageShape
     text: CaptionShape
 
+    family: ClassVar[str]  # what an objective asks for
     unit: ClassVar[str] = "samples"
     contrasts: ClassVar[bool] = False  # pairs of a batch meet: it must not be split in parts
 
@@ -52,13 +53,19 @@ class PairShape:
 
     @property
     def label(self) -> str:
-        """The published name, else the image tower, and the text tower where it differs."""
+        """Kind, then the published name, else the image tower, and the text tower where it
+        differs. No two objectives share a label."""
         patch = self.image.patch_size if isinstance(self.image, VisionShape) else None
         key = (self.image.label, self.image.image_size, patch, self.text.label)
         if key in PUBLISHED:
-            return f"clip_{PUBLISHED[key]}"
-        label = f"clip_{self.image.label}"
+            return f"{self._kind}_{PUBLISHED[key]}"
+        label = f"{self._kind}_{self.image.label}"
         return label if self.text.label == self.image.label else f"{label}+{self.text.label}"
+
+    @property
+    def _kind(self) -> str:
+        """First part of the label."""
+        return self.family
 
     def param_groups(self) -> dict[str, int]:
         """Parameters by part and role (`image_mlp`, ...); the sum is `n_params_total`."""

@@ -82,6 +82,7 @@ def make_record(
         **flops,
         flops_marginal=job.marginal_flops(branch),
         flops_formula=FLOPS_FORMULA["flops"],
+        **{f"forward_macs_{part}": n for part, n in shape.forward_macs().items()},
         n_steps=fitted.step,
         batch_size=config["batch_size"],
         batch_tokens=job.units_per_step if unit == "tokens" else None,
