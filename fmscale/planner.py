@@ -151,6 +151,12 @@ def study_of(job: Job) -> Study:
     return Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
 
 
+def unfinished(job: Job) -> list[Branch]:
+    """Branches without a record."""
+    study = study_of(job)
+    return [branch for branch in job.branches if not study.run(branch.run_id).is_finished()]
+
+
 def merge(jobs: Iterable[Job]) -> list[Job]:
     """Jobs that train the same trunk become one, with the budgets of all.
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from fmscale.build import build_shape
 from fmscale.job import Branch, Job
-from fmscale.launching.sweep import cores, study_of, unfinished
+from fmscale.launching.sweep import cores
+from fmscale.planner import study_of, unfinished
 from fmscale.runs.lock import in_turn
 
 

@@ -21,7 +21,7 @@ from fmscale.runs.lock import HELD_SECONDS
 class Task:
     """One unit of work for a worker, with what may follow it."""
 
-    kind: str  # "check", "trunk", "branch" or "speed"
+    kind: str  # "check", "pack", "trunk", "branch" or "speed"
     config: dict[str, Any]
     run_id: str | None = None  # the branch, or None
     weight: float = 1.0  # expected seconds; heavier tasks start first

@@ -25,10 +25,9 @@ from fmscale.launching.sweep import (
     left_to_train,
     prepared,
     seconds_of,
-    study_of,
     submit,
-    unfinished,
 )
+from fmscale.planner import study_of, unfinished
 from fmscale.runs.store import RunFolder
 
 TRAINED_IN_VAIN = ("failed", "oom")  # states with a reason that the job itself has noted

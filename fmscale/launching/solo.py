@@ -8,7 +8,8 @@ from typing import Any
 from fmscale.job import Job
 from fmscale.launching.display import SweepDisplay, print_outcome
 from fmscale.launching.pool import Event, Task
-from fmscale.launching.sweep import check_limits, seconds_of, submit, unfinished
+from fmscale.launching.sweep import check_limits, seconds_of, submit
+from fmscale.planner import unfinished
 from fmscale.runs.lock import in_turn
 from fmscale.training.run import check, train_branch, train_trunk
 from fmscale.training.supervision import fail_branches

@@ -15,8 +15,9 @@ import yaml
 
 from fmscale.job import Branch, Job
 from fmscale.launching.display import SweepDisplay, print_outcome
+from fmscale.launching.packs import packs_of, train_packs
 from fmscale.launching.pool import Event, Pool, Task
-from fmscale.planner import merge, study_of, take_over
+from fmscale.planner import merge, study_of, take_over, unfinished
 from fmscale.runs.identity import digest
 from fmscale.runs.store import Study
 from fmscale.settings import ConfigError
@@ -125,6 +126,7 @@ def run_sweep(
     on_error: str = "continue",
     max_retries: int = 0,
     max_halvings: int = 0,
+    pack: int = 1,
 ) -> bool:
     """Train what is missing of all jobs' runs.
 
@@ -139,6 +141,7 @@ def run_sweep(
         max_retries: how often a failed task is tried again, from its last checkpoint.
         max_halvings: how often a task that ran out of memory is tried again with half the
             micro-batch and twice the accumulation.
+        pack: how many jobs that differ in seed and learning rate alone are computed at once.
 
     Returns:
         True if a run failed.
@@ -147,7 +150,7 @@ def run_sweep(
         ConfigError: before any training, if a job's parts cannot be built or the sweep would cost
             more than its limits.
     """
-    check_options(on_error, max_retries, max_halvings)
+    check_options(on_error, max_retries, max_halvings, pack)
     jobs = prepared(jobs)
     todo = left_to_train(jobs)
     if not todo:
@@ -160,6 +163,8 @@ def run_sweep(
     with Pool(min(n_workers, len(todo)), n_threads) as pool:
         check_all(pool, [job for job in jobs if unfinished(job)])
         submit(jobs)
+        if packs := packs_of(jobs, pack):
+            train_packs(pool, packs)
         total = {branch.run_id: seconds_of(job, job.marginal_steps(branch)) for job, branch in todo}
         n_done = sum(len(job.branches) for job in jobs) - len(todo)
         with SweepDisplay(jobs, total, n_done=n_done) as display:
@@ -171,12 +176,14 @@ def run_sweep(
     return bool(state.failed)
 
 
-def check_options(on_error: str, max_retries: int, max_halvings: int = 0) -> None:
+def check_options(on_error: str, max_retries: int, max_halvings: int = 0, pack: int = 1) -> None:
     """Refuse launcher options that mean nothing.
 
     Raises:
         ConfigError: naming them.
     """
+    if pack < 1:
+        raise ConfigError(f"hydra.launcher.pack={pack} must be 1 (off) or the runs in a pack")
     if on_error not in ON_ERROR or max_retries < 0 or max_halvings < 0:
         raise ConfigError(
             f"hydra.launcher.on_error={on_error!r}, max_retries={max_retries}, "
@@ -268,12 +275,6 @@ def planned(job: Job) -> dict[str, dict[str, Any]]:
         }
         for branch in job.branches
     }
-
-
-def unfinished(job: Job) -> list[Branch]:
-    """Branches without a record."""
-    study = study_of(job)
-    return [branch for branch in job.branches if not study.run(branch.run_id).is_finished()]
 
 
 def prepared(jobs: list[Job]) -> list[Job]:

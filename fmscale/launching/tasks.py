@@ -8,6 +8,7 @@ from typing import Any
 from fmscale.build import build_shape
 from fmscale.job import Job
 from fmscale.training.calibration import measure_speed
+from fmscale.training.packing import train_pack
 from fmscale.training.run import check, train_branch, train_trunk
 from fmscale.training.supervision import fail_branches
 
@@ -18,11 +19,15 @@ def run_task(task: dict[str, Any], report: Report) -> Any:
     """Do one task.
 
     Args:
-        task: `kind` is "check", "trunk", "branch" or "speed"; `config` the resolved configuration
-            of the job; `run_id` the branch to train; `halvings` how often the micro-batch is
-            halved, for want of memory.
+        task: `kind` is "check", "pack", "trunk", "branch" or "speed"; `config` the resolved
+            configuration of the job (of a pack: "jobs", a list of them); `run_id` the branch to
+            train; `halvings` how often the micro-batch is halved, for want of memory.
         report: told about progress.
     """
+    if task["kind"] == "pack":
+        configs = task["config"]["jobs"]
+        train_pack([Job.plan(config, build_shape(config)) for config in configs], report)
+        return None
     job = Job.plan(task["config"], build_shape(task["config"])).halved(task["halvings"])
     match task["kind"]:
         case "check":

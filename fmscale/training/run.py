@@ -92,7 +92,7 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
     begin = start.step if start else 0
     card = _card(job, folder, job.trunk_id, "trunk", job.config)
     with supervised(folder, parts.outlet, card, n_steps=max(missing), step=begin) as outcome:
-        _resume_metrics(folder, parts.outlet, [], begin)
+        resume_metrics(folder, parts.outlet, [], begin)
         fitted = fit_steps(
             job,
             parts,
@@ -135,10 +135,10 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
     started_at = now()
     trunk = study.trunk(job.trunk_id)
     card = _card(job, folder, branch.run_id, "run", config)
-    start, trunk_rows, broken_at = _branch_start(branch, folder, trunk)
+    start, trunk_rows, broken_at = branch_start(branch, folder, trunk)
     begin = start.step if start else 0
     with supervised(folder, parts.outlet, card, n_steps=branch.n_steps, step=begin) as outcome:
-        _resume_metrics(folder, parts.outlet, trunk_rows, begin)
+        resume_metrics(folder, parts.outlet, trunk_rows, begin)
         precision = start.precision if start else resolve_precision(job, parts)
         if broken_at is not None:
             fitted = Fitted(build_model(config), broken_at, 0.0, "the trunk diverged")
@@ -196,7 +196,7 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
         outcome.finish(record.status, fitted)
 
 
-def _branch_start(
+def branch_start(
     branch: Branch, folder: RunFolder, trunk: RunFolder
 ) -> tuple[checkpoint.Checkpoint | None, list[dict[str, Any]], int | None]:
     """Where a run begins: its own checkpoint, its trunk's, or nothing.
@@ -249,7 +249,7 @@ def _card(job: Job, folder: RunFolder, run_id: str, kind: str, config: dict[str,
     )
 
 
-def _resume_metrics(
+def resume_metrics(
     folder: RunFolder, outlet: Outlet, trunk_rows: list[dict[str, Any]], step: int
 ) -> None:
     """Keep the trunk's rows and this run's own up to `step`; replay them to the outlet.

@@ -42,11 +42,14 @@ class CourseWatch(StepCallback):
         self._references: list[Reference] | None = None
 
     def on_step_end(self, module: TrainingModule) -> None:
-        if module.step not in self.moments or not module.trainer.is_global_zero:
-            return
+        if module.trainer.is_global_zero:
+            self.look(module.step)
+
+    def look(self, step: int) -> None:
+        """Judge the runs whose moment this step is; their rows are written."""
         try:
-            for fraction, branch in self.moments[module.step]:
-                self._look(module.step, fraction, branch)
+            for fraction, branch in self.moments.get(step, ()):
+                self._look(step, fraction, branch)
         except (OSError, ValueError) as error:  # another run's torn file must not end this one
             log.warning("the course of %s could not be judged: %s", self.rows_of.run_id, error)
 

@@ -25,6 +25,7 @@ class LocalLauncherConf:
     on_error: str = "continue"  # with the other runs, or "stop" the sweep
     max_retries: int = 0  # of a failed task, from its last checkpoint
     max_halvings: int = 0  # of the micro-batch of a task that ran out of memory
+    pack: int = 1  # small runs that differ in seed and learning rate, computed at once
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="fmscale_local", node=LocalLauncherConf)
@@ -40,10 +41,12 @@ class LocalLauncher(Launcher):
         on_error: str = "continue",
         max_retries: int = 0,
         max_halvings: int = 0,
+        pack: int = 1,
     ) -> None:
         self.options: dict[str, Any] = {
             "n_workers": n_workers, "n_threads": n_threads,
             "on_error": on_error, "max_retries": max_retries, "max_halvings": max_halvings,
+            "pack": pack,
         }  # fmt: skip
 
     def setup(
