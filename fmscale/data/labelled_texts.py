@@ -6,12 +6,13 @@ a start token to an extract token, with a delimiter between two parts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+
+from fmscale.data.jsonl_rows import read_rows
 
 Form = Literal["classification", "entailment", "similarity", "multiple_choice"]
 # The fields that one example has besides its label.
@@ -38,49 +39,29 @@ def read_labelled(path: str | Path, form: Form) -> list[dict[str, Any]]:
     Raises:
         ValueError: naming file, line and field, for anything that is missing or of the wrong kind.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"{path}: no such file. Give a JSONL file with {_fields(form)}.")
+    fields = {name: list if name == "choices" else str for name in FIELDS[form]}
+    label = int if form == "multiple_choice" else (str, int)
     rows = []
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{where} is not JSON: {error}") from error
-        rows.append(check_row(row, form, where))
-    if not rows:
-        raise ValueError(f"{path} holds no example; give JSONL with {_fields(form)}.")
+    for where, row in read_rows(path, {**fields, "label": label}):
+        if form == "multiple_choice":
+            check_choices(row["choices"], row["label"], where)
+        rows.append(row)
     return rows
 
 
-def check_row(row: Any, form: Form, where: str) -> dict[str, Any]:
-    """One example, or ValueError naming the field."""
-    if not isinstance(row, dict):
-        raise ValueError(f"{where} is no JSON object; give {_fields(form)}.")
-    for field in FIELDS[form]:
-        kind: type = list if field == "choices" else str
-        if not isinstance(row.get(field), kind):
-            raise ValueError(
-                f"{where} lacks {field!r} (a {kind.__name__}); {form} needs {_fields(form)}."
-            )
-    label = row.get("label")
-    if not isinstance(label, (str, int)):
+def check_choices(choices: Sequence[str], label: int, where: str) -> None:
+    """Refuse choices among which there is nothing to choose, or a label that is none of them.
+
+    Raises:
+        ValueError: naming the place in the file.
+    """
+    if len(choices) < 2:
+        raise ValueError(f"{where}: 'choices' must be at least two texts.")
+    if not 0 <= label < len(choices):
         raise ValueError(
-            f"{where} lacks 'label' (text or a whole number); {form} needs {_fields(form)}."
+            f"{where}: 'label' is {label}, not the place of one of {len(choices)} choices, counted "
+            "from 0."
         )
-    if form == "multiple_choice":
-        choices = row["choices"]
-        if len(choices) < 2 or not all(isinstance(choice, str) for choice in choices):
-            raise ValueError(f"{where}: 'choices' must be at least two texts.")
-        if not isinstance(label, int) or not 0 <= label < len(choices):
-            raise ValueError(
-                f"{where}: 'label' is {label!r}, not the place of one of {len(choices)} choices, "
-                "counted from 0."
-            )
-    return row
 
 
 def shortest_context(form: Form) -> int:
@@ -143,7 +124,3 @@ def _fit(parts: list[np.ndarray], room: int) -> tuple[list[np.ndarray], bool]:
         return [parts[0][:room]], True
     first = max(len(parts[0]) - excess, min(len(parts[0]), room // 2))
     return [parts[0][:first], parts[1][: room - first]], True
-
-
-def _fields(form: Form) -> str:
-    return ", ".join((*FIELDS[form], "label"))

@@ -21,7 +21,8 @@ from fmscale.training.fit import Fitted
 
 # Columns are `split_name`, logged keys `split/name`.
 SPLIT = re.compile(
-    r"^(val|zero_shot|probe|knn|few_shot|retrieval|interpolated|task|text|finetune)_"
+    r"^(val|zero_shot|probe|knn|few_shot|retrieval|interpolated|task|text|finetune"
+    r"|cloze|choice|answers|detector)_"
 )
 
 
