@@ -39,7 +39,8 @@ examples:
   fmscale evaluate gpt_demo evaluation=position          # every finished run of a study
   fmscale evaluate gpt_2x72-8.39M evaluation=samples     # one run, by the beginning of its id
   fmscale evaluate clip_demo evaluation=adaptation --show zero_shot_error retrieval_text_recall_at_1
-  fmscale evaluate gpt_demo evaluation=in_context evaluation.evaluators.in_context.shots=[0,4]
+  fmscale evaluate my_tasks evaluation=answers --table answers_tasks      # what it is surest of
+  fmscale evaluate my_tasks evaluation=in_context evaluation.evaluators.in_context.shots=[0,4]
 """
 NO_OUTLET = "fmscale.training.outlet.NoOutlet"
 MAX_COLUMNS = 6  # metrics that the closing table shows of itself
@@ -282,6 +283,8 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         for r in requests:
             send(r)
     _report(console, requests, list(records.values()), options.show)
+    for name in options.table or []:
+        _print_table(console, folders, name)
 
 
 def _report(
@@ -318,6 +321,23 @@ def _report(
         )
 
 
+def _print_table(console: Console, folders: Sequence[RunFolder], name: str) -> None:
+    for folder in folders:
+        tables = folder.tables()
+        if name not in tables:
+            raise ConfigError(
+                f"--table {name}: run {folder.run_id} has {sorted(tables) or 'no table'}"
+            )
+        rows = tables[name]
+        table = Table(title=f"{name} of {folder.run_id}", title_justify="left")
+        for column in rows[0]:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            cells = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values())
+            table.add_row(*map(escape, cells))
+        console.print(table)
+
+
 def main() -> None:
     """Entry point of `fmscale evaluate`."""
     parser = argparse.ArgumentParser(
@@ -332,6 +352,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--again", action="store_true", help="also what was measured before")
     parser.add_argument("--show", nargs="+", metavar="METRIC", help="columns of the closing table")
+    parser.add_argument("--table", nargs="+", metavar="NAME", help="tables of the runs to print")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--data-dir", help="where prepared data lie, if not as in training")
     parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))

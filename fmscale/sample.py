@@ -19,6 +19,7 @@ EXAMPLE = """\
 examples:
   fmscale sample gpt_2x72-8.39M --prompt "def main(" --tokens 200 --top-k 40
   fmscale sample --study gpt_demo --prompt "import " --temperature 0.8
+  fmscale sample --study gpt_demo --out samples.md          # fixed prompts, all sizes side by side
 """
 
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--top-p", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
+    parser.add_argument("--out", type=Path, help="also write a Markdown page")
     options = parser.parse_args()
     try:
         folders = [find(Path(options.runs_dir), name) for name in options.runs]
@@ -60,31 +62,34 @@ def main() -> None:
             folders += longest_runs(Study.open(options.runs_dir, options.study))
         if not folders:
             raise ValueError("name runs, or a study with finished runs by --study")
-        _print(folders, options)
+        _write(folders, options)
     except ValueError as error:
         sys.exit(f"error: {error}")
 
 
-def _print(folders: list[RunFolder], options: argparse.Namespace) -> None:
-    import torch
+def _write(folders: list[RunFolder], options: argparse.Namespace) -> None:
+    from fmscale.evaluation.samples import PROMPTS, continuation
 
-    from fmscale.evaluation.sampling import generate
-
-    console = Console()
-    for prompt in options.prompt or ["def "]:
-        for folder in folders:
-            model, config = load_run(folder)
-            tokenizer = load_tokenizer(config)
-            if tokenizer is None:
-                raise ValueError(f"run {folder.run_id} reads no text: its tokens stand for none")
-            read = torch.from_numpy(tokenizer.encode(prompt.encode()).astype("int64"))[None]
-            tokens = generate(
-                model, read, options.tokens, temperature=options.temperature,
+    loaded = []
+    for folder in folders:
+        model, config = load_run(folder)
+        tokenizer = load_tokenizer(config)
+        if tokenizer is None:
+            raise ValueError(f"run {folder.run_id} reads no text: its tokens stand for none")
+        loaded.append((folder.run_id, model, tokenizer))
+    console, page = Console(), ["# Samples", ""]
+    for prompt in options.prompt or PROMPTS:
+        page += [f"## `{prompt.strip()}`", ""]
+        for run_id, model, tokenizer in loaded:
+            text = continuation(
+                model, tokenizer, prompt, options.tokens, temperature=options.temperature,
                 top_k=options.top_k, top_p=options.top_p, seed=options.seed,
             )  # fmt: skip
-            own = tokens[0][tokens[0] < tokenizer.vocab_size].numpy()  # a mixture has other ids
-            text = tokenizer.decode(own).decode(errors="replace").replace("\0", "\n")
-            console.print(Panel(escape(text), title=folder.run_id, title_align="left"))
+            console.print(Panel(escape(text), title=run_id, title_align="left"))
+            page += [f"**{run_id}**", "", "~~~text", text, "~~~", ""]
+    if options.out is not None:
+        options.out.write_text("\n".join(page))
+        console.print(f"{options.out} written", highlight=False)
 
 
 if __name__ == "__main__":

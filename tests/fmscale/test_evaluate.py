@@ -143,3 +143,36 @@ def test_a_clip_run_takes_the_same_command(tiny_clip, plan_one, monkeypatch):
     )
     with pytest.raises(SystemExit, match="holds no language; for CLIP choose"):
         evaluate.main()
+
+
+def test_tables_are_kept_beside_the_record_and_printed(study, call):
+    tuning = "evaluation.evaluators.fine_tuning"
+    printed = call(
+        "small", "evaluation=[samples,fine_tuning]", "evaluation.evaluators.samples.n_tokens=8",
+        f"{tuning}.n_toy=32", f"{tuning}.baselines=[scratch]", f"{tuning}.n_epochs=1",
+        "--table", "samples", "finetune_classification",
+    )  # fmt: skip
+    for folder in study.runs():
+        tables, record = folder.tables(), folder.record()
+        prompts = [row["prompt"] for row in tables["samples"]]
+        assert len(prompts) == len(set(prompts)) == 6
+        ways = {row["way"]: row["accuracy"] for row in tables["finetune_classification"]}
+        assert ways["scratch"] == record.metrics["finetune_classification_scratch_accuracy"]
+        assert f"samples of {folder.run_id}" in printed
+    with pytest.raises(SystemExit):
+        call("small", "--table", "nothing")
+
+
+def test_samples_of_every_size_make_a_page(study, tmp_path, monkeypatch, capsys):
+    from fmscale import sample
+
+    page = tmp_path / "samples.md"
+    words = ["fmscale sample", "--study", "small", "--out", str(page), "--tokens", "5",
+             "--runs-dir", str(study.path.parent)]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", words)
+    sample.main()
+    longest = max(study.runs(), key=lambda folder: folder.record().n_steps)
+    text = page.read_text()
+    assert text.count("## `") == 6
+    assert text.count(f"**{longest.run_id}**") == 6
+    assert longest.run_id in capsys.readouterr().out
