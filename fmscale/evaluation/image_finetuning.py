@@ -99,8 +99,6 @@ class ImageFineTuning:
     def __call__(self, model: Any, data: ZeroShotData, objective: Objective) -> Iterator[Metric]:
         if predicts_captions(model):  # no class vectors to start from
             return
-        if predicts_captions(model):  # its class texts are no vectors to start from
-            return
         named = [task for task in data.zero_shot_tasks if task.named]
         texts = {
             task.name: ZeroShot(ENCODE_BATCH)

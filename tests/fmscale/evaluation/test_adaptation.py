@@ -8,7 +8,15 @@ import torch
 from torch import nn
 
 from fmscale.data.zero_shot_task import ZeroShotTask
-from fmscale.evaluation.adaptation import Adaptation, encode, few_shot, nearest, probe, suitable
+from fmscale.evaluation.adaptation import (
+    NEIGHBORS,
+    Adaptation,
+    encode,
+    few_shot,
+    nearest,
+    probe,
+    suitable,
+)
 from fmscale.evaluation.retrieval import recall
 
 
@@ -76,6 +84,19 @@ def test_the_probe_is_scikit_learns_at_the_best_of_its_strengths():
         for c in np.logspace(-6, 6, 25)
     ]  # fmt: skip
     assert max(scores) - 0.04 <= probe(features) <= max(scores)
+
+
+def test_neighbours_are_scikit_learns_by_cosine():
+    from sklearn.neighbors import KNeighborsClassifier
+
+    features = encode(Flat(), task(60.0, n=800), 64)
+    scores = [
+        KNeighborsClassifier(k, metric="cosine")
+        .fit(features.fit_x, features.fit_y).score(features.test_x, features.test_y)
+        for k in NEIGHBORS
+    ]  # fmt: skip
+    assert nearest(features) in [pytest.approx(score, abs=0.003) for score in scores]  # but ties
+    assert len({round(score, 2) for score in scores}) > 2
 
 
 def test_tasks_without_fixed_classes_are_left_out_and_means_are_over_all_tasks():
