@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.plot.style import axis_label, new_figure, short_number, style
+from analysis.plot.style import axis_label, draw_floor, new_figure, short_number, style
 
 FOLDER = Path(__file__).parent
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#999999")
@@ -20,7 +20,8 @@ MARKERS = "osD^vP*X"
 
 
 def draw(runs: pd.DataFrame, x: str, metrics: list[str], by: str, path: Path) -> None:
-    """One panel a metric; repeats (seeds) are averaged and drawn as points."""
+    """One panel a metric, with its floor where it has one; repeats (seeds) are averaged and drawn
+    as points."""
     with style():
         figure, _ = new_figure(4.6 * len(metrics) + 1.8, 4.0)
         figure.clear()
@@ -32,6 +33,9 @@ def draw(runs: pd.DataFrame, x: str, metrics: list[str], by: str, path: Path) ->
                 ax.plot(mean.index, mean, color=color, marker=marker, ms=5, lw=1.4, label=str(name))
                 if len(mean) < len(group):
                     ax.scatter(group[x], group[metric], s=9, color=color, alpha=0.5)
+            if f"{metric}_floor" in runs:
+                for floor in runs[f"{metric}_floor"].dropna().unique():
+                    draw_floor(ax, float(floor))
             values = sorted(runs[x].unique())
             if values[0] > 0:
                 ax.set_xscale("log")

@@ -141,3 +141,11 @@ def log_ticks(axis: Any) -> None:
         axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         axis.set_minor_formatter(NullFormatter())
+
+
+def draw_floor(ax: Axes, floor: float) -> None:
+    """A dashed line at the lowest expected value that the data allow, which is always shown."""
+    low, high = ax.get_ylim()
+    margin = floor / 1.15 if ax.get_yscale() == "log" else floor - 0.04 * (high - floor)
+    ax.set_ylim(min(low, margin), high)
+    ax.axhline(floor, color="#444444", ls="--", lw=1.1, zorder=2, label=f"floor {floor:.3g}")

@@ -107,6 +107,10 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
             )
     y = np.array(first.data["y"], dtype=float)
     log_y = bool((y > 0).all())
+    if panel.floor is not None:
+        ends = curve(panel.fits, letter)[[0, -1]]
+        traces.append(_floor(ends, panel.floor))
+        y = np.append(y, panel.floor)
     ratio = (y.max() / y.min()) ** 0.25 * 1.02 if log_y else 1.0
     axis: dict[str, Any] = {"title": {"text": axis_label("metric", panel.metric)}}
     if log_y:
@@ -191,6 +195,17 @@ def _band(grid: Any, band: Any, color: str, name: str, legend: bool = True) -> l
     }
     fill = {"fill": "tonexty", "fillcolor": _transparent(color)}
     return [{**edge, "y": _list(band["low"])}, {**edge, **fill, "y": _list(band["high"])}, line]
+
+
+def _floor(ends: Any, floor: float) -> dict[str, Any]:
+    return {
+        "x": _list(ends),
+        "y": [floor, floor],
+        "type": "scatter",
+        "mode": "lines",
+        "name": f"floor {floor:.3g}",
+        "line": {"color": "#444444", "width": 1.2, "dash": "dash"},
+    }
 
 
 def _scatter(x: Any, y: Any, text: list[Any], name: str, marker: dict[str, Any]) -> dict[str, Any]:

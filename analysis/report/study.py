@@ -51,6 +51,7 @@ class Panel:
     refused: tuple[tuple[str, str], ...]  # law, reason
     sizes: NDArray[np.float64]  # N of each point, for colour
     sensitivity: pd.DataFrame | None = None  # of the first law on all runs (joint panels)
+    floor: float | None = None  # of the metric, where the data know it and all runs share it
 
     @property
     def name(self) -> str:
@@ -208,7 +209,10 @@ def _panel(
             good.append(full_fit)
     choices = sensitivity(full[0]) if joint and full else None
     sizes = chosen.numbers("N")
-    return Panel(metric, against, rule, tuple(good), tuple(full), tuple(refused), sizes, choices)
+    return Panel(
+        metric, against, rule, tuple(good), tuple(full), tuple(refused), sizes, choices,
+        floor_of(chosen, metric),
+    )  # fmt: skip
 
 
 def _last(table: RunTable, letter: str) -> NDArray[np.bool_]:
@@ -216,6 +220,15 @@ def _last(table: RunTable, letter: str) -> NDArray[np.bool_]:
     values = table.numbers(letter)
     mask = values >= float(np.max(values)) / 1.02
     return mask if distinct(values[~mask]) >= 2 else np.zeros(len(table), dtype=bool)
+
+
+def floor_of(table: RunTable, metric: str) -> float | None:
+    """The lowest expected value of a metric that the data allow, where all runs have the same."""
+    column = f"{metric}_floor"
+    if column not in table.frame or table.frame[column].isna().any():
+        return None
+    values = table.numbers(column)
+    return float(values[0]) if np.ptp(values) <= 1e-6 * abs(values[0]) else None
 
 
 def _notes(table: RunTable) -> list[str]:

@@ -12,6 +12,7 @@ from analysis.fit import versions
 from analysis.isoflop import PowerOfCompute
 from analysis.json_values import finite
 from analysis.plot import new_figure, plot_joint, plot_laws, plot_residuals, save, style
+from analysis.plot.style import draw_floor
 from analysis.plot.tornado import plot_tornado
 from analysis.report.html import render_html
 from analysis.report.study import Panel, StudyReport
@@ -62,6 +63,8 @@ def draw_panel(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
         if panel.against == "joint":
             figure, ax = new_figure(10.2, 5.0)
             plot_joint(panel.fits[0], ax=ax, title=title)
+            if panel.floor is not None:
+                draw_floor(ax, panel.floor)
             outside_legend(ax)
             return save(figure, stem)
         figure, _ = new_figure(10.2, 5.8)
@@ -73,6 +76,8 @@ def draw_panel(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
         others = others[others[panel.metric].notna()]
         background = (others[column].to_numpy(float), others[panel.metric].to_numpy(float))
         plot_laws(panel.fits, ax=top, background=background, sizes=panel.sizes, title=title)
+        if panel.floor is not None:
+            draw_floor(top, panel.floor)
         outside_legend(top)
         plot_residuals(panel.fits, ax=bottom)
         label = column_label(panel.fits[0], column)

@@ -10,7 +10,7 @@ from analysis.isoflop import fit_isoflop
 from analysis.plot import new_figure, plot_fit, plot_joint, plot_laws, plot_residuals, save
 from analysis.plot.isoflop import plot_coverage, plot_frontier, plot_isoflop
 from analysis.plot.profiles import plot_profiles
-from analysis.plot.style import short_number
+from analysis.plot.style import draw_floor, short_number
 from analysis.plot.tornado import plot_tornado
 from analysis.sensitivity import sensitivity, tornado
 from tests.analysis.test_fit import isoflop_grid
@@ -35,6 +35,16 @@ def test_laws_bands_formula_and_held_out_marks_are_drawn(fits):
     assert len(ax.collections) >= 4  # points, held-out marks, two bands
     assert ax.get_xscale() == "log"
     assert ax.get_title(loc="left") == "a title"
+
+
+def test_a_floor_is_drawn_and_always_shown(fits):
+    for value in (0.01, 0.9):  # below what the data span, and inside
+        ax = plot_laws(fits)
+        high = ax.get_ylim()[1]
+        draw_floor(ax, value)
+        assert list(ax.lines[-1].get_ydata()) == [value, value]
+        assert ax.get_ylim()[0] < value < ax.get_ylim()[1] == high
+        assert ax.lines[-1].get_label() == f"floor {value:.3g}"
 
 
 def test_axes_given_are_used_and_returned(fits):

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import re
 import shutil
@@ -12,10 +13,12 @@ import pytest
 
 pytest.importorskip("plotly")
 
-from analysis import FitResult, TableError, load_runs
+from analysis import FitResult, TableError, final_runs, load_runs
 from analysis.__main__ import main
 from analysis.report import analyze_study
 from analysis.report.html import render_html
+from analysis.report.study import floor_of
+from analysis.report.write import draw_panel
 from tests.analysis.planted import CLIP_LAW, GPT_LAW, write_study
 
 CHROMIUM = (
@@ -133,3 +136,24 @@ def test_missing_zero_shot_metric_is_noted(tmp_path):
     done = analyze_study(load_runs(study), bootstrap=50)
     assert any("zero_shot_error" in note for note in done.notes)
     assert not any(np.isnan(f.objective) for p in done.panels for f in p.fits)
+
+
+def test_a_floor_that_all_runs_share_is_drawn(tmp_path):
+    study = write_study(tmp_path / "clip", "clip", sizes=(1e5, 3e5, 1e6), budgets=(2e4, 4e4, 8e4))
+
+    def floors(*values):
+        for run, value in zip(sorted(study.iterdir()), itertools.cycle(values)):
+            record = json.loads((run / "record.json").read_text())
+            record["metrics"]["val_loss_floor"] = value
+            (run / "record.json").write_text(json.dumps(record))
+        return floor_of(final_runs(load_runs(study)), "val_loss")
+
+    assert floors(0.25, 0.3) is None
+    assert floors(0.25) == 0.25
+    done = analyze_study(load_runs(study), bootstrap=50)
+    assert {p.floor for p in done.panels if p.metric == "val_loss"} == {0.25}
+    assert {p.floor for p in done.panels if p.metric == "zero_shot_error"} == {None}
+    panel = next(p for p in done.panels if p.name == "val_loss_vs_C")
+    (svg,) = [p for p in draw_panel(done, panel, tmp_path / "panel") if p.suffix == ".svg"]
+    assert "floor 0.25" in svg.read_text()
+    assert "floor 0.25" in render_html([done])
