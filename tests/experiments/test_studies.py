@@ -42,3 +42,6 @@ def test_a_table_of_results_holds_finished_runs(study):
         assert table["run_id"].is_unique
     if "status" in table:
         assert set(table["status"]) <= {"completed", "diverged"}
+    if "val_loss_floor" in table:
+        known = table.dropna(subset=["val_loss_floor"])
+        assert (known["val_loss"] >= known["val_loss_floor"]).all()

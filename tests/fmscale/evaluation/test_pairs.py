@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fmscale.data.scene_floor import pair_information
+from fmscale.data.scene_grammar import SceneGrammar
 from fmscale.data.scenes import Scenes
 from fmscale.evaluation.pairs import HeldOutPairs, pair_losses
 from fmscale.evaluation.runner import evaluate
@@ -101,3 +102,24 @@ def test_an_untrained_model_is_far_above_the_floor() -> None:
     # Random cosines times the initial scale of 14 may even be worse than a blind guess.
     assert math.log(32) - 0.1 < found["val_loss"] < 14
     assert found["val_loss"] > found["val_loss_floor"] + 2
+
+
+def test_a_trained_model_comes_near_the_floor_and_not_below_it() -> None:
+    """Captions that say the background alone are learned in seconds, down to what can be known."""
+    silent = ("shape", "color", "size", "position", "relation", "second")
+    grammar = SceneGrammar(
+        p_second_object=0.0,
+        p_mention_background=1.0,
+        **{f"p_mention_{attribute}": 0.0 for attribute in silent},
+    )
+    data = Scenes(n_val_samples=512, val_batch_size=32, grammar=grammar)
+    model = tiny_clip(data)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    for first in range(0, 400 * 32, 32):
+        loss = Contrastive()(model, data.train_batch(np.arange(first, first + 32)))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    found = evaluate(model, data, Contrastive(), {"pairs": HeldOutPairs()}).metrics
+    above = found["val_loss"] - found["val_loss_floor"]
+    assert -3 * found["val_loss_standard_error"] < above < 0.25
