@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": ("fmscale.evaluate", "measure finished runs; the results join their records"),
     "sample": ("fmscale.sample", "text from trained runs, side by side"),
     "convert": ("fmscale.convert", "a trained run in the format of another library"),
+    "import": ("fmscale.foreign", "a model of another library as a run, to be measured"),
     "wandb": (
         "fmscale.dashboard.command",
         "upload a study to W&B, lay out its workspace or report",

@@ -25,13 +25,13 @@ examples:
 
 def longest_runs(study: Study) -> list[RunFolder]:
     """The finished run of each size and seed that read most, by size."""
-    best: dict[tuple[str, int], tuple[float, int, RunFolder]] = {}
+    best: dict[tuple[str, int | None], tuple[float, int, RunFolder]] = {}
     for folder in study.runs():
         if not folder.is_finished() or folder.record().status != "completed":
             continue
         record = folder.record().to_dict()
-        key = (record["model"], record["seed"])
-        entry = (record["n_steps"], record["n_params_total"], folder)
+        key = (record["model"], record.get("seed"))
+        entry = (record.get("n_steps", 0), record["n_params_total"], folder)
         if key not in best or entry[0] > best[key][0]:
             best[key] = entry
     return [folder for _, _, folder in sorted(best.values(), key=lambda e: e[1])]

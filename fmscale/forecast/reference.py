@@ -64,10 +64,11 @@ def _reference(folder: RunFolder, unit: str, batch_size: int) -> Reference | Non
     n_units, end_loss = getattr(record, f"n_{unit}"), record.metrics.get("val_loss")
     usable = record.status == "completed" and record.annealed and record.batch_size == batch_size
     usable = usable and off_course(folder) is None
-    if not usable or n_units is None or end_loss is None or not end_loss > 0:
+    n_steps = record.n_steps
+    if not usable or n_units is None or n_steps is None or end_loss is None or not end_loss > 0:
         return None
     rows = folder.metrics()
-    losses = {f: loss_at(rows, math.floor(f * record.n_steps)) for f in FRACTIONS}
+    losses = {f: loss_at(rows, math.floor(f * n_steps)) for f in FRACTIONS}
     return Reference(
         run_id=record.run_id,
         trunk_id=record.trunk_id,

@@ -9,10 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fmscale.data.tokenizer import ByteTokenizer, FileTokenizer
+from fmscale.data.tokenizer import OWN_SEPARATOR, ByteTokenizer, FileTokenizer
 from fmscale.models.gpt import GPT
 from fmscale.runs.files import write_json
 from fmscale.sizing import GPTShape
@@ -96,7 +97,7 @@ def export_gpt2(
         write_byte_tokenizer(folder)
     elif tokenizer is not None:
         tokenizer.tokenizer.save(str(folder / "tokenizer.json"))
-        _write_tokenizer_config(folder)
+        _write_tokenizer_config(folder, tokenizer.tokenizer.id_to_token(tokenizer.separator))
 
 
 def import_gpt2(folder: Path) -> GPT:
@@ -111,19 +112,48 @@ def import_gpt2(folder: Path) -> GPT:
         vocab_size=config["vocab_size"], seq_len=config["n_positions"],
         d_ff=config.get("n_inner"),
     )  # fmt: skip
-    tensors = load_file(folder / "model.safetensors")
     # Released checkpoints leave the prefix out.
-    bare = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    bare = {name.removeprefix(PREFIX): tensor for name, tensor in _tensors(folder).items()}
+    head = bare.get("lm_head.weight")
+    if head is not None and not head.equal(bare.get("wte.weight", head[:0])):
+        raise ValueError(f"{folder} has an output head of its own; this model ties it to wte")
     state: dict[str, Tensor] = {}
     for ours, (theirs, transposed) in names(shape.n_layer).items():
         name = theirs.removeprefix(PREFIX)
         if name not in bare:
-            raise ValueError(f"{folder}/model.safetensors lacks {theirs}")
+            raise ValueError(f"the weights in {folder} lack {theirs}")
         state[ours] = bare[name].T.contiguous() if transposed else bare[name]
     model = GPT(shape)
     _last_norm(model).eps = config.get("layer_norm_epsilon", 1e-5)
     model.load_state_dict(state)
     return model
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights: safetensors, whole or in parts, or torch's format.
+
+    Raises:
+        ValueError: naming the folder, if there are none.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        parts = json.loads(index.read_text())["weight_map"].values()
+        return [folder / name for name in sorted(set(parts))]
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).exists():
+            return [folder / name]
+    raise ValueError(f"{folder} holds no model.safetensors and no pytorch_model.bin")
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in weight_files(folder):
+        if path.suffix == ".bin":  # weights_only: nothing in the file can run
+            tensors |= torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            tensors |= load_file(path)
+    return {name: tensor.float() if tensor.is_floating_point() else tensor
+            for name, tensor in tensors.items()}  # fmt: skip
 
 
 def _last_norm(model: GPT) -> nn.LayerNorm:
@@ -139,7 +169,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if config.get("model_type") != "gpt2":
         raise ValueError(f"{path}: model_type {config.get('model_type')!r}; only gpt2 is read")
     expected = {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
-                "scale_attn_by_inverse_layer_idx": False}  # fmt: skip
+                "scale_attn_by_inverse_layer_idx": False, "scale_attn_weights": True}  # fmt: skip
     for key, value in expected.items():
         if config.get(key, value) != value:
             raise ValueError(f"{path}: {key}={config[key]!r}; this model has {value!r}")
@@ -147,21 +177,29 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def write_byte_tokenizer(folder: Path) -> None:
-    """tokenizer.json in which every byte is the token of its value."""
+    """tokenizer.json in which every byte is the token of its value.
+
+    The zero byte, which stands between documents and in no text, is called `<|endoftext|>`.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    tokenizer = Tokenizer(models.BPE({c: b for b, c in byte_characters().items()}, []))
+    vocabulary = {c: b for b, c in byte_characters().items()}
+    del vocabulary[byte_characters()[ByteTokenizer.separator]]
+    vocabulary[OWN_SEPARATOR] = ByteTokenizer.separator
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.save(str(folder / "tokenizer.json"))
-    _write_tokenizer_config(folder)
+    _write_tokenizer_config(folder, OWN_SEPARATOR)
 
 
-def _write_tokenizer_config(folder: Path) -> None:
+def _write_tokenizer_config(folder: Path, separator: str | None) -> None:
+    """`separator` stands before and after documents; lm-evaluation-harness needs its name."""
     write_json(
         folder / "tokenizer_config.json",
-        {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False},
-    )
+        {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
+         "bos_token": separator, "eos_token": separator},
+    )  # fmt: skip
 
 
 def byte_characters() -> dict[int, str]:

@@ -59,7 +59,8 @@ class Evaluation:
 class RunRecord:
     """One annealed end point (or one that diverged) with all that is needed to trust it.
 
-    Columns of the other family stay None and are left out of the file: missing is missing.
+    Columns of the other family stay None and are left out of the file: missing is missing. So is
+    all that is not known of the training of an imported model.
     """
 
     run_id: str
@@ -67,10 +68,10 @@ class RunRecord:
     family: str  # "gpt", "clip", "captioner" or "word_predictor"
     model: str  # layers x width, e.g. "gpt_4x128"
     trunk_id: str
-    seed: int
+    seed: int | None  # None: a model that was trained elsewhere
     status: str  # "completed" or "diverged"
     annealed: bool  # learning rate decayed to its end: the only points that are fitted
-    schedule: str  # "wsd", "cosine" or "constant"
+    schedule: str  # "wsd", "cosine", "constant" or "imported"
 
     n_params_total: int
     n_params_non_embedding: int
@@ -84,23 +85,23 @@ class RunRecord:
     n_samples_unique: int | None = None
 
     # C of the whole path from step 0, in each counting convention.
-    flops: float = 0.0
-    flops_causal: float = 0.0
-    flops_6nd: float = 0.0
-    flops_6nd_non_embedding: float = 0.0
-    flops_6nd_matmul: float = 0.0
-    flops_marginal: float = 0.0  # what this run cost beyond the trunk it shares
+    flops: float | None = None
+    flops_causal: float | None = None
+    flops_6nd: float | None = None
+    flops_6nd_non_embedding: float | None = None
+    flops_6nd_matmul: float | None = None
+    flops_marginal: float | None = None  # what this run cost beyond the trunk it shares
     flops_formula: str = ""
     # Multiply-adds of one image and of one caption, forward only; one is two FLOPs.
     forward_macs_image: int | None = None
     forward_macs_text: int | None = None
 
-    n_steps: int = 0
-    batch_size: int = 0
+    n_steps: int | None = None
+    batch_size: int | None = None
     batch_tokens: int | None = None
-    warmup_steps: int = 0
-    cooldown_steps: int = 0
-    lr_peak: float = 0.0
+    warmup_steps: int | None = None
+    cooldown_steps: int | None = None
+    lr_peak: float | None = None
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -176,7 +177,7 @@ class RunRecord:
         """
         RunRecord.check(row)
         evaluations = [Evaluation(**entry) for entry in row.get("evaluations", [])]
-        return RunRecord(**{**row, "evaluations": evaluations})
+        return RunRecord(**{"seed": None, **row, "evaluations": evaluations})
 
 
 COLUMNS = frozenset(field.name for field in dataclasses.fields(RunRecord))

@@ -36,6 +36,7 @@ def test_logits_equal_those_of_transformers(model, tmp_path):
     text = "def f(x):\n    return 'ä €' + x\t"
     assert tokenizer(text)["input_ids"] == list(text.encode())
     assert tokenizer.decode(list(text.encode())) == text
+    assert (tokenizer.eos_token_id, tokenizer.decode([0])) == (0, "<|endoftext|>")
 
 
 def test_a_model_made_by_transformers_is_read(tmp_path):
