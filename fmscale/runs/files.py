@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -31,9 +32,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise OSError(
-            error.errno, f"cannot write {path} ({error.strerror}); free some space or move runs_dir"
-        ) from error
+        raise _told(error, path) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -60,14 +59,30 @@ def append_line(path: Path, row: dict[str, Any]) -> None:
     """Append one row to a JSON-lines file in a single write.
 
     One `write` to a descriptor opened for appending cannot interleave with another process, and
-    a kill can tear at most the last line, which `read_lines` recognises.
+    a kill can tear at most the last line, which `read_lines` recognises. What a full disk took only
+    a part of is taken back: the next row must not continue it.
+
+    Raises:
+        OSError: naming the file, if the row does not fit.
     """
     data = (json.dumps(row, allow_nan=False) + "\n").encode()
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(handle, data)
-    finally:
-        os.close(handle)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            written = os.write(handle, data)
+            if written < len(data):
+                os.ftruncate(handle, os.fstat(handle).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _told(error, path) from error
+
+
+def _told(error: OSError, path: Path) -> OSError:
+    """The same error with the file and a remedy."""
+    remedy = "free some space or move runs_dir"
+    return OSError(error.errno, f"cannot write {path} ({error.strerror}); {remedy}")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

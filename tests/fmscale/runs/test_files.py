@@ -55,3 +55,15 @@ def test_json_that_is_torn_names_the_file(tmp_path):
     path.write_text(json.dumps({"state": "running"})[:-3])
     with pytest.raises(ValueError, match=r"status\.json does not hold valid JSON"):
         files.read_json(path)
+
+
+def test_a_row_that_does_not_fit_leaves_no_part_of_itself(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    files.append_line(path, {"step": 1})
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: real(handle, data[:5]))
+    with pytest.raises(OSError, match=r"cannot write .*metrics\.jsonl \(No space left on device\)"):
+        files.append_line(path, {"step": 2})
+    monkeypatch.undo()
+    files.append_line(path, {"step": 3})
+    assert files.read_lines(path) == [{"step": 1}, {"step": 3}]

@@ -1,0 +1,197 @@
+"""Sweeps beside each other, out of memory, on a full disk, on a store that can only be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fmscale.launching.test_chaos import check_whole, results, workers_of
+from tests.fmscale.launching.test_sweep import ROOT, fmscale, statuses, sweep
+
+BUDGETS = "budget.tokens=[2560,5120]"
+COUNTING = """
+from pathlib import Path
+from fmscale.evaluation.language import HeldOutText
+
+
+class Counting(HeldOutText):
+    def __call__(self, model, data, objective):
+        with open("measured.txt", "a") as file:
+            file.write(f"{model.shape.d_model} {id(model)}\\n")
+        yield from super().__call__(model, data, objective)
+"""
+HUNGRY = """
+import torch
+from fmscale.objectives.next_token import NextToken
+
+
+class Hungry(NextToken):
+    def __call__(self, model, batch):
+        if model.shape.d_model == 24 and model.training and len(batch["tokens"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GB")
+        return super().__call__(model, batch)
+"""
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "fmscale.cli", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+
+
+def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not list(path.glob(pattern)):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+def test_two_sweeps_on_one_store_share_the_work(tiny, tmp_path):
+    (tmp_path / "counting.py").write_text(COUNTING)
+    grid = [*tiny, "model=gpt_1x16,gpt_2x24", "seed=1,2,3", BUDGETS,
+            "evaluation.evaluators.language._target_=counting.Counting"]  # fmt: skip
+    pair = [start(tmp_path, "sweep", *grid) for _ in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], outputs
+    assert list(statuses(tmp_path).values()) == ["completed"] * 12
+    measured = (tmp_path / "measured.txt").read_text().splitlines()
+    assert len(measured) == 12  # each run once, by one of the two
+    check_whole(tmp_path / "runs")
+    calm = tmp_path / "calm"
+    shutil.copytree(tmp_path / "text", calm / "text")
+    shutil.copy(tmp_path / "counting.py", calm)
+    assert sweep([*grid, f"paths.runs_dir={calm / 'runs'}"], calm).returncode == 0
+    assert results(tmp_path / "runs") == results(calm / "runs")
+
+
+def test_workers_save_their_step_and_leave_when_their_sweep_is_killed(tiny, tmp_path):
+    grid = [*tiny, "model=gpt_2x24", "budget.tokens=2e6", "budget.max_epochs=1e6"]
+    process = start(tmp_path, "sweep", *grid)
+    trunks = tmp_path / "runs" / "default" / "trunks"
+    wait_for(trunks, "*/metrics.jsonl", process)
+    (worker,) = workers_of(process.pid)
+    process.kill()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{worker}").exists()
+    (status,) = trunks.glob("*/status.json")
+    told = json.loads(status.read_text())
+    assert (told["state"], told["reason"]) == ("interrupted", "stopped by SIGTERM")
+    (saved,) = trunks.glob("*/checkpoints/step_*.pt")
+    assert int(saved.stem.removeprefix("step_")) == told["step"] > 0
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_a_stop_saves_the_step_and_tells_the_shell(tiny, tmp_path, command, signum, code):
+    process = start(tmp_path, command, *tiny, "budget.tokens=2e6", "budget.max_epochs=1e6")
+    trunks = tmp_path / "runs" / "default" / "trunks"
+    wait_for(trunks, "*/metrics.jsonl", process)
+    process.send_signal(signum)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == code, output
+    assert "the same command goes on from the last checkpoints" in output
+    assert "Traceback" not in output
+    assert len(list(trunks.glob("*/checkpoints/step_*.pt"))) == 1
+    (status,) = trunks.glob("*/status.json")
+    assert json.loads(status.read_text())["state"] == "interrupted"
+    assert not list(trunks.glob("*/lock.json"))
+
+
+def test_want_of_memory_is_told_apart_and_halving_helps(tiny, tmp_path):
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    grid = [*tiny, "model=gpt_1x16,gpt_2x24", BUDGETS, "objective._target_=hungry.Hungry"]
+    first = sweep(grid, tmp_path)
+    assert first.returncode == 1
+    states = statuses(tmp_path)
+    assert {s for run, s in states.items() if "2x24" in run} == {"oom"}
+    assert {s for run, s in states.items() if "1x16" in run} == {"completed"}
+    told = fmscale("status", "--failed", folder=tmp_path).stdout
+    assert "out of memory" in told
+    second = sweep([*grid, "hydra.launcher.max_halvings=1"], tmp_path)
+    assert second.returncode == 0, second.stdout
+    assert statuses(tmp_path).keys() == states.keys()
+    for path in tmp_path.glob("runs/default/gpt_2x24*/record.json"):
+        assert json.loads(path.read_text())["environment"]["micro_batches"] == 2
+
+
+def test_editing_the_configuration_changes_nothing_of_a_queued_sweep(tiny, tmp_path):
+    conf = tmp_path / "own" / "model"
+    conf.mkdir(parents=True)
+    text = "defaults: [gpt_base, _self_]\nshape:\n  n_layer: 1\n  d_model: {}\n  n_head: 1\n"
+    (conf / "gpt_mine.yaml").write_text(text.format(16))
+    grid = [o for o in tiny if not o.startswith("model=")]
+    grid += ["model=gpt_mine", "seed=1,2,3", "budget.tokens=20480", "budget.max_epochs=1e6",
+             "hydra.launcher.n_workers=1",
+             f"hydra.searchpath=[file://{tmp_path / 'own'}]"]  # fmt: skip
+    process = start(tmp_path, "sweep", *grid)
+    wait_for(tmp_path / "runs" / "default", "manifest.json", process)
+    (conf / "gpt_mine.yaml").write_text(text.format(24))
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    records = [json.loads(p.read_text()) for p in tmp_path.glob("runs/default/gpt_*/record.json")]
+    widths = Counter(r["hyperparameters"]["model"]["shape"]["d_model"] for r in records)
+    assert widths == {16: 3}
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of two megabytes; skipped, aloud, where it cannot be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if done.returncode:
+        pytest.skip(f"mounting a small disk needs root: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_fails_runs_and_breaks_none(tiny, tmp_path, small_disk):
+    here = [o for o in tiny if not o.startswith("paths.runs_dir")]
+    grid = [*here, "seed=1,2", BUDGETS, "trainer.checkpoint_every_seconds=0"]
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    assert sweep([*grid, f"paths.runs_dir={calm / 'runs'}"], calm).returncode == 0
+    runs = small_disk / "runs"
+    (small_disk / "filler").write_bytes(b"x" * 1_800_000)
+    full = sweep([*grid, f"paths.runs_dir={runs}"], tmp_path)
+    assert full.returncode == 1
+    assert "No space left on device" in full.stdout + full.stderr
+    check_whole(runs)
+    (small_disk / "filler").unlink()
+    again = sweep([*grid, f"paths.runs_dir={runs}"], tmp_path)
+    assert again.returncode == 0, again.stdout
+    assert results(runs) == results(calm / "runs")
+
+
+def test_a_store_that_can_only_be_read_is_read(tiny, tmp_path, small_disk):
+    here = [o for o in tiny if not o.startswith("paths.runs_dir")]
+    runs = f"paths.runs_dir={small_disk / 'runs'}"
+    assert sweep([*here, runs, "budget.tokens=2560"], tmp_path).returncode == 0
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    refused = sweep([*here, runs, "budget.tokens=5120"], tmp_path)
+    assert refused.returncode == 1
+    assert "Read-only file system" in refused.stderr
+    assert "paths.runs_dir that can be written" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    where = ("--runs-dir", str(small_disk / "runs"))
+    assert "1 done" in fmscale("status", *where, folder=tmp_path).stdout
+    exported = fmscale("export", "default", "--out", "t.csv", *where, folder=tmp_path)
+    assert exported.returncode == 0, exported.stderr
