@@ -7,7 +7,7 @@ the same store has trained is taken over instead of trained again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,22 +108,32 @@ def plan_job(job: Job) -> JobPlan:
         else:
             left.append(branch)
     saved = trunk_steps(study, job.trunk_id)
-    wanted = sorted({b.branch_step for b in left if b.branch_step} - set(saved))
+    wanted = {b.branch_step for b in left if b.branch_step} - set(saved)
+    return JobPlan(job, tuple(done), tuple(adopted), tuple(left), segments_to(wanted, saved))
+
+
+def segments_to(wanted: Iterable[int], saved: Mapping[int, str | None]) -> tuple[Segment, ...]:
+    """The fewest steps that leave a trunk's checkpoint at each of `wanted`.
+
+    Args:
+        wanted: steps without a checkpoint.
+        saved: steps with one -> the study that has it; None: this one.
+    """
     segments: list[Segment] = []
-    for stop in wanted:
+    for stop in sorted(wanted):
         start = max((step for step in saved if step <= stop), default=0)
         if segments and start <= segments[-1].stop:
             segments[-1] = Segment(segments[-1].start, stop, segments[-1].study)
         else:
             segments.append(Segment(start, stop, saved.get(start)))
-    return JobPlan(job, tuple(done), tuple(adopted), tuple(left), tuple(segments))
+    return tuple(segments)
 
 
 def take_over(jobs: Iterable[Job]) -> list[str]:
     """Bring what other studies of the store have trained into the jobs' own study.
 
     Finished runs are taken as they are; of a trunk, the checkpoints that the missing runs start
-    from or that their trunk goes on from.
+    from or that their trunk goes on from. What another process trains at this moment is left to it.
 
     Returns:
         The ids of the runs taken over.
@@ -132,9 +142,7 @@ def take_over(jobs: Iterable[Job]) -> list[str]:
     for plan in map(plan_job, jobs):
         study = study_of(plan.job)
         for branch, source in plan.adopted:
-            if not study.run(branch.run_id).is_at_work():  # another sweep trains it right now
-                study.path.mkdir(parents=True, exist_ok=True)
-                adopt_run(source, study)
+            if adopt_run(source, study):
                 taken.append(branch.run_id)
         saved = trunk_steps(study, plan.job.trunk_id)
         starts = {segment.start for segment in plan.segments}

@@ -11,6 +11,7 @@ import yaml
 from fmscale.build import build_shape
 from fmscale.job import Job
 from fmscale.launching.sweep import run_sweep
+from fmscale.planner import merge
 from fmscale.runs.store import Study
 from fmscale.settings import ConfigError, config_errors_exit
 
@@ -18,11 +19,12 @@ EXAMPLE = """\
 examples:
   fmscale retry gpt_demo
   fmscale retry gpt_demo --runs gpt_2x24-524k-s1-20fe0f3392
+  fmscale retry gpt_demo --max-halvings 2     # what ran out of memory, in smaller micro-batches
 """
 
 
 def unfinished_jobs(study: Study, run_ids: list[str] | None = None) -> list[Job]:
-    """One job for each run that is neither finished nor running now.
+    """Jobs that train every run that is neither finished nor running now, one a trunk.
 
     Args:
         run_ids: only these; None: all.
@@ -51,7 +53,7 @@ def unfinished_jobs(study: Study, run_ids: list[str] | None = None) -> list[Job]
                 "version of fmscale wrote it. Launch the sweep again"
             )
         jobs.append(job)
-    return jobs
+    return merge(jobs)
 
 
 def main() -> None:
@@ -68,6 +70,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes; default: cores / threads")
     parser.add_argument("--threads", type=int, help="CPU threads of each process")
     parser.add_argument("--max-retries", type=int, default=0, help="of a run that fails again")
+    parser.add_argument(
+        "--max-halvings", type=int, default=0,
+        help="of the micro-batch of a run that is out of memory",
+    )  # fmt: skip
     options = parser.parse_args()
     with config_errors_exit():
         try:
@@ -85,6 +91,7 @@ def main() -> None:
             n_workers=options.workers,
             n_threads=options.threads,
             max_retries=options.max_retries,
+            max_halvings=options.max_halvings,
         )
     sys.exit(1 if failed else 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -241,9 +242,25 @@ def submit(jobs: list[Job]) -> None:
                 if folder.status() is None:
                     folder.set_status("queued", n_steps=branch.n_steps)
     except OSError as error:
-        raise ConfigError(
-            f"{error}; paths.runs_dir must be a folder that can be written"
-        ) from error
+        raise _cannot_write(error) from error
+
+
+def check_store(runs_dir: str | Path) -> None:
+    """Refuse a store that cannot be written, before anything is composed or trained.
+
+    Raises:
+        ConfigError: naming the folder.
+    """
+    try:
+        Path(runs_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=runs_dir):
+            pass
+    except OSError as error:
+        raise _cannot_write(OSError(error.errno, error.strerror, str(runs_dir))) from error
+
+
+def _cannot_write(error: OSError) -> ConfigError:
+    return ConfigError(f"{error}; paths.runs_dir must be a folder that can be written")
 
 
 def check_all(pool: Pool, jobs: list[Job]) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from fmscale.runs.lock import Held
 from fmscale.runs.store import RunFolder, Study
 
-# What makes a finished run; locks, tracebacks and W&B's files stay where they are.
-KEPT = ("config.yaml", "record.json", "metrics.jsonl", "status.json", "checkpoints")
+# What makes a finished run, the record last; locks, tracebacks and W&B's files stay where they are.
+KEPT = ("config.yaml", "metrics.jsonl", "tables", "checkpoints", "status.json", "record.json")
 
 
 def others(study: Study) -> Iterator[Study]:
@@ -46,39 +46,71 @@ def trunk_steps(study: Study, trunk_id: str) -> dict[int, str | None]:
     return found | dict.fromkeys(_steps(study.trunk(trunk_id)), None)
 
 
-def adopt_run(source: RunFolder, study: Study) -> RunFolder:
+def adopt_run(source: RunFolder, study: Study) -> bool:
     """Take a finished run over into `study`: the same record, under the same id.
 
-    The record keeps the name of the study it was trained for. Files are linked where the file
-    system can, so weights are not stored twice. Atomic: the folder appears whole.
+    The record keeps the name of the study it was trained for. Weights are linked where the file
+    system can, so they are not stored twice. The record comes last: broken off anywhere before,
+    the run counts as missing.
+
+    Returns:
+        False if another process trains or has just finished it here, or if the source is gone.
     """
     target = study.run(source.run_id)
-    with tempfile.TemporaryDirectory(prefix=f".{source.run_id}.", dir=study.path) as scratch:
-        whole = Path(scratch) / "run"
-        whole.mkdir()
-        for name in KEPT:
-            path = source.path / name
-            if path.is_dir():
-                shutil.copytree(path, whole / name, copy_function=_link)
-            elif path.exists():
-                shutil.copy2(path, whole / name)
-        if target.path.exists():  # begun here, or waiting in the queue
-            target.path.rename(Path(scratch) / "begun")
-        whole.rename(target.path)
-    return target
+    try:
+        with target.lock():
+            if target.is_finished():
+                return False
+            for name in KEPT:  # begun here, or waiting in the queue
+                _remove(target.path / name)
+            target.clear_traceback()
+            for path in (source.path / name for name in KEPT):
+                for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+                    place = target.path / file.relative_to(source.path)
+                    place.parent.mkdir(exist_ok=True)
+                    _take(file, place, link=path.name == "checkpoints")
+    except Held:
+        return False
+    return target.is_finished()
 
 
-def adopt_trunk(source: RunFolder, study: Study, step: int) -> None:
-    """Take a trunk's checkpoint after `step` steps over, with its metrics up to there."""
+def adopt_trunk(source: RunFolder, study: Study, step: int) -> bool:
+    """Take a trunk's checkpoint after `step` steps over, with its metrics up to there.
+
+    Returns:
+        False if another process trains this trunk here, or has just dropped it there.
+    """
     target = study.trunk(source.run_id)
-    target.checkpoints.mkdir(parents=True, exist_ok=True)
-    own = [row for row in target.metrics() if row["step"] > step]
-    rows = [row for row in source.metrics() if row["step"] <= step]
-    target.reset_metrics([*rows, *own])
-    name = _file(step)
-    with tempfile.TemporaryDirectory(prefix=".adopt.", dir=target.checkpoints) as scratch:
-        _link(source.checkpoints / name, Path(scratch) / name)
-        (Path(scratch) / name).replace(target.checkpoints / name)
+    try:
+        with target.lock():
+            own = [row for row in target.metrics() if row["step"] > step]
+            rows = [row for row in source.metrics() if row["step"] <= step]
+            target.checkpoints.mkdir(exist_ok=True)
+            target.reset_metrics([*rows, *own])  # rows without a checkpoint do no harm
+            name = _file(step)
+            return _take(source.checkpoints / name, target.checkpoints / name, link=True)
+    except Held:
+        return False
+
+
+def _take(source: Path, target: Path, *, link: bool) -> bool:
+    """One file, whole or not at all; False if there is none (any more)."""
+    whole = target.with_name(f".{target.name}.adopted")  # debris, as far as others are concerned
+    whole.unlink(missing_ok=True)
+    try:
+        (_link if link else shutil.copy2)(source, whole)
+    except FileNotFoundError:
+        return False
+    whole.replace(target)
+    whole.unlink(missing_ok=True)  # two names of the same file are not renamed
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _link(source: str | Path, target: str | Path) -> None:

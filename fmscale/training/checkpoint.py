@@ -90,10 +90,10 @@ def latest(folder: Path, at_most: int) -> Checkpoint | None:
     return None
 
 
-def set_broken_aside(folder: Path, steps: Collection[int]) -> None:
-    """Check the checksums of some checkpoints; name and set aside what is torn or altered."""
-    for step, path in sorted(_steps(folder)):
-        if step in steps and not _is_whole(path.read_bytes()):
+def set_broken_aside(folder: Path) -> None:
+    """Check the checksums of all checkpoints; name and set aside what is torn or altered."""
+    for _, path in sorted(_steps(folder)):
+        if not _is_whole(path.read_bytes()):
             log.warning("checkpoint %s is torn or altered; it is made anew", path)
             _set_aside(path)
 

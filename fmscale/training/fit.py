@@ -57,6 +57,7 @@ def fit_steps(
     precision: str,
     keep_at: Collection[int] = (),
     report: Report,
+    record: bool = True,
     watch: StepCallback | None = None,
     on_saved: Callable[[int], None] = lambda step: None,
     verify: Callable[[], None] = lambda: None,
@@ -69,6 +70,7 @@ def fit_steps(
         precision: "32-true" or "bf16-mixed".
         keep_at: steps whose checkpoints are kept.
         report: told about progress.
+        record: whether rows are written; False where an earlier training has left them.
         watch: looks at the run's course, after each step's row is written.
         on_saved: told each step of `keep_at` once its checkpoint is on disk.
         verify: raises if another process has taken this run; called before each checkpoint.
@@ -107,19 +109,20 @@ def fit_steps(
         on_saved=on_saved,
         verify=verify,
     )
+    recorder = MetricsRecorder(
+        folder,
+        parts.outlet,
+        every=settings.log_every_steps,
+        row_at=functools.partial(axes, job),
+    )
     trainer = build_trainer(
         settings,
         precision=precision,
         n_steps=stop_step - start_step,
         callbacks=[
             DivergenceGuard(),  # first: nothing of a broken step is recorded or saved
-            MetricsRecorder(
-                folder,
-                parts.outlet,
-                every=settings.log_every_steps,
-                row_at=functools.partial(axes, job),
-            ),
-            *([watch] if watch is not None else []),
+            *([recorder] if record else []),
+            *([watch] if record and watch is not None else []),
             writer,
             ProgressReporter(folder, n_steps=stop_step, report=report),
             InterruptionGuard(writer),  # last: the step it ends with is recorded like any other

@@ -13,6 +13,7 @@ from fmscale.build import Parts, build_model, build_parts
 from fmscale.data.order import supplies
 from fmscale.evaluation.runner import check_evaluators, evaluate
 from fmscale.job import Branch, Job
+from fmscale.planner import segments_to
 from fmscale.runs.lock import Held, RunLock
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError
@@ -72,8 +73,8 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
     folder = study.trunk(job.trunk_id)
     unfinished = [b for b in job.branches if not study.run(b.run_id).is_finished()]
     needed = _steps_needed(study, job)
-    checkpoint.set_broken_aside(folder.checkpoints, needed)
-    saved = set(checkpoint.steps_saved(folder.checkpoints))
+    checkpoint.set_broken_aside(folder.checkpoints)
+    saved = checkpoint.steps_saved(folder.checkpoints)
 
     def ready(step: int) -> None:
         for branch in unfinished:
@@ -88,25 +89,32 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
 
     folder.create(yaml.safe_dump(job.config, sort_keys=False))
     parts = _parts(job, job.config)
-    start = checkpoint.latest(folder.checkpoints, at_most=min(missing))
-    begin = start.step if start else 0
     card = _card(job, folder, job.trunk_id, "trunk", job.config)
-    with supervised(folder, parts.outlet, card, n_steps=max(missing), step=begin) as outcome:
-        resume_metrics(folder, parts.outlet, [], begin)
-        fitted = fit_steps(
-            job,
-            parts,
-            folder,
-            start=start,
-            stop_step=max(missing),
-            multiplier=job.multiplier(parts.multiplier),
-            precision=start.precision if start else resolve_precision(job, parts),
-            keep_at=needed,
-            report=report,
-            watch=CourseWatch(job, unfinished, study, folder, parts.outlet),
-            on_saved=ready,
-            verify=lock.verify,
-        )
+    segments = segments_to(missing, dict.fromkeys(saved))
+    n_steps, begin = max(missing), segments[0].start
+    with supervised(folder, parts.outlet, card, n_steps=n_steps, step=begin) as outcome:
+        for segment in segments:
+            start = checkpoint.latest(folder.checkpoints, at_most=segment.start)
+            retraced = any(step > segment.stop for step in saved)  # its rows are there
+            if not retraced:
+                resume_metrics(folder, parts.outlet, [], start.step if start else 0)
+            fitted = fit_steps(
+                job,
+                parts,
+                folder,
+                start=start,
+                stop_step=segment.stop,
+                multiplier=job.multiplier(parts.multiplier),
+                precision=start.precision if start else resolve_precision(job, parts),
+                keep_at=needed,
+                report=report,
+                record=not retraced,
+                watch=CourseWatch(job, unfinished, study, folder, parts.outlet),
+                on_saved=ready,
+                verify=lock.verify,
+            )
+            if fitted.diverged:
+                break
         outcome.finish("diverged" if fitted.diverged else "completed", fitted)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from fmscale.planner import Segment, merge, plan_job, plan_jobs, study_of, take_over
 from fmscale.runs.reuse import trunk_steps
 from fmscale.runs.store import Study
 from fmscale.training import run
+from fmscale.training.checkpoint import steps_saved
 
 WARM = "schedule.warmup_units=256"  # the same trunk whatever the budgets
 
@@ -72,6 +76,70 @@ def test_another_study_gives_its_runs_and_its_trunk(tiny, plan_one):
         losses = [r["train/loss"] for r in expected.metrics() if "train/loss" in r]
         ours = [r["train/loss"] for r in moved.run(branch.run_id).metrics() if "train/loss" in r]
         assert ours == losses
+
+
+def test_a_trunk_is_trained_as_planned_around_what_is_saved(tiny, plan_one, monkeypatch):
+    grid = [*tiny, WARM, "trainer.log_every_steps=4"]
+    middle = plan_one([*grid, "budget.tokens=5120"])
+    train(middle)  # leaves a checkpoint after 64 steps
+    full = plan_one([*grid, "budget.tokens=[2560,5120,10240]"])
+    planned = plan_job(full)
+    assert planned.segments == (Segment(0, 32), Segment(64, 128))
+    trained = []
+    plain = run.fit_steps
+
+    def fit_steps(*arguments, start, stop_step, **others):
+        trained.append((start.step if start else 0, stop_step))
+        return plain(*arguments, start=start, stop_step=stop_step, **others)
+
+    monkeypatch.setattr(run, "fit_steps", fit_steps)
+    run.train_trunk(full)
+    assert trained == [(0, 32), (64, 128)]
+    train(full)
+    monkeypatch.setattr(run, "fit_steps", plain)
+    alone = plan_one([*grid, "study=alone", "budget.tokens=[2560,5120,10240]"])
+    train(alone)
+    here, there = study_of(full), study_of(alone)
+    assert here.trunk(full.trunk_id).metrics() == there.trunk(full.trunk_id).metrics()
+    for branch in alone.branches:
+        assert here.run(branch.run_id).metrics() == there.run(branch.run_id).metrics()
+        expected = there.run(branch.run_id).record().metrics
+        assert here.run(branch.run_id).record().metrics == expected
+
+
+def test_what_another_process_trains_is_not_taken_over(tiny, plan_one):
+    first = plan_one([*tiny, WARM, "study=first", "budget.tokens=[2560,5120]"])
+    train(first)
+    second = plan_one([*tiny, WARM, "study=second", "budget.tokens=[2560,10240]"])
+    here = study_of(second)
+    folder, trunk = here.run(second.branches[0].run_id), here.trunk(second.trunk_id)
+    with folder.lock(), trunk.lock():
+        trunk.append_metrics({"step": 1})
+        assert take_over([second]) == []
+        assert not folder.is_finished()
+        assert trunk.metrics() == [{"step": 1}]
+    assert take_over([second]) == [folder.run_id]
+    assert [row["step"] for row in trunk.metrics()] == list(range(2, 65, 2))
+    assert take_over([second]) == []
+
+
+def test_sweeps_that_take_over_the_same_runs_at_once_leave_them_whole(tiny, plan_one):
+    first = plan_one([*tiny, WARM, "study=first", "budget.tokens=[2560,5120]"])
+    train(first)
+    branch = first.branches[0]
+    there = study_of(first).run(branch.run_id)
+    there.write_table("loss_by_position", [{"position": 1, "loss": 2.0}])
+    for name in ("second", "third", "fourth"):
+        second = plan_one([*tiny, WARM, f"study={name}", "budget.tokens=[2560,5120]"])
+        with ThreadPoolExecutor(4) as crowd:
+            taken = list(crowd.map(lambda job: take_over([job]), [second] * 4))
+        assert sorted(itertools.chain(*taken)) == sorted(b.run_id for b in first.branches)
+        here = study_of(second).run(branch.run_id)
+        assert here.record() == there.record()
+        assert here.tables() == there.tables()
+        assert here.metrics() == there.metrics()
+        assert steps_saved(here.checkpoints) == [40]
+        assert not [p for p in study_of(second).path.rglob(".*") if p.name[:6] != ".index"]
 
 
 def test_jobs_of_one_trunk_are_merged(tiny, plan_one):

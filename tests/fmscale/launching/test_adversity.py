@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from fmscale.launching.sweep import submit
 from tests.fmscale.launching.test_chaos import check_whole, results, workers_of
 from tests.fmscale.launching.test_sweep import ROOT, fmscale, statuses, sweep
+from tests.fmscale.training.test_resume import assert_same_end, train
 
 BUDGETS = "budget.tokens=[2560,5120]"
 COUNTING = """
@@ -51,13 +53,15 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    """Until a file of that kind has content: metrics are a step's, once there are any."""
     deadline = time.monotonic() + 120
-    while not list(path.glob(pattern)):
+    while not any(found.stat().st_size for found in path.glob(pattern)):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_two_sweeps_on_one_store_share_the_work(tiny, tmp_path):
     (tmp_path / "counting.py").write_text(COUNTING)
     grid = [*tiny, "model=gpt_1x16,gpt_2x24", "seed=1,2,3", BUDGETS,
@@ -94,8 +98,15 @@ def test_workers_save_their_step_and_leave_when_their_sweep_is_killed(tiny, tmp_
     assert int(saved.stem.removeprefix("step_")) == told["step"] > 0
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("command", ["train", "sweep"])
+@pytest.mark.parametrize(
+    ("command", "signum", "code"),
+    [
+        ("sweep", signal.SIGTERM, 143),
+        pytest.param("sweep", signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param("train", signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param("train", signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stop_saves_the_step_and_tells_the_shell(tiny, tmp_path, command, signum, code):
     process = start(tmp_path, command, *tiny, "budget.tokens=2e6", "budget.max_epochs=1e6")
     trunks = tmp_path / "runs" / "default" / "trunks"
@@ -111,6 +122,7 @@ def test_a_stop_saves_the_step_and_tells_the_shell(tiny, tmp_path, command, sign
     assert not list(trunks.glob("*/lock.json"))
 
 
+@pytest.mark.slow
 def test_want_of_memory_is_told_apart_and_halving_helps(tiny, tmp_path):
     (tmp_path / "hungry.py").write_text(HUNGRY)
     grid = [*tiny, "model=gpt_1x16,gpt_2x24", BUDGETS, "objective._target_=hungry.Hungry"]
@@ -128,6 +140,7 @@ def test_want_of_memory_is_told_apart_and_halving_helps(tiny, tmp_path):
         assert json.loads(path.read_text())["environment"]["micro_batches"] == 2
 
 
+@pytest.mark.slow
 def test_editing_the_configuration_changes_nothing_of_a_queued_sweep(tiny, tmp_path):
     conf = tmp_path / "own" / "model"
     conf.mkdir(parents=True)
@@ -163,6 +176,34 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def test_a_full_disk_costs_no_row(tiny, plan_one, tmp_path, small_disk):
+    """In this process: every kind of write, and then room again."""
+    calm = plan_one([*tiny, BUDGETS, f"paths.runs_dir={tmp_path / 'calm'}"])
+    train(calm)
+    here = [*tiny, BUDGETS, f"paths.runs_dir={small_disk / 'runs'}"]
+    job = plan_one([*here, "trainer.checkpoint_every_seconds=0"])
+    filler = small_disk / "filler"
+    room, failures = os.statvfs(small_disk).f_bavail * 4096, []
+    for left in range(0, 400_000, 50_000):  # each attempt gets a little further
+        filler.write_bytes(b"x" * (room - used(small_disk / "runs") - left))
+        try:
+            train(job)
+        except OSError as error:
+            failures.append(str(error))
+        check_whole(small_disk / "runs")
+    filler.unlink()
+    assert len(failures) > 1
+    assert all("No space left on device" in failure for failure in failures)
+    train(job)
+    assert_same_end(job, calm)
+
+
+def used(folder: Path) -> int:
+    """Bytes that the files of a folder take, in whole blocks."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.slow
 def test_a_full_disk_fails_runs_and_breaks_none(tiny, tmp_path, small_disk):
     here = [o for o in tiny if not o.startswith("paths.runs_dir")]
     grid = [*here, "seed=1,2", BUDGETS, "trainer.checkpoint_every_seconds=0"]
@@ -181,16 +222,20 @@ def test_a_full_disk_fails_runs_and_breaks_none(tiny, tmp_path, small_disk):
     assert results(runs) == results(calm / "runs")
 
 
-def test_a_store_that_can_only_be_read_is_read(tiny, tmp_path, small_disk):
+def test_a_store_that_can_only_be_read_is_read(tiny, plan_one, tmp_path, small_disk):
     here = [o for o in tiny if not o.startswith("paths.runs_dir")]
     runs = f"paths.runs_dir={small_disk / 'runs'}"
-    assert sweep([*here, runs, "budget.tokens=2560"], tmp_path).returncode == 0
+    job = plan_one([*here, runs, "budget.tokens=2560"])
+    submit([job])
+    train(job)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     refused = sweep([*here, runs, "budget.tokens=5120"], tmp_path)
     assert refused.returncode == 1
     assert "Read-only file system" in refused.stderr
-    assert "paths.runs_dir that can be written" in refused.stderr
+    assert "paths.runs_dir must be a folder that can be written" in refused.stderr
     assert "Traceback" not in refused.stderr
+    planned = fmscale("plan", *here, runs, "budget.tokens=5120", "--no-measure", folder=tmp_path)
+    assert planned.returncode == 0, planned.stderr
     where = ("--runs-dir", str(small_disk / "runs"))
     assert "1 done" in fmscale("status", *where, folder=tmp_path).stdout
     exported = fmscale("export", "default", "--out", "t.csv", *where, folder=tmp_path)

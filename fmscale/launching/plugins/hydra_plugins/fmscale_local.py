@@ -52,9 +52,7 @@ class LocalLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        self.hydra_context = hydra_context
-        self.task_function = task_function
-        self.config = config
+        set_up(self, hydra_context, task_function, config)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -72,6 +70,22 @@ class LocalLauncher(Launcher):
             if run_sweep(jobs, **self.options):
                 raise SystemExit(1)
         return returns
+
+
+def set_up(
+    launcher: Any, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+) -> None:
+    """Keep what Hydra gives a launcher, before its sweeper writes into the store for the first
+    time: should that not be possible, say so in a sentence.
+    """
+    from fmscale.launching.sweep import check_store
+    from fmscale.settings import config_errors_exit
+
+    with config_errors_exit():
+        check_store(config.paths.runs_dir)
+    launcher.hydra_context = hydra_context
+    launcher.task_function = task_function
+    launcher.config = config
 
 
 def planned_jobs(

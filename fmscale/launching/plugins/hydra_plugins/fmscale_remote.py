@@ -103,9 +103,9 @@ class RemoteLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        self.hydra_context = hydra_context
-        self.task_function = task_function
-        self.config = config
+        from hydra_plugins.fmscale_local import set_up
+
+        set_up(self, hydra_context, task_function, config)
 
     def crew(self) -> Any:
         """Who carries out the jobs.
