@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from fmscale.diff import find
 from fmscale.runs.store import RunFolder
+from fmscale.trust import stored_config
 
 if TYPE_CHECKING:
     from fmscale.data.tokenizer import ByteTokenizer, FileTokenizer
@@ -75,7 +74,7 @@ def load_run(folder: RunFolder) -> tuple[Any, dict[str, Any]]:
 
     if not folder.is_finished():
         raise ValueError(f"run {folder.run_id} is not finished; see fmscale status")
-    config = yaml.safe_load((folder.path / "config.yaml").read_text())
+    config = stored_config(folder, replaced=("evaluation", "logger", "objective", "optimizer"))
     steps = checkpoint.steps_saved(folder.checkpoints)
     if not steps:
         raise ValueError(f"run {folder.run_id} kept no weights in {folder.checkpoints}")

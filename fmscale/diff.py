@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fmscale.runs.identity import canonical, identity
-from fmscale.runs.store import RunFolder
+from fmscale.runs.store import RunFolder, check_name
 
 EXAMPLE = """\
 examples:
@@ -40,8 +40,9 @@ def find(runs_dir: Path, name: str) -> RunFolder:
     """The one run of the store whose id starts with `name`.
 
     Raises:
-        ValueError: if there is none, or more than one.
+        ValueError: if there is none or more than one, or for a name that would leave the store.
     """
+    check_name(name, "run")
     studies = sorted(p for p in runs_dir.iterdir() if p.is_dir()) if runs_dir.is_dir() else []
     found = [
         path

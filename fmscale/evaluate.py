@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -28,8 +28,9 @@ from rich.table import Table
 from fmscale.diff import find
 from fmscale.runs.identity import canonical
 from fmscale.runs.record import Evaluation, RunRecord
-from fmscale.runs.store import RunFolder, Study
+from fmscale.runs.store import NAME, RunFolder, Study
 from fmscale.settings import ConfigError, config_errors_exit
+from fmscale.trust import stored_config
 
 if TYPE_CHECKING:
     from fmscale.evaluation.runner import Measured
@@ -63,7 +64,7 @@ def select(runs_dir: Path, names: Sequence[str]) -> list[RunFolder]:
     """
     found: dict[Path, RunFolder] = {}
     for name in names:
-        if (runs_dir / name).is_dir():
+        if re.fullmatch(NAME, name) and (runs_dir / name).is_dir():
             folders = [f for f in Study(runs_dir / name).runs() if f.is_finished()]
             if not folders:
                 raise ConfigError(f"study {name} has no finished run yet; see fmscale status")
@@ -102,10 +103,10 @@ def request(
     Raises:
         ConfigError: for settings that refer to something this run does not have.
     """
-    config = yaml.safe_load((folder.path / "config.yaml").read_text())
+    chosen = {key: settings[key] for key in ("evaluation", "logger") if settings.get(key)}
+    config = stored_config(folder, replaced=chosen)
     if data_dir is not None and "data_dir" in config["data"]:
         config["data"]["data_dir"] = data_dir
-    chosen = {key: settings[key] for key in ("evaluation", "logger") if settings.get(key)}
     own = {key: value for key, value in config.items() if key not in chosen}
     try:
         merged = OmegaConf.to_container(OmegaConf.create({**own, **chosen}), resolve=True)

@@ -18,6 +18,7 @@ from fmscale.pace import BatchRamp, Pace
 from fmscale.resolving import Resolved, resolve_batch_size, resolve_optimizer
 from fmscale.rules import Setting
 from fmscale.runs.identity import digest, identity, slug
+from fmscale.runs.store import check_name
 from fmscale.settings import ConfigError, Limits, Schedule, TrainerSettings, read_section
 from fmscale.sizing import Shape
 
@@ -67,6 +68,7 @@ class Job:
             ConfigError: for an unknown key, a missing value or numbers that contradict each other.
         """
         _check_sections(config)
+        _check_names(config)
         schedule = read_section(Schedule, config, "schedule")
         trainer = read_section(TrainerSettings, config, "trainer")
         budget = read_section(Budget, config, "budget")
@@ -242,6 +244,24 @@ class Job:
         return {
             **self.config, "budget": _single_budget(self.shape.unit, branch.n_units, budget)
         }  # fmt: skip
+
+
+def _check_names(config: Mapping[str, Any]) -> None:
+    """Refuse names that, as parts of a path, would leave the store or the folder of the data."""
+    try:
+        check_name(str(config["study"]), "study")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    sections = [config["data"]]
+    while sections:
+        section = sections.pop()
+        name = str(section.get("name", ""))
+        if name.startswith(".") or {"/", "\\", "\0"} & set(name):
+            raise ConfigError(
+                f"data.name={name!r} is not the name of a folder; leave out slashes and a dot at "
+                "its beginning"
+            )
+        sections += [source["data"] for source in (section.get("sources") or {}).values()]
 
 
 def _single_budget(unit: str, n_units: int, budget: Budget) -> dict[str, Any]:

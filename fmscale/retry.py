@@ -6,14 +6,13 @@ import argparse
 import os
 import sys
 
-import yaml
-
 from fmscale.build import build_shape
 from fmscale.job import Job
 from fmscale.launching.sweep import run_sweep
 from fmscale.planner import merge
 from fmscale.runs.store import Study
 from fmscale.settings import ConfigError, config_errors_exit
+from fmscale.trust import stored_config
 
 EXAMPLE = """\
 examples:
@@ -31,7 +30,7 @@ def unfinished_jobs(study: Study, run_ids: list[str] | None = None) -> list[Job]
 
     Raises:
         ConfigError: for a run that does not exist, or whose stored configuration now gets another
-            id (it was written by another version).
+            id (it was written by another version) or names code that is not trusted.
     """
     known = {folder.run_id: folder for folder in study.runs()}
     unknown = [i for i in run_ids or [] if i not in known]
@@ -42,7 +41,7 @@ def unfinished_jobs(study: Study, run_ids: list[str] | None = None) -> list[Job]
         folder = known[run_id]
         if folder.is_finished() or folder.is_at_work():
             continue
-        config = yaml.safe_load((folder.path / "config.yaml").read_text())
+        config = stored_config(folder)
         # The store may have been moved since.
         config["paths"] = {**config["paths"], "runs_dir": str(study.path.parent)}
         config["study"] = study.path.name

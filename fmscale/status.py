@@ -173,7 +173,10 @@ def _overview(
 def _studies(runs_dir: Path, names: list[str]) -> list[Study]:
     if names:
         # `experiment=gpt_demo` reads naturally after `fmscale sweep experiment=gpt_demo`.
-        studies = [Study.open(runs_dir, name.removeprefix("experiment=")) for name in names]
+        try:
+            studies = [Study.open(runs_dir, name.removeprefix("experiment=")) for name in names]
+        except ValueError as error:
+            sys.exit(f"error: {error}")
     else:
         folders = sorted(runs_dir.iterdir()) if runs_dir.exists() else []
         studies = [Study(folder) for folder in folders if (folder / "manifest.json").exists()]
@@ -190,7 +193,7 @@ def _study_parts(
 ) -> list[str | Table]:
     counts = Counter(run.group for run in runs)
     numbers = [f"[{COLORS[group]}]{counts[group]} {group}[/]" for group in GROUPS]
-    headline = f"[bold]{study.path.name}[/bold]: " + " · ".join(numbers)
+    headline = f"[bold]{escape(study.path.name)}[/bold]: " + " · ".join(numbers)
     shown = [run for run in runs if not only_failed or run.group == "failed"]
     if not shown:
         return [headline]
@@ -210,7 +213,7 @@ def _study_parts(
     if any(run.group == "failed" for run in shown):
         parts.append(
             f"tracebacks: {escape(str(study.path))}/RUN/traceback.txt; "
-            f"fmscale retry {study.path.name} tries again"
+            f"fmscale retry {escape(study.path.name)} tries again"
         )
     return parts
 

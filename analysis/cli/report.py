@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     print_summary(done)
     for study in done:
         for note in study.notes:
-            out.print(f"[dim]{study.study}: {note}[/dim]", highlight=False)
+            out.print(f"{study.study}: {note}", style="dim", markup=False, highlight=False)
         for dropped in study.table.dropped:
             out.print(f"{study.study}: {dropped}", highlight=False, markup=False)
     out.print(

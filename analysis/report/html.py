@@ -58,7 +58,8 @@ def render_html(studies: Sequence[StudyReport]) -> str:
                 for r in panel.fits
             ]
     links = "".join(f"<a href='#{_e(s.study)}'>{_e(s.study)}</a>" for s in studies)
-    data = json.dumps(finite(figures), allow_nan=False).replace("</", "<\\/")
+    # In a script no "<" may remain: "</script" would end it, "<!--" keep it from ending.
+    data = json.dumps(finite(figures), allow_nan=False).replace("<", "\\u003c")
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
@@ -212,7 +213,7 @@ def _scatter(x: Any, y: Any, text: list[Any], name: str, marker: dict[str, Any])
     return {
         "x": _list(x),
         "y": _list(y),
-        "text": [str(t) for t in text],
+        "text": [_e(t) for t in text],  # plotly draws tags, and links among them
         "type": "scatter",
         "mode": "markers",
         "name": name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ def write_report(studies: Sequence[StudyReport], out: str | Path) -> dict[str, l
         for panel in study.panels:
             if not panel.fits:
                 continue
-            stem = f"{study.study}_{panel.name}"
+            stem = f"{_file_name(study.study)}_{panel.name}"
             paths["figures"] += draw_panel(study, panel, folder / "figures" / stem)
             if panel.sensitivity is not None:
                 paths["figures"] += draw_tornado(panel, folder / "figures" / f"{stem}_tornado")
@@ -51,9 +52,15 @@ def write_report(studies: Sequence[StudyReport], out: str | Path) -> dict[str, l
     return paths
 
 
+def _file_name(text: str) -> str:
+    """A name from a record as part of a file's name: it stays in its folder."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", text).lstrip(".") or "study"
+
+
 def panel_title(study: StudyReport, panel: Panel) -> str:
     what = TITLES.get(panel.against, "size and data")
-    return f"{study.study}: {panel.metric} against {what} ({panel.rule})"
+    name = study.study.replace("$", r"\$")  # what stands between two of them is read as a formula
+    return f"{name}: {panel.metric} against {what} ({panel.rule})"
 
 
 def draw_panel(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from fmscale.launching.packs import packs_of, train_packs
 from fmscale.launching.pool import Event, Pool, Task
 from fmscale.planner import merge, study_of, take_over, unfinished
 from fmscale.runs.identity import digest
-from fmscale.runs.store import Study
+from fmscale.runs.store import Study, check_name
 from fmscale.settings import ConfigError
 
 ON_ERROR = ("continue", "stop")
@@ -245,12 +245,16 @@ def submit(jobs: list[Job]) -> None:
         raise _cannot_write(error) from error
 
 
-def check_store(runs_dir: str | Path) -> None:
-    """Refuse a store that cannot be written, before anything is composed or trained.
+def check_store(runs_dir: str | Path, study: str) -> None:
+    """Refuse a store that cannot be written, or a study outside it, before anything is composed.
 
     Raises:
         ConfigError: naming the folder.
     """
+    try:
+        check_name(study, "study")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     try:
         Path(runs_dir).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=runs_dir):

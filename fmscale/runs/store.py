@@ -114,7 +114,7 @@ class RunFolder:
 
     def write_table(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         """Replace `tables/<name>.jsonl`."""
-        _check_name(name, "table")
+        check_name(name, "table")
         write_lines(self.path / "tables" / f"{name}.jsonl", rows)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
@@ -154,7 +154,7 @@ class Study:
         Raises:
             ValueError: if `name` is not a plain folder name.
         """
-        _check_name(name, "study")
+        check_name(name, "study")
         return Study(Path(runs_dir) / name)
 
     @property
@@ -163,12 +163,12 @@ class Study:
 
     def run(self, run_id: str) -> RunFolder:
         """Folder of one run; ValueError for a name that would leave the study."""
-        _check_name(run_id, "run")
+        check_name(run_id, "run")
         return RunFolder(self.path / run_id)
 
     def trunk(self, trunk_id: str) -> RunFolder:
         """Folder of one trunk; ValueError for a name that would leave the study."""
-        _check_name(trunk_id, "trunk")
+        check_name(trunk_id, "trunk")
         return RunFolder(self.path / "trunks" / trunk_id)
 
     def runs(self) -> Iterator[RunFolder]:
@@ -190,7 +190,12 @@ class Study:
             write_json(self.manifest_path, {**self.manifest(), **planned})
 
 
-def _check_name(name: str, what: str) -> None:
+def check_name(name: str, what: str) -> None:
+    """Refuse what is not the name of one folder, and so could leave the store.
+
+    Raises:
+        ValueError: naming it.
+    """
     if not re.fullmatch(NAME, name):
         raise ValueError(
             f"{what}={name!r} is not a folder name; use letters, digits, '_', '-', '+' and '.'"

@@ -1,6 +1,7 @@
 """The report of planted studies: files, numbers, and the page in a real browser."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import json
@@ -15,7 +16,7 @@ pytest.importorskip("plotly")
 
 from analysis import FitResult, TableError, final_runs, load_runs
 from analysis.__main__ import main
-from analysis.report import analyze_study
+from analysis.report import analyze_study, write_report
 from analysis.report.html import render_html
 from analysis.report.study import floor_of
 from analysis.report.write import draw_panel
@@ -157,3 +158,42 @@ def test_a_floor_that_all_runs_share_is_drawn(tmp_path):
     (svg,) = [p for p in draw_panel(done, panel, tmp_path / "panel") if p.suffix == ".svg"]
     assert "floor 0.25" in svg.read_text()
     assert "floor 0.25" in render_html([done])
+
+
+MARK = "document.body.dataset.owned='yes'"
+HOSTILE = f'</script><script>{MARK}</script><img src=x onerror="{MARK}"><!--<script>'
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A study whose records hold markup and paths in place of names."""
+    root = tmp_path_factory.mktemp("hostile")
+    study = write_study(root / "study", sizes=(2e4, 2e5, 2e6), budgets=(1e6, 4e6, 1.6e7))
+    for path in study.glob("*/record.json"):
+        record = json.loads(path.read_text())
+        record |= {"study": f"../../$x$ {HOSTILE}", "run_id": record["run_id"] + HOSTILE}
+        path.write_text(json.dumps(record))
+    done = analyze_study(load_runs(study), bootstrap=20)
+    one = dataclasses.replace(done, panels=tuple(p for p in done.panels if p.fits)[:1])
+    write_report([one], root / "out" / "report")
+    return root
+
+
+def test_names_in_records_lead_no_file_out_of_the_report(hostile):
+    assert sorted(p.name for p in hostile.iterdir()) == ["out", "study"]
+    assert [p.name for p in (hostile / "out").iterdir()] == ["report"]
+    assert len(list((hostile / "out" / "report" / "figures").glob("*.png"))) == 1
+
+
+def test_markup_in_records_stays_text(hostile):
+    page = (hostile / "out" / "report" / "report.html").read_text()
+    assert "&lt;img src=x" in page
+    assert MARK not in page.replace("&#x27;", "")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine: the page was NOT opened")
+    base = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+            f"--user-data-dir={hostile / 'profile'}", "--virtual-time-budget=15000"]  # fmt: skip
+    url = (hostile / "out" / "report" / "report.html").as_uri()
+    done = subprocess.run([*base, "--dump-dom", url], capture_output=True, text=True, timeout=120)
+    assert 'data-ready="yes"' in done.stdout
+    assert "data-owned" not in done.stdout

@@ -151,7 +151,7 @@ def test_the_parent_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_retry_trains_what_failed_as_it_was_asked_for(tiny, tmp_path):
+def test_retry_trains_what_failed_as_it_was_asked_for(tiny, tmp_path, monkeypatch):
     (tmp_path / "exploding.py").write_text(EXPLODING)
     grid = [*tiny, "model=gpt_1x16,gpt_2x24", BUDGETS,
             "evaluation.evaluators.language._target_=exploding.Exploding"]  # fmt: skip
@@ -159,6 +159,10 @@ def test_retry_trains_what_failed_as_it_was_asked_for(tiny, tmp_path):
     assert sorted(statuses(tmp_path).values()) == ["completed"] * 2 + ["failed"] * 2
     mended = EXPLODING.replace("d_model == 24", "d_model == 999")
     (tmp_path / "exploding.py").write_text(mended)
+    refused = fmscale("retry", "default", folder=tmp_path)
+    assert refused.returncode == 1
+    assert "set FMSCALE_TRUST=exploding" in refused.stderr
+    monkeypatch.setenv("FMSCALE_TRUST", "exploding")
     done = fmscale("retry", "default", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(statuses(tmp_path).values()) == ["completed"] * 4

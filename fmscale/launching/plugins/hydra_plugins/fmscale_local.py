@@ -82,7 +82,7 @@ def set_up(
     from fmscale.settings import config_errors_exit
 
     with config_errors_exit():
-        check_store(config.paths.runs_dir)
+        check_store(config.paths.runs_dir, str(config.study))
     launcher.hydra_context = hydra_context
     launcher.task_function = task_function
     launcher.config = config

@@ -1,0 +1,128 @@
+"""A store that came from anywhere runs no code of its own, and its names lead nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fmscale import diff, status
+from fmscale.convert import load_run
+from fmscale.evaluate import compose_settings, request, select
+from fmscale.job import Job
+from fmscale.launching.sweep import check_store, submit
+from fmscale.planner import study_of
+from fmscale.retry import unfinished_jobs
+from fmscale.runs.store import RunFolder, Study
+from fmscale.settings import ConfigError
+from fmscale.training import run
+from fmscale.trust import TRUST, own_targets, stored_config
+
+
+@pytest.fixture
+def folder(tiny, plan_one) -> RunFolder:
+    job = plan_one([*tiny, "budget.tokens=2560"])
+    submit([job])
+    return study_of(job).run(job.branches[0].run_id)
+
+
+def edit(folder: RunFolder, change) -> None:
+    path = folder.path / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    change(config)
+    path.write_text(yaml.safe_dump(config))
+
+
+def test_everything_that_conf_names_is_there_to_be_run():
+    from hydra.utils import get_object
+
+    assert {"fmscale.models.gpt.GPT", "fmscale.sizing.GPTShape"} < own_targets()
+    for target in own_targets():
+        assert callable(get_object(target)), target
+
+
+HOSTILE = (
+    "os.system",
+    "fmscale.runs.provenance.subprocess.run",  # reached through a module of ours
+    "fmscale.runs.files.write_atomically",  # ours, but no part of a run
+    "fmscale.models.gpt.GPT.__init__",
+    "torch.load",
+)
+
+
+@pytest.mark.parametrize("target", HOSTILE)
+def test_a_stored_configuration_runs_nothing_but_parts_of_runs(folder, target):
+    edit(folder, lambda c: c["evaluation"]["evaluators"].update(x={"deep": [{"_target_": target}]}))
+    with pytest.raises(ConfigError, match=r"evaluators\.x\.deep\[0\]\._target_='" + target):
+        unfinished_jobs(Study(folder.path.parent))
+
+
+def test_code_of_ones_own_is_run_when_trusted(folder, monkeypatch):
+    edit(folder, lambda c: c["objective"].update(_target_="mine.losses.Own"))
+    with pytest.raises(ConfigError, match=f"set {TRUST}=mine"):
+        stored_config(folder)
+    assert stored_config(folder, replaced=["objective"])
+    monkeypatch.setenv(TRUST, "min, mine.other")
+    with pytest.raises(ConfigError):
+        stored_config(folder)
+    for trusted in ("other,mine", "mine.losses", "mine.losses.Own"):
+        monkeypatch.setenv(TRUST, trusted)
+        assert stored_config(folder)["objective"]["_target_"] == "mine.losses.Own"
+
+
+def test_measuring_and_converting_ask_as_well(tiny, plan_one):
+    job = plan_one([*tiny, "budget.tokens=2560"])
+    run.train_trunk(job)
+    run.train_branch(job, job.branches[0])
+    folder = study_of(job).run(job.branches[0].run_id)
+    settings = compose_settings(["evaluation=position"])
+    edit(folder, lambda c: c["evaluation"]["evaluators"].update(x={"_target_": "os.system"}))
+    assert request(folder, settings).todo  # what is measured is what is asked for now
+    load_run(folder)
+    edit(folder, lambda c: c["model"].update(_target_="os.system"))
+    for read in (load_run, lambda folder: request(folder, settings)):
+        with pytest.raises(ConfigError, match=r"model\._target_='os.system'"):
+            read(folder)
+
+
+OUTSIDE = ("../elsewhere", "default/../../elsewhere", "..", "/etc", "", "*", ".hidden")
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_lead_out_of_the_store_are_refused(folder, monkeypatch, name):
+    store = folder.path.parent.parent
+    other = store.parent / "elsewhere" / "run"
+    other.mkdir(parents=True)
+    (other / "config.yaml").write_text("seed: 1\n")
+    with pytest.raises(ValueError, match="is not a folder name"):
+        diff.find(store, name)
+    with pytest.raises(ConfigError, match="is not a folder name"):
+        select(store, [name])
+    with pytest.raises(ConfigError, match="is not a folder name"):
+        check_store(store, name)
+    monkeypatch.setattr(sys, "argv", ["fmscale status", name, "--runs-dir", str(store)])
+    with pytest.raises(SystemExit, match="error: study=.* is not a folder name"):
+        status.main()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["study=../elsewhere", "data.name=../elsewhere", "data.name=.hidden", "data.name=a\\\\b"],
+)
+def test_names_in_a_configuration_are_refused_before_anything_is_written(
+    tiny, plan_one, tmp_path, override
+):
+    before = set(Path(tmp_path).rglob("*"))
+    with pytest.raises(ConfigError, match="is not (the name of a folder|a folder name)"):
+        plan_one([*tiny, override, "budget.tokens=2560"])
+    assert set(Path(tmp_path).rglob("*")) == before
+
+
+def test_a_source_of_a_mixture_is_looked_at_too(tiny, plan_one):
+    job = plan_one([*tiny, "budget.tokens=2560"])
+    sources = {"text": {"data": {**job.config["data"], "name": "a/b"}, "weight": 1.0}}
+    config = {**job.config, "data": {**job.config["data"], "sources": sources}}
+    with pytest.raises(ConfigError, match="data.name='a/b'"):
+        Job.plan(config, job.shape)
