@@ -91,8 +91,10 @@ def _member(job: Job, branch: Branch | None, stack: contextlib.ExitStack) -> Mem
         open_steps = {
             b.branch_step for b in job.branches if not study.run(b.run_id).is_finished()
         } - {0}
-        missing = open_steps - set(checkpoint.steps_saved(trunk.checkpoints))
-        if not missing:
+        saved = checkpoint.steps_saved(trunk.checkpoints)
+        missing = open_steps - set(saved)
+        # Where a checkpoint lies beyond the first that is missing, a lone trunk goes on from it.
+        if not missing or max(saved, default=0) > min(missing):
             return None
         lock = stack.enter_context(trunk.lock())
         start = checkpoint.latest(trunk.checkpoints, at_most=min(missing))
