@@ -104,6 +104,28 @@ class Attention(nn.Module):
         out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, d_model))  # (B, T, d_model)
         return out
 
+    def at(self, x: Tensor, position: Tensor | None) -> Tensor:
+        """What `forward` gives at one position of each row, (B, d_model); see `Block.at`."""
+        B, T, d_model = x.shape
+        d_head = d_model // self.n_head
+        weight, bias = self.qkv.weight, self.qkv.bias
+        in_query, in_rest = (None, None) if bias is None else bias.split([d_model, 2 * d_model])
+        q = F.linear(row_at(x, position), weight[:d_model], in_query)
+        kv = F.linear(x, weight[d_model:], in_rest).view(B, T, 2, self.n_head, d_head)
+        k, v = kv.transpose(1, 3).unbind(2)  # each (B, n_head, T, d_head)
+        q = q.view(B, self.n_head, 1, d_head)
+        if self.norm_query is not None and self.norm_key is not None:
+            q, k = self.norm_query(q), self.norm_key(k)
+        mask = None
+        if self.causal:
+            last = 0 if position is None else position[:, None, None, None]
+            mask = torch.arange(T, device=x.device)[None] <= last  # (B, 1, 1, T), or (1, T)
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=self._dropout, scale=self.scale
+        )
+        out: Tensor = self.out(y.reshape(B, d_model))
+        return out
+
     @property
     def _dropout(self) -> float:
         return self.dropout if self.training else 0.0
@@ -169,15 +191,53 @@ class Block(nn.Module):
         layer: int = 0,
         rotation: Rotation | None = None,
     ) -> Tensor:
+        return self._join(x, self.attention(self._attended(x), cache, layer, rotation))
+
+    def at(self, x: Tensor, position: Tensor | None = None) -> Tensor:
+        """What `forward` gives at one position of each row, without computing the others.
+
+        For the last block of a tower that is read at one token: its query, its MLP and the rest of
+        the block are needed there alone.
+
+        Args:
+            x: (B, T, d_model).
+            position: (B,) int64; None: the first position of every row.
+
+        Returns:
+            (B, d_model).
+        """
+        return self._join(row_at(x, position), self.attention.at(self._attended(x), position))
+
+    def _attended(self, x: Tensor) -> Tensor:
+        """What the attention sees of the residual stream."""
+        return x if self.residual == "post" else self.norm_attention(x)
+
+    def _join(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The block's output, given the residual stream and its attention; both (..., d_model)."""
+        attended = self.dropout(attended)
         if self.residual == "post":
-            x = self.norm_attention(x + self.dropout(self.attention(x, cache, layer, rotation)))
-            x = self.norm_mlp(x + self.dropout(self.mlp(x)))
-            return x
-        attended = self.dropout(self.attention(self.norm_attention(x), cache, layer, rotation))
+            x = self.norm_attention(x + attended)
+            return self.norm_mlp(x + self.dropout(self.mlp(x)))
         if self.residual == "parallel":
             return x + attended + self.dropout(self.mlp(self.norm_mlp(x)))
         x = x + attended
         return x + self.dropout(self.mlp(self.norm_mlp(x)))
+
+
+def read_at(blocks: nn.ModuleList, x: Tensor, position: Tensor | None = None) -> Tensor:
+    """Output of a stack of blocks at one position of each row, (B, d_model); see `Block.at`."""
+    for block in blocks[:-1]:
+        x = block(x)
+    last = blocks[-1]
+    assert isinstance(last, Block)
+    return last.at(x, position)
+
+
+def row_at(x: Tensor, position: Tensor | None) -> Tensor:
+    """Row `position` (B,) of each (T, width) of x (B, T, width): (B, width); None: the first."""
+    if position is None:
+        return x[:, 0]
+    return x.gather(1, position[:, None, None].expand(-1, 1, x.shape[2]))[:, 0]
 
 
 def block_roles(blocks: nn.ModuleList) -> dict[str, list[Tensor]]:

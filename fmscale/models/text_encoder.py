@@ -1,9 +1,8 @@
 """CLIP's text tower: causal blocks read at the end of the text (Radford et al. 2021, Sec. 2.4)."""
 
-import torch
 from torch import Tensor, nn
 
-from fmscale.models.layers import Block, block_roles, sizing_groups
+from fmscale.models.layers import Block, block_roles, read_at, sizing_groups
 from fmscale.sizing import TextShape
 
 
@@ -34,12 +33,12 @@ class TextEncoder(nn.Module):
         Returns:
             (B, d_model).
         """
-        B, T = text.shape
+        T = text.shape[1]
         if self.shape.seq_len < T:
             raise ValueError(f"{T} tokens exceed seq_len={self.shape.seq_len}; truncate captions")
-        x = self.states(self.token_embedding(text))  # (B, T, d_model)
+        x = self.token_embedding(text) + self.position_embedding.weight[:T]  # (B, T, d_model)
         end = text.argmax(dim=1)  # (B,)
-        feature: Tensor = self.norm(x[torch.arange(B, device=x.device), end])  # (B, d_model)
+        feature: Tensor = self.norm(read_at(self.blocks, x, end))  # (B, d_model)
         return feature
 
     def states(self, x: Tensor) -> Tensor:

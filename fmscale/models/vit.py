@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fmscale.models.layers import Block, block_roles, sizing_groups
+from fmscale.models.layers import Block, block_roles, read_at, sizing_groups
 from fmscale.sizing import VisionShape
 
 
@@ -64,9 +64,7 @@ class VisionTransformer(nn.Module):
         first = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = torch.cat([first, x], dim=1) + self.position_embedding  # (B, n_positions, d_model)
         x = self.norm_in(x)
-        for block in self.blocks:
-            x = block(x)
-        feature: Tensor = self.norm_out(x[:, 0])  # (B, d_model)
+        feature: Tensor = self.norm_out(read_at(self.blocks, x))  # (B, d_model)
         return feature
 
     def patches(self, image: Tensor) -> Tensor:

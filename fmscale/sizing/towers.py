@@ -43,6 +43,15 @@ class TransformerWidths:
     def d_head(self) -> int:
         return self.d_model // self.n_head
 
+    def unread_flops(self, n_positions: int) -> int:
+        """Forward FLOPs that the last block of a tower does not take at `n_positions` positions,
+        because it is read at one: query, output, MLP and attention of all others.
+
+        `forward_flops` counts them all the same, as published counts do, so that sizes compare.
+        """
+        weights = 2 * self.d_model**2 + 2 * self.d_model * self.d_hidden
+        return (n_positions - 1) * (2 * weights + 4 * self.d_model * n_positions)
+
     @property
     def label(self) -> str:
         """Layers x width."""
@@ -95,7 +104,7 @@ class VisionShape(TransformerWidths):
         return {**met, "patch": self.param_groups()["patch"] * self.n_patches}
 
     def forward_flops(self) -> int:
-        """Forward FLOPs for one image."""
+        """Forward FLOPs for one image, the last block at every position; see `unread_flops`."""
         patches = self.n_patches * 2 * self.n_channels * self.patch_size**2 * self.d_model
         sizes = (self.n_layer, self.d_model, self.d_hidden)
         return patches + self.n_positions * block_forward_flops(*sizes, self.n_positions)

@@ -2,10 +2,12 @@
 
 import math
 
+import pytest
 import torch
 from torch import nn
 
 from fmscale.models.layers import Attention, Block, block_roles, sizing_groups
+from fmscale.sizing.recipe import GPT2, Recipe
 
 
 def test_attention_equals_its_definition():
@@ -32,6 +34,25 @@ def test_causal_block_does_not_see_the_future_and_the_other_does():
         block = Block(2, 8, 32, causal=causal)
         same = torch.equal(block(x)[:, :4], block(changed)[:, :4])
         assert same is causal
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(
+    "recipe", [GPT2, Recipe(residual="post"), Recipe(residual="parallel"), Recipe(qk_norm=True)]
+)
+def test_a_block_read_at_one_position_is_the_block_there_with_its_gradients(causal, recipe):
+    torch.manual_seed(0)
+    block = Block(4, 16, 64, causal, recipe=recipe).double()
+    x, position = torch.randn(5, 7, 16).double(), torch.tensor([6, 0, 3, 3, 5])
+    whole = block(x)
+    for at, expected in ((None, whole[:, 0]), (position, whole[torch.arange(5), position])):
+        found = block.at(x, at)
+        torch.testing.assert_close(found, expected)
+        weight = torch.randn_like(found)
+        ours = torch.autograd.grad(found, list(block.parameters()), weight)
+        theirs = torch.autograd.grad(expected, list(block.parameters()), weight, retain_graph=True)
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b)
 
 
 def test_dropout_acts_in_training_only():
