@@ -37,6 +37,7 @@ def to_transformers_clip(model: Any, config: dict[str, Any], out: Path) -> None:
     """CLIP as transformers' CLIPModel, with a processor, and a tokenizer for captions of scenes."""
     from fmscale.interchange.clip import export_clip
 
+    _take_pixels(model, config)
     export_clip(model, out, words=_scene_words(config))
 
 
@@ -44,7 +45,16 @@ def to_open_clip(model: Any, config: dict[str, Any], out: Path) -> None:
     """CLIP under the names of open_clip, with its configuration file."""
     from fmscale.interchange.open_clip import export_open_clip
 
+    _take_pixels(model, config)
     export_open_clip(model, out)
+
+
+def _take_pixels(model: Any, config: dict[str, Any]) -> None:
+    """Where the data normalise the images, their mean and spread go along with the model."""
+    from fmscale.models.vit import Pixels
+
+    if "mean" in config["data"]:
+        model.image.pixels = Pixels(config["data"]["mean"], config["data"]["std"])
 
 
 def _scene_words(config: dict[str, Any]) -> tuple[str, ...] | None:

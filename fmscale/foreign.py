@@ -1,4 +1,4 @@
-"""A GPT-2 of transformers as a run of the store: evaluated, sampled, compared like any other.
+"""A GPT-2 or a CLIP of transformers as a run of the store: evaluated and compared like any other.
 
 Its record says what is known, the model, and leaves out the rest: training tokens, FLOPs, rates.
 It counts as not annealed, so that no law is fitted to it by default.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 from rich.console import Console
 
@@ -20,7 +23,7 @@ from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError, config_errors_exit
 
 if TYPE_CHECKING:
-    from fmscale.data.tokenizer import TextTokenizer
+    from fmscale.models.clip import CLIP
     from fmscale.models.gpt import GPT
 
 EXAMPLE = """\
@@ -30,53 +33,92 @@ examples:
   fmscale import gpt2_folder --study foreign data=shards data.root=my_shards
   fmscale evaluate foreign evaluation=language
   fmscale sample --study foreign --prompt "The "
+  fmscale import clip_folder data=webdataset data.root=my_tars data.name=mine data.tasks=[pets]
 """
-FORMAT = "transformers-gpt2"
 PROBE = "def f(x):\n    return 'ä €' + x\tThe quick brown fox; 1,234.5"
 
 
-def settings_of(model: GPT, overrides: Sequence[str], study: str, runs_dir: str) -> dict[str, Any]:
-    """The configuration of the run: the model's sizes, and the data that are named.
+@dataclass(frozen=True)
+class Format:
+    """How one kind of folder becomes a run."""
+
+    name: str
+    read: Callable[[Path], Any]  # folder -> model
+    settings: Callable[[Any, Path, Sequence[str]], list[str]]  # of model, budget and data
+    check_tokens: Callable[[Path, Any], None]  # refuses data of other tokens
+    measure: str  # an evaluation that suits it
+
+
+def format_of(folder: Path) -> Format:
+    """The format of a folder, by its config.json.
 
     Raises:
-        ConfigError: for data of another context or of tokens that the model does not know.
+        ConfigError: if there is none, or of another model.
     """
-    from fmscale.plan import expand
+    path = folder / "config.json"
+    if not path.exists():
+        raise ConfigError(
+            f"{folder} holds no config.json; give a folder as transformers' save_pretrained "
+            "writes it"
+        )
+    kind = json.loads(path.read_text()).get("model_type")
+    if kind not in FORMATS:
+        raise ConfigError(f"{path}: model_type {kind!r}; known are {', '.join(FORMATS)}")
+    return FORMATS[kind]
 
+
+def gpt_settings(model: GPT, folder: Path, overrides: Sequence[str]) -> list[str]:
+    """The sizes of a GPT, and the context of its data."""
     shape = model.shape
     sizes = {"n_layer": shape.n_layer, "n_head": shape.n_head, "d_model": shape.d_model,
              "seq_len": shape.seq_len, "vocab_size": shape.vocab_size}  # fmt: skip
     own = [f"model.shape.{key}={value}" for key, value in sizes.items()]
     if shape.d_ff is not None:
         own.append(f"+model.shape.d_ff={shape.d_ff}")
-    given = {override.split("=")[0] for override in overrides}
-    if "data.seq_len" not in given:
-        own.append(f"data.seq_len={shape.seq_len}")
-    # Budget and schedule are asked for by every configuration; this run has neither.
-    jobs = expand([
-        "model=gpt_1x16", "schedule=constant", "batch_size=1", "budget.tokens=1e6",
-        "budget.max_epochs=1e9", f"study={study}", f"paths.runs_dir={runs_dir}", *own, *overrides,
-    ])  # fmt: skip
-    if len(jobs) != 1:
-        raise ConfigError("one folder makes one run; name one data set")
-    config = jobs[0].config
-    if config["data"]["vocab_size"] > shape.vocab_size:
-        raise ConfigError(
-            f"data.vocab_size = {config['data']['vocab_size']}, but the model has "
-            f"{shape.vocab_size}. Choose data of its tokens, such as data=shards."
-        )
-    return config
+    return ["model=gpt_1x16", "budget.tokens=1e6", f"data.seq_len={shape.seq_len}", *own]
 
 
-def check_tokenizer(folder: Path, tokenizer: TextTokenizer | None) -> None:
-    """Refuse data that were cut into other tokens than those the model learned.
+def clip_settings(model: CLIP, folder: Path, overrides: Sequence[str]) -> list[str]:
+    """The sizes of a CLIP, and how its data are to be read: pixels, context, tokenizer."""
+    import conf
+    from fmscale.interchange.clip import transformer_towers
+
+    image, text = transformer_towers(model.shape)
+    pixels = {name: str(list(getattr(model.image.pixels, name))) for name in ("mean", "std")}
+    own = [f"model.shape.d_embed={model.shape.d_embed}",
+           *(f"model.pixels.{name}={value}" for name, value in pixels.items()),
+           f"model.shape.image.patch_size={image.patch_size}",
+           f"+model.shape.image.n_channels={image.n_channels}"]  # fmt: skip
+    for name, tower in (("image", image), ("text", text)):
+        sizes = {key: getattr(tower, key) for key in ("n_layer", "n_head", "d_model")}
+        own += [f"model.shape.{name}.{key}={value}" for key, value in sizes.items()]
+        own.append(f"+model.shape.{name}.activation={tower.activation}")
+        if tower.d_ff is not None:
+            own.append(f"+model.shape.{name}.d_ff={tower.d_ff}")
+    own += [f"data.image_size={image.image_size}", f"data.seq_len={text.seq_len}",
+            f"data.vocab_size={text.vocab_size}"]  # fmt: skip
+    choice = next((o.removeprefix("data=") for o in overrides if o.startswith("data=")), "scenes")
+    path = Path(next(iter(conf.__path__))) / "data" / f"{choice}.yaml"
+    keys = yaml.safe_load(path.read_text()) if path.exists() else {}
+    if "mean" in keys:  # files, and not images of bytes that the model normalises itself
+        own += [f"data.{name}={value}" for name, value in pixels.items()]
+    tokenizer = folder / "tokenizer.json"
+    if "tokenizer" in keys and tokenizer.exists():
+        own.append(f"data.tokenizer={tokenizer.resolve()}")
+    return ["model=clip_imported_base", "data=scenes", "objective=contrastive",
+            "evaluation=zero_shot", "optimizer=adamw_contrastive", "budget=samples",
+            "budget.samples=1e6", *own]  # fmt: skip
+
+
+def check_text_tokens(folder: Path, data: Any) -> None:
+    """Refuse text that was cut into other tokens than those the model learned.
 
     Raises:
         ConfigError: if both write a probe text differently.
     """
     from fmscale.data.tokenizer import FileTokenizer
 
-    path = folder / "tokenizer.json"
+    path, tokenizer = folder / "tokenizer.json", getattr(data, "tokenizer", None)
     if not path.exists() or tokenizer is None:
         return
     theirs = FileTokenizer(path, separator=0).encode_batch([PROBE])[0].tolist()
@@ -87,6 +129,84 @@ def check_tokenizer(folder: Path, tokenizer: TextTokenizer | None) -> None:
         )
 
 
+def check_caption_tokens(folder: Path, data: Any) -> None:
+    """The same for captions, of which some of the data's own are the probe.
+
+    Raises:
+        ConfigError: if both write one of them differently.
+    """
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        return
+    theirs = Tokenizer.from_file(str(path))
+    theirs.no_padding()
+    theirs.no_truncation()
+    first = next(iter(data.validation_batches(data.val_batch_size)))["text"].numpy()[:16]
+    texts = data.tokenizer.decode(first)
+    for text, row in zip(texts, data.tokenizer.encode(texts, 4 * data.seq_len), strict=True):
+        ids = np.array(theirs.encode(text).ids)
+        if len(ids) > len(row) or (ids != row[: len(ids)]).any() or row[len(ids) :].any():
+            raise ConfigError(
+                f"the data's tokens ({data.tokenizer.name}) are not those of {path}: the caption "
+                f"{text!r} differs. Choose data that are read with it: data=webdataset or "
+                f"data=caption_table, and data.tokenizer={path}."
+            )
+
+
+def _read_gpt2(folder: Path) -> GPT:
+    from fmscale.interchange.gpt import import_gpt2
+
+    return import_gpt2(folder)
+
+
+def _read_clip(folder: Path) -> CLIP:
+    from fmscale.interchange.clip import import_clip
+
+    return import_clip(folder)
+
+
+# transformers' model_type -> how it is read.
+FORMATS = {
+    "gpt2": Format("transformers-gpt2", _read_gpt2, gpt_settings, check_text_tokens, "language"),
+    "clip": Format(
+        "transformers-clip", _read_clip, clip_settings, check_caption_tokens, "zero_shot"
+    ),
+}
+
+
+def configuration(
+    own: Sequence[str], overrides: Sequence[str], vocab_size: int, study: str, runs_dir: str
+) -> dict[str, Any]:
+    """The configuration of the run: the model's sizes, and the data that are named.
+
+    Args:
+        own: from `Format.settings`; what the user names comes before them.
+
+    Raises:
+        ConfigError: for data of another context or of tokens that the model does not know.
+    """
+    from fmscale.plan import expand
+
+    given = {override.split("=")[0] for override in overrides}
+    own = [o for o in own if o.split("=")[0] not in given]
+    # Budget and schedule are asked for by every configuration; this run has neither.
+    jobs = expand([
+        "schedule=constant", "batch_size=2", "budget.max_epochs=1e9",
+        f"study={study}", f"paths.runs_dir={runs_dir}", *own, *overrides,
+    ])  # fmt: skip
+    if len(jobs) != 1:
+        raise ConfigError("one folder makes one run; name one data set")
+    config = jobs[0].config
+    if config["data"]["vocab_size"] > vocab_size:
+        raise ConfigError(
+            f"data.vocab_size = {config['data']['vocab_size']}, but the model has "
+            f"{vocab_size}. Choose data of its tokens, such as data=shards."
+        )
+    return config
+
+
 def import_run(folder: Path, overrides: Sequence[str], study: str, runs_dir: str) -> RunFolder:
     """Write the run; one that is there already is left alone.
 
@@ -94,21 +214,24 @@ def import_run(folder: Path, overrides: Sequence[str], study: str, runs_dir: str
         ConfigError: for another kind of model, or data that do not fit.
     """
     from fmscale.build import build_data
-    from fmscale.interchange.gpt import import_gpt2, weight_files
+    from fmscale.interchange.weights import weight_files
     from fmscale.training import checkpoint
 
+    form = format_of(folder)
     try:
-        model = import_gpt2(folder)
+        model = form.read(folder)
         digest = hashlib.sha256()
         for path in [folder / "config.json", *weight_files(folder)]:
             digest.update(path.read_bytes())
         where = Study.open(runs_dir, study)
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(str(error)) from error
-    config = settings_of(model, overrides, study, runs_dir)
+    vocab_size = getattr(model.shape, "text", model.shape).vocab_size
+    own = form.settings(model, folder, overrides)
+    config = configuration(own, overrides, vocab_size, study, runs_dir)
     data: Any = build_data(config)
-    check_tokenizer(folder, getattr(data, "tokenizer", None))
-    source = {"format": FORMAT, "folder": folder.name, "sha256": digest.hexdigest()}
+    form.check_tokens(folder, data)
+    source = {"format": form.name, "folder": folder.name, "sha256": digest.hexdigest()}
     run = where.run(f"{model.shape.label}-imported-{digest.hexdigest()[:10]}")
     if run.is_finished():
         return run
@@ -120,7 +243,7 @@ def import_run(folder: Path, overrides: Sequence[str], study: str, runs_dir: str
     return run
 
 
-def _record(run_id: str, study: str, model: GPT, data: Any, source: dict[str, str]) -> Any:
+def _record(run_id: str, study: str, model: Any, data: Any, source: dict[str, str]) -> Any:
     from fmscale.runs.provenance import environment, git_state
     from fmscale.runs.record import RunRecord
 
@@ -166,7 +289,7 @@ def main() -> None:
         run = import_run(options.folder, options.overrides, options.study, options.runs_dir)
         Console().print(
             f"{options.folder} is run {run.run_id} of study {options.study}; measure it by\n"
-            f"  fmscale evaluate {options.study} evaluation=language",
+            f"  fmscale evaluate {options.study} evaluation={format_of(options.folder).measure}",
             highlight=False,
         )
 

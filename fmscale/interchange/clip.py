@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from fmscale.interchange.weights import read_weights
 from fmscale.models.clip import CLIP
 from fmscale.models.vit import Pixels
 from fmscale.runs.files import write_json
@@ -230,11 +231,8 @@ def import_clip(folder: Path) -> CLIP:
     if path.exists():
         processor = json.loads(path.read_text())
         pixels = Pixels(tuple(processor["image_mean"]), tuple(processor["image_std"]))
-    weights = folder / "model.safetensors"
-    if not weights.exists():
-        raise ValueError(f"{folder} holds no model.safetensors; save the model in that format")
     model = CLIP(shape, pixels=pixels)
-    model.load_state_dict(from_transformers(load_file(weights), shape))
+    model.load_state_dict(from_transformers(read_weights(folder), shape))
     return model
 
 

@@ -9,11 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fmscale.data.tokenizer import OWN_SEPARATOR, ByteTokenizer, FileTokenizer
+from fmscale.interchange.weights import read_weights
 from fmscale.models.gpt import GPT
 from fmscale.runs.files import write_json
 from fmscale.sizing import GPTShape
@@ -113,7 +113,7 @@ def import_gpt2(folder: Path) -> GPT:
         d_ff=config.get("n_inner"),
     )  # fmt: skip
     # Released checkpoints leave the prefix out.
-    bare = {name.removeprefix(PREFIX): tensor for name, tensor in _tensors(folder).items()}
+    bare = {name.removeprefix(PREFIX): tensor for name, tensor in read_weights(folder).items()}
     head = bare.get("lm_head.weight")
     if head is not None and not head.equal(bare.get("wte.weight", head[:0])):
         raise ValueError(f"{folder} has an output head of its own; this model ties it to wte")
@@ -127,33 +127,6 @@ def import_gpt2(folder: Path) -> GPT:
     _last_norm(model).eps = config.get("layer_norm_epsilon", 1e-5)
     model.load_state_dict(state)
     return model
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a model's weights: safetensors, whole or in parts, or torch's format.
-
-    Raises:
-        ValueError: naming the folder, if there are none.
-    """
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        parts = json.loads(index.read_text())["weight_map"].values()
-        return [folder / name for name in sorted(set(parts))]
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).exists():
-            return [folder / name]
-    raise ValueError(f"{folder} holds no model.safetensors and no pytorch_model.bin")
-
-
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for path in weight_files(folder):
-        if path.suffix == ".bin":  # weights_only: nothing in the file can run
-            tensors |= torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            tensors |= load_file(path)
-    return {name: tensor.float() if tensor.is_floating_point() else tensor
-            for name, tensor in tensors.items()}  # fmt: skip
 
 
 def _last_norm(model: GPT) -> nn.LayerNorm:

@@ -20,6 +20,10 @@ class Pixels:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # a configuration gives lists
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+
     def normalize(self, image: Tensor) -> Tensor:
         """uint8 (B, n_channels, H, W) as floats; floats pass unchanged: they are normalised."""
         if image.dtype != torch.uint8:

@@ -107,6 +107,18 @@ def test_there_and_back_changes_no_bit(tmp_path):
         assert torch.equal(back.state_dict()[name], tensor), name
 
 
+@pytest.mark.parametrize("write", [convert.to_transformers_clip, convert.to_open_clip])
+def test_mean_and_spread_of_files_go_along_with_the_model(write, tmp_path):
+    data = {"_target_": "files", "mean": [0.4, 0.5, 0.6], "std": [0.3, 0.2, 0.1]}
+    write(build(), {"data": data}, tmp_path)
+    found = {}
+    for path in tmp_path.glob("*.json"):
+        stored = json.loads(path.read_text())
+        found |= stored.get("preprocess_cfg", stored)
+    assert found.get("image_mean", found.get("mean")) == data["mean"]
+    assert found.get("image_std", found.get("std")) == data["std"]
+
+
 def test_a_sigmoid_model_keeps_its_features_and_loses_its_bias(tmp_path):
     model = build(n_scalars=2)
     export_clip(model, tmp_path)
