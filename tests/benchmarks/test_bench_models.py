@@ -6,6 +6,8 @@ rival. Taking turns, they share whatever else the machine is doing; the spread p
 ratio is the inter-quartile range over the rounds. Nothing is asserted about time.
 """
 
+import multiprocessing
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -30,7 +32,7 @@ BATCH_SIZE, SEQ_LEN, VOCAB_SIZE = 8, 128, 256
 SHAPES = [
     GPTShape(2, 4, 64, VOCAB_SIZE, SEQ_LEN),
     GPTShape(4, 4, 256, VOCAB_SIZE, SEQ_LEN),
-    GPTShape(6, 8, 512, VOCAB_SIZE, SEQ_LEN),
+    GPTShape(12, 12, 768, VOCAB_SIZE, SEQ_LEN),
 ]
 SECONDS_PER_SHAPE = 20.0
 
@@ -60,18 +62,19 @@ def training_step(
     return step
 
 
-def ours(shape: GPTShape, precision: str = FULL) -> Step:
+def ours(shape: GPTShape, precision: str = FULL, compiled: bool = False) -> Step:
     torch.manual_seed(0)
     model, objective, batch = GPT(shape), NextToken(), {"tokens": tokens_for(shape)}
+    called = torch.compile(model) if compiled else model
 
     def loss_of() -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == MIXED):
-            return objective(model, batch)["loss"]
+            return objective(called, batch)["loss"]
 
     return training_step(model, adamw(model, lr=1e-3), loss_of)
 
 
-def transformers_gpt2(shape: GPTShape) -> Step:
+def transformers_gpt2(shape: GPTShape, compiled: bool = False) -> Step:
     """transformers' GPT-2 with its default attention and the same fused optimizer as ours."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
@@ -83,8 +86,9 @@ def transformers_gpt2(shape: GPTShape) -> Step:
     model, tokens = transformers.GPT2LMHeadModel(config).train(), tokens_for(shape)
     inputs, targets = tokens[:, :-1], tokens[:, 1:].contiguous()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    called = torch.compile(model) if compiled else model
     return training_step(
-        model, optimizer, lambda: model(inputs, labels=targets, shift_labels=targets).loss
+        model, optimizer, lambda: called(inputs, labels=targets, shift_labels=targets).loss
     )
 
 
@@ -135,6 +139,25 @@ def matmul_ceiling(dtype: torch.dtype, size: int = 1024) -> float:
     return 2 * size**3 / min(later - earlier for earlier, later in pairwise(marks))
 
 
+def _grown_by(build: Callable[[GPTShape], Step], shape: GPTShape, queue) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step = build(shape)
+    for _ in range(3):
+        step()
+    queue.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def peak_memory(build: Callable[[GPTShape], Step], shape: GPTShape) -> float:
+    """Bytes by which a fresh process grows at most in three steps, model and optimizer included."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_grown_by, args=(build, shape, queue))
+    process.start()
+    grown = queue.get()
+    process.join()
+    return float(grown)
+
+
 def test_all_programs_compute_the_same_loss():
     shape = GPTShape(2, 2, 32, VOCAB_SIZE, 16)
     # Untrained, each within the noise of its own draws: the step is the same task for all three.
@@ -153,6 +176,7 @@ def test_speed_of_a_gpt_training_step(capsys):
         "layers x width", "ours fp32, tokens/s", "share of fp32 matmul",
         "vs transformers GPT-2 (goal 1.2)", "vs minimal fp32", "bf16 vs fp32",
         "default", "default vs minimal (goal 1.7 from 4x256)", "share of its matmul",
+        "peak memory, MB: ours / transformers",
     ]  # fmt: skip
     for column in columns:
         table.add_column(column, justify="right")
@@ -179,6 +203,30 @@ def test_speed_of_a_gpt_training_step(capsys):
             default,
             ratio(seconds["minimal"], seconds[default]),
             f"{flops / typical[default] / ceilings[default]:.0%}",
+            " / ".join(
+                f"{peak_memory(build, shape) / 1e6:,.0f}" for build in (ours, transformers_gpt2)
+            ),
+        )
+    with capsys.disabled():
+        Console(width=150).print("\n", table)
+
+
+def test_speed_of_compiled_models(capsys):
+    """Both through torch.compile, in float32; needs a C++ compiler, and a minute a shape."""
+    table = Table(title=f"compiled, batch {BATCH_SIZE} x {SEQ_LEN}, float32")
+    for column in ("layers x width", "compiled vs eager", "vs transformers GPT-2 compiled"):
+        table.add_column(column, justify="right")
+    for shape in SHAPES:
+        steps = {
+            "eager": ours(shape),
+            "compiled": ours(shape, compiled=True),
+            "transformers": transformers_gpt2(shape, compiled=True),
+        }
+        seconds = alternate(steps, SECONDS_PER_SHAPE)
+        table.add_row(
+            name_of(shape),
+            ratio(seconds["eager"], seconds["compiled"]),
+            ratio(seconds["transformers"], seconds["compiled"]),
         )
     with capsys.disabled():
         Console(width=150).print("\n", table)
