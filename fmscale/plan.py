@@ -52,6 +52,10 @@ def expand(overrides: list[str]) -> list[Job]:
             return merge([plan_job(compose("train", overrides=c)) for c in combinations])
     except HydraException as error:
         raise ConfigError(str(error)) from error
+    except ConfigError:
+        raise
+    except ValueError as error:  # how Hydra refuses `group=null` within a sweep
+        raise ConfigError(f"{error} ({' '.join(overrides)})") from error
 
 
 def measure(jobs: list[Job]) -> dict[str, Speed]:
