@@ -131,11 +131,15 @@ class SweepDisplay:
 
 
 def print_outcome(jobs: list[Job], failed: dict[str, str]) -> None:
-    """Table of all runs of a sweep; failures with their reasons below it."""
+    """Table of all runs of a sweep; failures with their reasons below it.
+
+    MFU is the share of this machine's speed at matrix products that the training used.
+    """
     console = Console()
     unit = jobs[0].shape.unit
     table = Table(title=f"{jobs[0].config['study']}: runs", title_justify="left")
-    for name in ("model", "seed", f"D ({unit})", "C (FLOP)", "val_loss", "train s", "status"):
+    numbers = ("seed", f"D ({unit})", "C (FLOP)", "val_loss", "train s", "MFU")
+    for name in ("model", *numbers, "status"):
         table.add_column(name, justify="left" if name in ("model", "status") else "right")
     for job in jobs:
         study = Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
@@ -158,14 +162,15 @@ def _outcome_row(study: Study, job: Job, branch: Branch) -> list[str]:
     ]
     if not folder.is_finished():
         status = folder.status()
-        return [*front, "", "", status["state"] if status else "missing"]
+        return [*front, "", "", "", status["state"] if status else "missing"]
     record = folder.record()
     loss = record.metrics.get("val_loss")
-    seconds = record.seconds_train
+    seconds, utilization = record.seconds_train, record.flops_utilization
     return [
         *front,
         f"{loss:.4f}" if loss is not None else "",
         f"{seconds:.1f}" if seconds is not None else "",
+        f"{utilization:.0%}" if utilization is not None else "",
         record.status,
     ]
 

@@ -41,7 +41,16 @@ UNITS = {
     "seconds_eval": "s",
     "tokens_per_second": "tokens/s",
     "samples_per_second": "samples/s",
+    "matmul_flops_per_second": "FLOP/s",
+    "flops_utilization": "1",
 }
+
+# Columns that differ between a run and its repetition: measured times and dates.
+TIMES = frozenset({
+    "seconds_train", "seconds_train_marginal", "seconds_eval", "tokens_per_second",
+    "samples_per_second", "matmul_flops_per_second", "flops_utilization", "started_at",
+    "finished_at",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,8 @@ class RunRecord:
     seconds_eval: float | None = None
     tokens_per_second: float | None = None
     samples_per_second: float | None = None
+    matmul_flops_per_second: float | None = None  # of large products here, in this precision
+    flops_utilization: float | None = None  # share of that rate which `flops` were trained at
 
     val_batch_size: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)

@@ -59,15 +59,20 @@ class MetricsRecorder(StepCallback):
         *,
         every: int,
         row_at: Callable[[int], dict[str, Any]],
+        ceiling: float,
     ) -> None:
         """Args:
         every: optimizer steps between rows.
         row_at: step -> the axes of a row: step, tokens or samples, flops.
+        ceiling: FLOP/s of matrix products here; what is reached of it goes to the outlet alone,
+            since a repeated run has the same rows but not the same speed.
         """
         self.folder = folder
         self.outlet = outlet
         self.every = every
         self.row_at = row_at
+        self.ceiling = ceiling
+        self.marked: tuple[float, float] | None = None  # flops and clock at the last row
 
     def on_step_end(self, module: TrainingModule) -> None:
         if module.step % self.every == 0:
@@ -78,7 +83,16 @@ class MetricsRecorder(StepCallback):
                 "annealed": False,
             }
             self.folder.append_metrics(row)
-            self.outlet.log(row)
+            self.outlet.log({**row, **self._speed(row["flops"])})
+
+    def _speed(self, flops: float) -> dict[str, float]:
+        """Utilization since the last row; nothing at the first."""
+        now, before = time.monotonic(), self.marked
+        self.marked = flops, now
+        if before is None or now <= before[1]:
+            return {}
+        rate = (flops - before[0]) / (now - before[1])
+        return {"speed/flops_utilization": rate / self.ceiling}
 
 
 class CheckpointWriter(StepCallback):

@@ -26,6 +26,7 @@ from fmscale.training.checkpoint import Checkpoint
 from fmscale.training.interruption import InterruptionGuard
 from fmscale.training.module import TrainingModule
 from fmscale.training.trainer import build_trainer
+from fmscale.training.utilization import matmul_rate
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -114,6 +115,7 @@ def fit_steps(
         parts.outlet,
         every=settings.log_every_steps,
         row_at=functools.partial(axes, job),
+        ceiling=matmul_rate(settings, precision),
     )
     trainer = build_trainer(
         settings,

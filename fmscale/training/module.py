@@ -27,7 +27,7 @@ class TrainingModule(pl.LightningModule):
         start_step: optimizer steps already done.
         optimizer_state: state dict of the optimizer after `start_step` steps.
         gradient_clip_val: largest norm of all gradients together; None: no limit.
-        compile: run the model through torch.compile.
+        compile: run model and objective through torch.compile.
     """
 
     def __init__(
@@ -46,9 +46,12 @@ class TrainingModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
-        # Kept out of the module tree: a compiled model shares the parameters of `model`.
-        self._callable: list[Any] = [torch.compile(model) if compile else model]
-        self.objective = objective
+
+        def loss(batch: dict[str, Tensor]) -> Tensor:
+            return objective(model, batch)["loss"]
+
+        # Model and loss as one: the logits of a large vocabulary are then not written out twice.
+        self._loss: Callable[[dict[str, Tensor]], Tensor] = torch.compile(loss) if compile else loss
         self.optimizer = optimizer
         self.multiplier = multiplier
         self.seed = seed
@@ -85,7 +88,7 @@ class TrainingModule(pl.LightningModule):
         self.lr = self.trainer.optimizers[0].defaults["lr"] * factor
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss = self.objective(self._callable[0], batch)["loss"]
+        loss = self._loss(batch)
         self.step_loss += loss.item() / self.accumulate
         return loss
 

@@ -18,6 +18,7 @@ from fmscale.runs.record import Evaluation, RunRecord
 from fmscale.runs.store import now
 from fmscale.sizing import FLOPS_FORMULA
 from fmscale.training.fit import Fitted
+from fmscale.training.utilization import matmul_rate
 
 # Columns are `split_name`, logged keys `split/name`.
 SPLIT = re.compile(
@@ -64,6 +65,7 @@ def make_record(
         f"{unit}_per_second": speed,
     }
     flops: dict[str, Any] = dict(job.flops(n_units))
+    ceiling = matmul_rate(job.trainer, precision)
     config = job.branch_config(branch)
     return RunRecord(
         run_id=branch.run_id,
@@ -105,6 +107,10 @@ def make_record(
         seconds_train=fitted.seconds,
         seconds_train_marginal=fitted.seconds - seconds_before,
         seconds_eval=seconds_eval,
+        matmul_flops_per_second=ceiling,
+        flops_utilization=(
+            flops["flops"] / fitted.seconds / ceiling if fitted.seconds > 0 else None
+        ),
         val_batch_size=parts.data.val_batch_size,
         metrics=measured.metrics if measured else {},
         units=measured.units if measured else {},

@@ -14,13 +14,11 @@ from pathlib import Path
 import pytest
 
 from fmscale.runs.lock import is_alive
+from fmscale.runs.record import TIMES
 
 ROOT = Path(__file__).parents[3]
 GRID = ["model=gpt_1x8,gpt_1x16", "seed=1,2,3", "budget.tokens=[20480,40960]",
         "budget.max_epochs=1e6", "trainer.checkpoint_every_seconds=0.2"]  # fmt: skip
-# Metrics that are measured times differ between any two runs.
-TIMES = ("seconds_train", "seconds_train_marginal", "seconds_eval", "tokens_per_second",
-         "started_at", "finished_at")  # fmt: skip
 
 
 def launch(overrides: list[str], folder: Path) -> subprocess.Popen[bytes]:

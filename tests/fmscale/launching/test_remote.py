@@ -13,11 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from fmscale.runs.record import TIMES
 from tests.fmscale.launching.test_sweep import BUDGETS, EXPLODING, KILLED, statuses, sweep
 
-# Measured times, and where the runs lie, differ between any two sweeps.
-TIMES = ("seconds_train", "seconds_train_marginal", "seconds_eval", "tokens_per_second",
-         "started_at", "finished_at", "evaluations")  # fmt: skip
 RAY = importlib.util.find_spec("ray") is not None
 
 
@@ -25,7 +23,8 @@ def results(folder: Path) -> dict[str, dict]:
     """Each run's record without times, and its metrics, learning rates and all."""
     found = {}
     for path in sorted(folder.glob("runs/default/gpt_*/record.json")):
-        record = {k: v for k, v in json.loads(path.read_text()).items() if k not in TIMES}
+        record = json.loads(path.read_text())
+        record = {k: v for k, v in record.items() if k not in (*TIMES, "evaluations")}
         rows = path.with_name("metrics.jsonl").read_text()
         found[path.parent.name] = {"record": record, "metrics": rows}
     return found

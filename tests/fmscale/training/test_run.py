@@ -197,6 +197,13 @@ def test_a_compiled_model_trains_to_about_the_same_loss(tiny, plan_one):
     assert compiled.metrics["val_loss"] == pytest.approx(plain.metrics["val_loss"], rel=1e-3)
 
 
+@pytest.mark.slow
+def test_a_compiled_contrastive_model_trains_to_about_the_same_loss(tiny_clip, plan_one):
+    plain = train(plan_one([*tiny_clip, "budget.samples=160"]))[0]
+    compiled = train(plan_one([*tiny_clip, "budget.samples=160", "trainer.compile=true"]))[0]
+    assert compiled.metrics["val_loss"] == pytest.approx(plain.metrics["val_loss"], rel=1e-3)
+
+
 def test_training_learns(tiny, plan_one):
     short, long = train(plan_one([*tiny, "budget.tokens=[2560,10240]"]))
     assert short.metrics["val_loss"] < math.log(256) - 1
@@ -215,6 +222,9 @@ def test_the_record_counts_what_was_trained(tiny, plan_one):
     assert record.environment["precision"] == "32-true"
     assert record.units["val_loss"] == "nats/token"
     assert record.tokens_per_second == pytest.approx(5120 / record.seconds_train)
+    # Utilization is a share of a rate: what the run computed a second, over what a product reaches.
+    reached = record.flops_utilization * record.matmul_flops_per_second
+    assert reached * record.seconds_train == pytest.approx(record.flops)
     assert {"sha256", "n_files"} & set(record.data) or record.data
 
 

@@ -1,0 +1,64 @@
+"""Model-FLOPs utilization: its ceiling is measured once, and its rows go to the outlet alone."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from fmscale.build import build_parts
+from fmscale.runs.store import RunFolder
+from fmscale.settings import TrainerSettings
+from fmscale.training import utilization
+from fmscale.training.callbacks import MetricsRecorder
+from fmscale.training.fit import fit_steps
+from fmscale.training.outlet import NoOutlet
+
+
+def test_the_ceiling_is_what_one_product_takes_and_counts_devices(monkeypatch):
+    clock = iter([0.0, 9.0, *(t for start in range(10, 16) for t in (start, start + 0.5))])
+    monkeypatch.setattr(utilization.time, "perf_counter", lambda: next(clock))
+    utilization.measured_rate.cache_clear()
+    one = TrainerSettings(accelerator="cpu", precision="32-true")
+    rate = utilization.matmul_rate(one, "32-true")
+    assert rate == 2 * 1024**3 / 0.5  # the first product, of 9 seconds, does not count
+    two = TrainerSettings(accelerator="cpu", devices=2)
+    assert utilization.matmul_rate(two, "32-true") == 2 * rate  # and it is not measured again
+    utilization.measured_rate.cache_clear()
+
+
+def test_a_large_product_runs_near_the_ceiling():
+    rate = utilization.measured_rate("cpu", torch.float32, torch.get_num_threads())
+    assert 1e9 < rate < 1e14
+
+
+class Seen(NoOutlet):
+    """Keeps the rows that an outlet is given."""
+
+    def __init__(self):
+        self.rows = []
+
+    def log(self, row):
+        self.rows.append(row)
+
+
+def test_rows_of_the_outlet_carry_it_and_those_of_the_store_do_not(tiny, plan_one, tmp_path):
+    job = plan_one([*tiny, "budget.tokens=2560"])
+    outlet = Seen()
+    parts = dataclasses.replace(build_parts(job.config), outlet=outlet)
+    folder = RunFolder(tmp_path / "run")
+    folder.create("")
+    fit_steps(job, parts, folder, start=None, stop_step=10, multiplier=lambda step: 1.0,
+              precision="32-true", report=lambda event: None)  # fmt: skip
+    key = "speed/flops_utilization"
+    assert [key in row for row in outlet.rows] == [False, True, True, True, True]
+    assert all(row[key] > 0 for row in outlet.rows[1:])
+    assert [{k: v for k, v in row.items() if k != key} for row in outlet.rows] == folder.metrics()
+
+
+def test_utilization_of_a_known_speed(monkeypatch, tmp_path):
+    recorder = MetricsRecorder(RunFolder(tmp_path), NoOutlet(), every=1, row_at=lambda step: {},
+                               ceiling=100.0)  # fmt: skip
+    clock = iter([1.0, 3.0])
+    monkeypatch.setattr("fmscale.training.callbacks.time.monotonic", lambda: next(clock))
+    assert recorder._speed(0.0) == {}
+    assert recorder._speed(50.0) == {"speed/flops_utilization": pytest.approx(0.25)}
