@@ -131,6 +131,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="Jaccard index of word 5-grams of near-duplicates (%(default)s)",
     )  # fmt: skip
     cleaning.add_argument("--quality", action="store_true", help="rules of Rae et al. 2021")
+    cleaning.add_argument(
+        "--reference", nargs="+", default=(), metavar="GOOD",
+        help="text known to be good; what a classifier finds unlike it is dropped, as for GPT-3",
+    )  # fmt: skip
+    cleaning.add_argument(
+        "--pareto", type=float, default=9.0, help="how strictly: GPT-3's alpha (%(default)s)"
+    )
     cleaning.add_argument("--exclude", nargs="+", default=(), help="patterns of origins to drop")
     cleaning.add_argument("--score-field", help="drop documents with less than --min-score of it")
     cleaning.add_argument("--min-score", type=float)
@@ -176,6 +183,13 @@ def print_manifest(manifest: dict[str, Any], out: Path) -> None:
             n_bytes = manifest["dropped"]["bytes"].get(reason, 0)
             reasons.add_row(reason, f"{count:,}", f"{n_bytes:,}")
         console.print(reasons)
+    if likeness := manifest.get("likeness"):
+        console.print(
+            f"Likeness to the reference, learned from {likeness['n_reference']:,} of its documents "
+            f"against {likeness['n_raw']:,}: area under the ROC curve "
+            f"{likeness['held_out_auc']:.3f} on those held out (0.5: it cannot tell them apart)",
+            highlight=False,
+        )
     if leakage := manifest["leakage"]:
         leaks = Table(title=f"leakage, {leakage['n_gram']}-grams", title_justify="left")
         for name in ("evaluation set", "examples", "too short", "leaked", "share"):

@@ -38,6 +38,8 @@ class Recipe:
     min_score: float | None = None  # documents whose score is lower are dropped
     exclude: tuple[str, ...] = ()  # patterns (fnmatch) of origins that are dropped
     quality: bool = False  # rules of Rae et al. 2021
+    reference: tuple[str, ...] = ()  # good text; documents unlike it are dropped: see `likeness`
+    pareto: float = 9.0  # how strictly (Brown et al. 2020, appendix A)
     duplicates: str = "keep"  # "exact" also drops copies, "near" also near-duplicates
     similarity: float = (
         0.8  # Jaccard index of word 5-grams from which documents are near-duplicates
@@ -73,6 +75,8 @@ class Recipe:
             raise ValueError(f"--similarity {self.similarity}: give a share between 0 and 1")
         if self.drop_leaks and not self.evaluations:
             raise ValueError("--drop-leaks needs evaluation sets: give --evaluations")
+        if not self.pareto > 0:
+            raise ValueError(f"--pareto {self.pareto}: give a positive number")
         if self.shard_bytes < 1:
             raise ValueError(f"--shard-bytes {self.shard_bytes}: give at least 1")
         if self.tokenizer == "bpe":
@@ -89,8 +93,8 @@ class Recipe:
 
     @property
     def needs_survey(self) -> bool:
-        """Whether documents are compared with one another or with evaluation sets."""
-        return self.duplicates != "keep" or bool(self.evaluations)
+        """Whether documents are compared with one another, a reference or evaluation sets."""
+        return self.duplicates != "keep" or bool(self.evaluations or self.reference)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""

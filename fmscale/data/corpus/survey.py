@@ -20,6 +20,7 @@ from fmscale.data.corpus.duplicates import (
     signature,
 )
 from fmscale.data.corpus.leakage import LeakageIndex
+from fmscale.data.corpus.likeness import Likeness
 from fmscale.data.corpus.parts import Piece
 from fmscale.data.corpus.readers import read_piece
 from fmscale.data.corpus.recipe import Recipe
@@ -27,17 +28,25 @@ from fmscale.data.corpus.verdict import CODES, KEPT, fingerprint, judge
 
 
 def survey_piece(
-    piece: Piece, recipe: Recipe, index: LeakageIndex, report: Callable[[int], None]
+    piece: Piece,
+    recipe: Recipe,
+    index: LeakageIndex,
+    likeness: Likeness | None,
+    report: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
     """Verdict, fingerprint and, where asked for, signature of each document; leaks of all.
 
     Args:
+        likeness: the learned filter, if there is one; validation text of one's own passes it.
         report: told the bytes of text read since the last time.
     """
     verdicts, prints, signatures, leaks = [], [], [], []
     found_grams = np.zeros(len(index.grams), dtype=bool)
     for found in read_piece(piece, recipe):
         reason = judge(found, recipe)
+        if reason == KEPT and likeness is not None and piece.split != "validation":
+            assert isinstance(found, Document)
+            reason = KEPT if likeness.keeps(found.text) else "unlike_reference"
         hits = np.empty(0, dtype=np.int64)
         if reason == KEPT:
             assert isinstance(found, Document)

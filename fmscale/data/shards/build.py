@@ -25,6 +25,7 @@ import numpy as np
 
 from fmscale.data.corpus.documents import Document
 from fmscale.data.corpus.leakage import LeakageIndex
+from fmscale.data.corpus.likeness import Likeness, learn_likeness, reference_pieces
 from fmscale.data.corpus.parts import Piece, list_pieces
 from fmscale.data.corpus.readers import read_piece
 from fmscale.data.corpus.recipe import Recipe
@@ -71,7 +72,8 @@ def build_shards(recipe: Recipe, out: Path, n_workers: int, display: Display) ->
     with _alone(building):
         began = time.monotonic()
         tokenizer = _tokenizer(recipe, pieces, building)
-        verdicts, leakage = _surveyed(recipe, pieces, building, n_workers, display)
+        likeness = _likeness(recipe, pieces, building)
+        verdicts, leakage = _surveyed(recipe, pieces, building, likeness, n_workers, display)
         dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
         spec = str(building / TOKENIZER) if isinstance(tokenizer, FileTokenizer) else "bytes"
         notes = [building / f"shard-{i:05d}.json" for i in range(len(pieces))]
@@ -84,6 +86,7 @@ def build_shards(recipe: Recipe, out: Path, n_workers: int, display: Display) ->
         manifest = _manifest(recipe, tokenizer, dtype, [read_json(note) for note in notes])
         manifest |= {
             "leakage": leakage,
+            "likeness": likeness.report if likeness is not None else None,
             "plan_sha256": plan["sha256"],
             "seconds": round(time.monotonic() - began, 3),  # of the last start
         }
@@ -103,6 +106,8 @@ def _plan(recipe: Recipe, pieces: list[Piece]) -> dict[str, Any]:
     }
     if recipe.tokenizer not in ("bytes", "bpe"):
         plan["tokenizer_sha256"] = FileTokenizer(recipe.tokenizer, recipe.separator).sha256
+    if recipe.reference:
+        plan["reference"] = [dataclasses.asdict(piece) for piece in reference_pieces(recipe)]
     for path in recipe.evaluations:
         plan.setdefault("evaluations", []).append([path, Path(path).stat().st_size])
     text = json.dumps(plan, sort_keys=True)
@@ -170,14 +175,33 @@ def _sample(recipe: Recipe, pieces: list[Piece]) -> Iterator[str]:
                 break
 
 
+def _likeness(recipe: Recipe, pieces: list[Piece], building: Path) -> Likeness | None:
+    """The learned filter, trained once."""
+    if not recipe.reference:
+        return None
+    path = building / "likeness.npz"
+    if not path.exists():
+        temporary = building / f".likeness.{os.getpid()}.npz"
+        learn_likeness(recipe, pieces).save(temporary)
+        os.replace(temporary, path)
+    return Likeness.load(path)
+
+
 def _surveyed(
-    recipe: Recipe, pieces: list[Piece], building: Path, n_workers: int, display: Display
+    recipe: Recipe,
+    pieces: list[Piece],
+    building: Path,
+    likeness: Likeness | None,
+    n_workers: int,
+    display: Display,
 ) -> tuple[list[np.ndarray] | None, dict[str, Any] | None]:
     if not recipe.needs_survey:
         return None, None
     index = LeakageIndex.read(recipe)
     files = [building / f"survey-{i:05d}.npz" for i in range(len(pieces))]
-    tasks = [(piece, recipe, index, file) for piece, file in zip(pieces, files, strict=True)]
+    tasks = [
+        (piece, recipe, index, likeness, file) for piece, file in zip(pieces, files, strict=True)
+    ]
     _run("survey", _survey, tasks, [p.size for p in pieces], files, n_workers, display)
     return decide(files, recipe, index)
 
@@ -210,8 +234,15 @@ def _run(
     run_all(function, [tasks[i] for i in missing], n_workers, progress, complete)
 
 
-def _survey(piece: Piece, recipe: Recipe, index: LeakageIndex, file: Path, report: Report) -> None:
-    arrays: dict[str, Any] = survey_piece(piece, recipe, index, report)
+def _survey(
+    piece: Piece,
+    recipe: Recipe,
+    index: LeakageIndex,
+    likeness: Likeness | None,
+    file: Path,
+    report: Report,
+) -> None:
+    arrays: dict[str, Any] = survey_piece(piece, recipe, index, likeness, report)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.npz")
     np.savez(temporary, **arrays)
     os.replace(temporary, file)
