@@ -87,8 +87,7 @@ def bill(plans: Sequence[JobPlan], speeds: dict[str, Speed]) -> Bill:
     if speeds:
         seconds = sum(_seconds(plan, b, speeds) for plan in plans for b in plan.left)
         seconds_apart = sum(
-            b.n_steps * speeds[plan.job.trunk_id].seconds_per_step
-            + speeds[plan.job.trunk_id].seconds_eval
+            b.n_steps * _seconds_per_step(plan, speeds) + speeds[plan.job.trunk_id].seconds_eval
             for plan in plans
             for b in plan.branches
         )
@@ -214,9 +213,15 @@ def summary(plans: Sequence[JobPlan], total: Bill) -> list[str]:
 def _seconds(plan: JobPlan, branch: Branch, speeds: dict[str, Speed]) -> float:
     """Work that one run adds to what is left to train."""
     speed = speeds[plan.job.trunk_id]
-    return plan.steps_of(branch) * speed.seconds_per_step + (
+    return plan.steps_of(branch) * _seconds_per_step(plan, speeds) + (
         speed.seconds_eval if branch in plan.left else 0.0
     )
+
+
+def _seconds_per_step(plan: JobPlan, speeds: dict[str, Speed]) -> float:
+    """Evaluations on the way included."""
+    speed, every = speeds[plan.job.trunk_id], plan.job.trainer.evaluate_every_steps
+    return speed.seconds_per_step + (speed.seconds_eval / every if every is not None else 0.0)
 
 
 def clock(seconds: float) -> str:

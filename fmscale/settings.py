@@ -174,6 +174,7 @@ class TrainerSettings:
     compile: bool = False
     threads: int | None = None  # CPU threads; None: the launcher's or torch's choice
     log_every_steps: int = 10
+    evaluate_every_steps: int | None = None  # evaluators on the way; None: at the end alone
     checkpoint_every_seconds: float = 60.0
     keep_checkpoints: int = 2  # newest ones of a run at work; an older one replaces a broken newest
     keep_trunk_end: bool = True  # the trunk's last checkpoint, from which longer budgets go on
@@ -190,6 +191,11 @@ class TrainerSettings:
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
                 raise ConfigError(f"trainer.{name}={getattr(self, name)} must be at least {lowest}")
+        if self.evaluate_every_steps is not None and self.evaluate_every_steps < 1:
+            raise ConfigError(
+                f"trainer.evaluate_every_steps={self.evaluate_every_steps} must be at least 1, or "
+                "null to evaluate at the end alone"
+            )
 
     def check_batch(self, batch_size: int, contrasts: bool) -> None:
         """Micro-batches must divide the batch; a contrastive batch cannot be split.

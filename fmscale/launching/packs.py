@@ -18,10 +18,12 @@ OWN = ("seed", "rules")
 
 
 def packs_of(jobs: Sequence[Job], size: int) -> list[list[Job]]:
-    """Unfinished jobs in packs of at most `size`; a job that is like no other is in none."""
+    """Unfinished jobs in packs of at most `size`; in none is one that is like no other, or that is
+    also measured on its way.
+    """
     alike: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        if unfinished(job):
+        if unfinished(job) and job.trainer.evaluate_every_steps is None:
             alike[canonical(_shared(job))].append(job)
     packs = [
         group[first : first + size]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,7 @@ def fit_steps(
     keep_at: Collection[int] = (),
     report: Report,
     record: bool = True,
-    watch: StepCallback | None = None,
+    watches: Sequence[StepCallback] = (),
     on_saved: Callable[[int], None] = lambda step: None,
     verify: Callable[[], None] = lambda: None,
 ) -> Fitted:
@@ -72,7 +72,7 @@ def fit_steps(
         keep_at: steps whose checkpoints are kept.
         report: told about progress.
         record: whether rows are written; False where an earlier training has left them.
-        watch: looks at the run's course, after each step's row is written.
+        watches: look at the run after each step, once its row is written; not where none is.
         on_saved: told each step of `keep_at` once its checkpoint is on disk.
         verify: raises if another process has taken this run; called before each checkpoint.
 
@@ -123,8 +123,7 @@ def fit_steps(
         n_steps=stop_step - start_step,
         callbacks=[
             DivergenceGuard(),  # first: nothing of a broken step is recorded or saved
-            *([recorder] if record else []),
-            *([watch] if record and watch is not None else []),
+            *([recorder, *watches] if record else []),
             writer,
             ProgressReporter(folder, n_steps=stop_step, report=report),
             InterruptionGuard(writer),  # last: the step it ends with is recorded like any other

@@ -99,7 +99,7 @@ def _member(job: Job, branch: Branch | None, stack: contextlib.ExitStack) -> Mem
         lock = stack.enter_context(trunk.lock())
         start = checkpoint.latest(trunk.checkpoints, at_most=min(missing))
         trunk.create(yaml.safe_dump(job.config, sort_keys=False))
-        resume_metrics(trunk, NoOutlet(), [], start.step if start else 0)
+        resume_metrics(trunk, NoOutlet(), [], start.step if start else 0, None)
         return Member(job, None, trunk, lock, start, max(missing), frozenset(open_steps))
     folder = study.run(branch.run_id)
     if folder.is_finished():
@@ -109,7 +109,8 @@ def _member(job: Job, branch: Branch | None, stack: contextlib.ExitStack) -> Mem
     if broken_at is not None or (start is not None and start.step >= branch.n_steps):
         return None
     folder.create(yaml.safe_dump(job.branch_config(branch), sort_keys=False))
-    resume_metrics(folder, NoOutlet(), rows, start.step if start else 0)
+    begin = start.step if start else 0
+    resume_metrics(folder, NoOutlet(), rows, begin, branch.n_steps)
     return Member(job, branch, folder, lock, start, branch.n_steps, frozenset({branch.n_steps}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from typing import Any
 
@@ -19,7 +20,9 @@ from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError
 from fmscale.training import checkpoint
 from fmscale.training.calibration import resolve_precision
+from fmscale.training.callbacks import StepCallback
 from fmscale.training.fit import Fitted, Report, axes, fit_steps
+from fmscale.training.midway import MidwayEvaluation
 from fmscale.training.outlet import Outlet, RunCard
 from fmscale.training.recording import logged, make_record
 from fmscale.training.rehearsal import rehearse
@@ -97,7 +100,7 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
             start = checkpoint.latest(folder.checkpoints, at_most=segment.start)
             retraced = any(step > segment.stop for step in saved)  # its rows are there
             if not retraced:
-                resume_metrics(folder, parts.outlet, [], start.step if start else 0)
+                resume_metrics(folder, parts.outlet, [], start.step if start else 0, None)
             fitted = fit_steps(
                 job,
                 parts,
@@ -109,7 +112,7 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
                 keep_at=needed,
                 report=report,
                 record=not retraced,
-                watch=CourseWatch(job, unfinished, study, folder, parts.outlet),
+                watches=_watches(job, parts, folder, unfinished, None),
                 on_saved=ready,
                 verify=lock.verify,
             )
@@ -146,7 +149,7 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
     start, trunk_rows, broken_at = branch_start(branch, folder, trunk)
     begin = start.step if start else 0
     with supervised(folder, parts.outlet, card, n_steps=branch.n_steps, step=begin) as outcome:
-        resume_metrics(folder, parts.outlet, trunk_rows, begin)
+        resume_metrics(folder, parts.outlet, trunk_rows, begin, branch.n_steps)
         precision = start.precision if start else resolve_precision(job, parts)
         if broken_at is not None:
             fitted = Fitted(build_model(config), broken_at, 0.0, "the trunk diverged")
@@ -160,7 +163,7 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
                 multiplier=job.multiplier(parts.multiplier, branch),
                 precision=precision,
                 report=report,
-                watch=CourseWatch(job, [branch], study, folder, parts.outlet),
+                watches=_watches(job, parts, folder, [branch], branch.n_steps),
                 verify=lock.verify,
             )
         measured, seconds_eval = None, None
@@ -240,6 +243,18 @@ def _parts(job: Job, config: dict[str, Any]) -> Parts:
     return build_parts({**config, "objective": objective})
 
 
+def _watches(
+    job: Job, parts: Parts, folder: RunFolder, branches: list[Branch], end: int | None
+) -> list[StepCallback]:
+    """What looks at a run while it trains; `end` as for `resume_metrics`."""
+    watches: list[StepCallback] = [CourseWatch(job, branches, _study(job), folder, parts.outlet)]
+    every = job.trainer.evaluate_every_steps
+    if every is not None:
+        row_at = functools.partial(axes, job)
+        watches.append(MidwayEvaluation(folder, parts, every=every, end=end, row_at=row_at))
+    return watches
+
+
 def _study(job: Job) -> Study:
     return Study.open(job.config["paths"]["runs_dir"], job.config["study"])
 
@@ -258,14 +273,25 @@ def _card(job: Job, folder: RunFolder, run_id: str, kind: str, config: dict[str,
 
 
 def resume_metrics(
-    folder: RunFolder, outlet: Outlet, trunk_rows: list[dict[str, Any]], step: int
+    folder: RunFolder,
+    outlet: Outlet,
+    trunk_rows: list[dict[str, Any]],
+    step: int,
+    end: int | None,
 ) -> None:
     """Keep the trunk's rows and this run's own up to `step`; replay them to the outlet.
 
     Rows of a measurement at the end that came to no record go: it is made again.
+
+    Args:
+        end: last step of the run; None for a trunk, which is not measured at its end.
     """
     shared = max((row["step"] for row in trunk_rows), default=0)
-    own = [r for r in folder.metrics() if shared < r["step"] <= step and "train/loss" in r]
+    own = [
+        row
+        for row in folder.metrics()
+        if shared < row["step"] <= step and ("train/loss" in row or row["step"] != end)
+    ]
     folder.reset_metrics([*trunk_rows, *own])
     for row in [*trunk_rows, *own]:
         outlet.log(row)
