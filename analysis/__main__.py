@@ -16,13 +16,26 @@ from analysis.cli import (
     fit,
     forecast,
     isoflop,
+    language,
     plot,
     report,
     table,
 )
 from analysis.table import TableError
 
-COMMANDS = (table, fit, compare, isoflop, curves, forecast, chain, adaptation, plot, report)
+COMMANDS = (
+    table,
+    fit,
+    compare,
+    isoflop,
+    curves,
+    forecast,
+    chain,
+    adaptation,
+    language,
+    plot,
+    report,
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
