@@ -46,6 +46,9 @@ def plot_few_shot(runs: pd.DataFrame, task: str = "mean") -> Figure:
             _against_size(right, sizes, own)
             for ax in (left, right):
                 ax.set_ylabel(QUANTITIES[quantity])
+                if quantity == "accuracy":  # from 0, also where every answer is wrong
+                    top = max(0.05, *(float(sizes[p.column].max()) for p in own))
+                    ax.set_ylim(-0.03 * top, 1.08 * top)
         what = "mean over tasks" if task == "mean" else task.replace("_", " ")
         panels[0][0].set_title(f"{what}; dashed: described in words", loc="left", fontsize=10)
     return figure
