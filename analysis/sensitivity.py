@@ -119,11 +119,12 @@ def _row(
 
 
 def headline(table: pd.DataFrame) -> str:
-    """The quantity a reader acts on: the compute-optimal exponent, else the last parameter."""
+    """The quantity to act on: the compute-optimal exponent, else the last parameter of the law."""
     if "a" in table and {"alpha", "beta"} <= set(table.columns):
         return "a"
-    known = [c for c in table.columns if c not in ("group", "variant", "n_points", "refused")]
-    return str(known[-1])
+    others = ("group", "variant", "n_points", "refused")
+    own = table[table["group"] == "base"].notna().any()  # other laws have parameters of their own
+    return str([c for c in table.columns if c not in others and own[c]][-1])
 
 
 def tornado(table: pd.DataFrame, quantity: str) -> pd.DataFrame:

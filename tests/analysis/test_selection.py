@@ -8,7 +8,7 @@ from analysis import fit
 from analysis.chain import Chain
 from analysis.scores import aicc
 from analysis.selection import compare, influence, rolling_origin
-from analysis.sensitivity import sensitivity, tornado
+from analysis.sensitivity import headline, sensitivity, tornado
 from tests.analysis.test_fit import isoflop_grid
 
 
@@ -81,6 +81,16 @@ def test_sensitivity_lists_every_choice_and_feeds_the_tornado():
     assert (bars["high"] >= bars["base"]).all()
     with pytest.raises(ValueError, match="not in the sensitivity table"):
         tornado(table, "zeta")
+
+
+def test_the_headline_is_a_quantity_of_the_fitted_law():
+    """Where the alternative form has a floor and the fitted law has none."""
+    x = np.geomspace(1e6, 1e9, 9)
+    metric = 2 * x**-0.1 * np.exp(0.01 * np.random.default_rng(0).standard_normal(9))
+    table = sensitivity(fit("power", pd.DataFrame({"x": x, "metric": metric}), interval="none"))
+    assert "E" in table
+    assert headline(table) == "c"
+    assert not tornado(table, headline(table)).empty
 
 
 def test_chain_carries_the_uncertainty_of_both_steps():
