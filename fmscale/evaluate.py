@@ -44,7 +44,9 @@ examples:
   fmscale evaluate my_tasks evaluation=in_context evaluation.evaluators.in_context.shots=[0,4]
 """
 NO_OUTLET = "fmscale.training.outlet.NoOutlet"
-MAX_COLUMNS = 6  # metrics that the closing table shows of itself
+FEW_RUNS = 3  # at most: the closing table has one row a metric instead of one a run
+METRIC_WIDTH = 36  # of its names; run ids fold before they do
+MAX_ROWS, MAX_COLUMNS = 24, 6  # metrics that it shows of itself, in either form
 
 
 @dataclass(frozen=True)
@@ -218,16 +220,29 @@ def _device(name: str) -> str:
 
 
 def closing_table(records: Sequence[RunRecord], names: Sequence[str]) -> Table:
-    """One row a run, one column a metric; a missing value is a dash."""
+    """One row a run, or one a metric where runs are few; a missing value is a dash."""
     table = Table()
+    if len(records) <= FEW_RUNS:
+        longest = max(map(len, names), default=0)
+        table.add_column("metric", overflow="fold", min_width=min(longest, METRIC_WIDTH))
+        table.add_column("unit", no_wrap=True)
+        for record in records:
+            table.add_column(record.run_id, justify="right", overflow="fold")
+        for name in names:
+            unit = next((r.units[name] for r in records if name in r.units), "")
+            table.add_row(name, unit, *(_shown(r.metrics.get(name)) for r in records))
+        return table
     table.add_column("run", overflow="fold")
     for name in names:
         unit = next((r.units[name] for r in records if name in r.units), "")
         table.add_column(f"{name}\n[{unit}]".replace("[", r"\["), justify="right", overflow="fold")
     for record in records:
-        values = [record.metrics.get(name) for name in names]
-        table.add_row(record.run_id, *("-" if v is None else f"{v:.4g}" for v in values))
+        table.add_row(record.run_id, *(_shown(record.metrics.get(name)) for name in names))
     return table
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 @contextmanager
@@ -310,14 +325,12 @@ def _report(
         raise ConfigError(
             f"--show: no record has {', '.join(unknown)}; known: {sorted(everything)}"
         )
-    names = list(show or known[:MAX_COLUMNS])
-    console.print(closing_table(records, names))
-    if not show and len(known) > MAX_COLUMNS:
-        more = ", ".join(known[MAX_COLUMNS : MAX_COLUMNS + 8])
+    most = MAX_ROWS if len(records) <= FEW_RUNS else MAX_COLUMNS
+    console.print(closing_table(records, list(show or known[:most])))
+    if not show and len(known) > most:
+        more = ", ".join(known[most : most + 8])
         console.print(
-            escape(
-                f"and {len(known) - MAX_COLUMNS} more in each record ({more}, ...); --show NAME"
-            ),
+            escape(f"and {len(known) - most} more in each record ({more}, ...); --show NAME"),
             highlight=False,
         )
 
