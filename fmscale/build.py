@@ -77,11 +77,18 @@ _opened: dict[str, TrainingData] = {}
 
 
 def build_data(config: Mapping[str, Any]) -> TrainingData:
-    """The training data, prepared; opened once in a process."""
+    """The training data, prepared; opened once in a process.
+
+    Raises:
+        ConfigError: for settings or files that cannot be used.
+    """
     key = canonical(config["data"])
     if key not in _opened:
         data: TrainingData = _instantiate(config["data"], "data")
-        data.prepare()
+        try:
+            data.prepare()
+        except ValueError as error:
+            raise ConfigError(f"section data: {error}") from error
         _opened[key] = data
     return _opened[key]
 

@@ -33,17 +33,20 @@ class Reference:
 
 
 def finished_runs(
-    study: Study, unit: str, batch_size: int, leave_out: Collection[str] = ()
+    study: Study, objective: str, unit: str, batch_size: int, leave_out: Collection[str] = ()
 ) -> list[Reference]:
-    """Completed, annealed runs of one batch size that stayed on course.
+    """Completed, annealed runs of one objective and batch size that stayed on course.
 
     Args:
+        objective: its `_target_`; losses of different objectives have nothing in common.
         unit: "tokens" or "samples".
         batch_size: a contrastive loss, and the noise of any, depend on it.
         leave_out: run ids not to read, e.g. the run that is judged.
     """
     folders = (f for f in study.runs() if f.is_finished() and f.run_id not in leave_out)
-    found = (_reference(f, unit, batch_size) for f in itertools.islice(folders, MAX_RUNS))
+    found = (
+        _reference(f, objective, unit, batch_size) for f in itertools.islice(folders, MAX_RUNS)
+    )
     return [reference for reference in found if reference is not None]
 
 
@@ -59,8 +62,10 @@ def loss_at(rows: Sequence[Mapping[str, Any]], step: int) -> float | None:
     return float(window[middle] if len(window) % 2 else (window[middle - 1] + window[middle]) / 2)
 
 
-def _reference(folder: RunFolder, unit: str, batch_size: int) -> Reference | None:
+def _reference(folder: RunFolder, objective: str, unit: str, batch_size: int) -> Reference | None:
     record = folder.record()
+    if record.hyperparameters.get("objective", {}).get("_target_") != objective:
+        return None
     n_units, end_loss = getattr(record, f"n_{unit}"), record.metrics.get("val_loss")
     usable = record.status == "completed" and record.annealed and record.batch_size == batch_size
     usable = usable and off_course(folder) is None

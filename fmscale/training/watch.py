@@ -74,8 +74,11 @@ class CourseWatch(StepCallback):
         """Read once: a study grows slowly beside one run."""
         if self._references is None:
             own = {branch.run_id for branch in self.job.branches}
-            batch_size = self.job.config["batch_size"]
-            self._references = finished_runs(self.study, self.job.shape.unit, batch_size, own)
+            config = self.job.config
+            self._references = finished_runs(
+                self.study, config["objective"]["_target_"], self.job.shape.unit,
+                config["batch_size"], own,
+            )  # fmt: skip
         return self._references
 
 

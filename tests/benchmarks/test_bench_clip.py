@@ -25,7 +25,7 @@ pytestmark = pytest.mark.bench
 
 VOCAB_SIZE, SEQ_LEN, IMAGE_SIZE, PATCH_SIZE = 87, 20, 24, 4  # those of the rendered scenes
 SIZES = [(2, 48, 3, 64), (3, 64, 4, 64), (6, 192, 6, 64)]  # layers, width, heads, pairs
-SECONDS_PER_SIZE = 25.0
+SECONDS_PER_SIZE = 15.0
 LARGE_BATCH, CHUNKS = 4096, (None, 1024, 256, 64)
 
 

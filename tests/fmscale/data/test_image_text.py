@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from fmscale.build import build_data
 from fmscale.data.image_text import caption_table, webdataset
 from fmscale.data.module import StepBatches
 from fmscale.data.protocol import AugmentedData, TrainingData
 from fmscale.pace import Pace
+from fmscale.settings import ConfigError
 from tests.fmscale.data.pair_files import (
     encoded,
     scene_pairs,
@@ -198,6 +200,15 @@ def test_unusable_tars_are_errors_before_training(tmp_path, content, message):
         (folder / "0.tar").write_bytes(whole[: len(whole) // 2 + 100])
     with pytest.raises(ValueError, match=message):
         make(folder, tmp_path)
+
+
+def test_a_run_on_unusable_tars_ends_with_the_section_named(tmp_path):
+    (tmp_path / "tars").mkdir()
+    write_tar(tmp_path / "tars" / "0.tar", [m for m in shard_members(5) if "jpg" in m[0]])
+    section = {"_target_": "fmscale.data.image_text.webdataset", "data_dir": str(tmp_path / "data"),
+               "root": str(tmp_path / "tars"), **SETTINGS}  # fmt: skip
+    with pytest.raises(ConfigError, match="section data: .*holds no image with a caption"):
+        build_data({"data": section})
 
 
 def test_too_much_to_keep_is_refused(shards, tmp_path):
