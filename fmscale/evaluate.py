@@ -44,8 +44,8 @@ examples:
   fmscale evaluate my_tasks evaluation=in_context evaluation.evaluators.in_context.shots=[0,4]
 """
 NO_OUTLET = "fmscale.training.outlet.NoOutlet"
-FEW_RUNS = 3  # at most: the closing table has one row a metric instead of one a run
-METRIC_WIDTH = 36  # of its names; run ids fold before they do
+FEW_RUNS = 2  # at most: the closing table has one row a metric instead of one a run
+RUN_WIDTH = 12  # characters; run ids fold before the names of metrics do
 MAX_ROWS, MAX_COLUMNS = 24, 6  # metrics that it shows of itself, in either form
 
 
@@ -223,11 +223,10 @@ def closing_table(records: Sequence[RunRecord], names: Sequence[str]) -> Table:
     """One row a run, or one a metric where runs are few; a missing value is a dash."""
     table = Table()
     if len(records) <= FEW_RUNS:
-        longest = max(map(len, names), default=0)
-        table.add_column("metric", overflow="fold", min_width=min(longest, METRIC_WIDTH))
+        table.add_column("metric", overflow="fold")
         table.add_column("unit", no_wrap=True)
         for record in records:
-            table.add_column(record.run_id, justify="right", overflow="fold")
+            table.add_column(record.run_id, justify="right", overflow="fold", max_width=RUN_WIDTH)
         for name in names:
             unit = next((r.units[name] for r in records if name in r.units), "")
             table.add_row(name, unit, *(_shown(r.metrics.get(name)) for r in records))

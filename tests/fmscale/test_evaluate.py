@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 import analysis
 from fmscale import evaluate
@@ -176,3 +179,21 @@ def test_samples_of_every_size_make_a_page(study, tmp_path, monkeypatch, capsys)
     assert text.count("## `") == 6
     assert text.count(f"**{longest.run_id}**") == 6
     assert longest.run_id in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("n_runs", [1, 2, 5])
+def test_the_closing_table_fits_a_terminal_and_shows_every_run(n_runs):
+    names = ["task_mid_word_1_anagrams_described_accuracy_at_0", "val_loss"]
+    records = [
+        SimpleNamespace(run_id=f"gpt_{k}x16-98.3k-s1-fd64327095",
+                        metrics={"val_loss": 1.5 + k}, units={"val_loss": "nats/token"})
+        for k in range(n_runs)
+    ]  # fmt: skip
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(evaluate.closing_table(records, names))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    for k in range(n_runs):
+        assert any(f"{1.5 + k:.1f}" in line for line in lines)
+    assert any("nats/" in line for line in lines)
+    assert any("- │" in line for line in lines)  # not measured is not 0
