@@ -23,7 +23,7 @@ from fmscale.training.utilization import matmul_rate
 # Columns are `split_name`, logged keys `split/name`.
 SPLIT = re.compile(
     r"^(val|zero_shot|probe|knn|few_shot|retrieval|interpolated|task|text|finetune"
-    r"|cloze|choice|answers|detector)_"
+    r"|cloze|choice|answers|detector|other)_"
 )
 
 
