@@ -77,6 +77,7 @@ class Job:
         if not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"seed={seed!r} must be a whole number, at least 0")
         units_per_item = shape.seq_len if shape.unit == "tokens" else 1  # type: ignore[union-attr]
+        _check_parametrization(config["model"], shape)
         _check_data(config["data"], shape)
         chosen = dict(config.get("rules") or {})  # by an earlier planning of the same job
         try:
@@ -277,6 +278,15 @@ def _check_sections(config: Mapping[str, Any]) -> None:
     missing = sorted(set(SECTIONS) - set(config))
     if missing:
         raise ConfigError(f"the configuration lacks {', '.join(missing)}")
+
+
+def _check_parametrization(model: Mapping[str, Any], shape: Shape) -> None:
+    """Refuse rates that follow the width where no rule for this model is written."""
+    if shape.family != "gpt" and model.get("parametrization") is not None:
+        raise ConfigError(
+            f"model.parametrization is written for GPT alone, not for {shape.label}; leave "
+            "parametrization=mup out, and tune the rate by size (optimizer.lr_rule)"
+        )
 
 
 def _check_data(data: Mapping[str, Any], shape: Shape) -> None:

@@ -84,6 +84,11 @@ def test_isoflop_grid_gives_each_size_its_own_tokens(tiny):
     assert jobs[0].branches[0].n_units > 3 * jobs[1].branches[0].n_units
 
 
+def test_mup_is_refused_for_a_model_it_is_not_written_for(tiny_clip):
+    with pytest.raises(ConfigError, match=r"written for GPT alone, not for clip_.*parametrization"):
+        expand([*tiny_clip, "budget.samples=160", "parametrization=mup"])
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -56,8 +56,8 @@ class Manifest:
         """Read a manifest and check that every file has its stated size.
 
         Raises:
-            ValueError: naming the folder or file, if it holds no finished shards, or a truncated
-                one.
+            ValueError: naming the folder or file, if it holds no finished shards, a truncated one,
+                or not the tokenizer that they were made with.
         """
         root = Path(folder)
         if (root / MANIFEST).exists():
@@ -78,6 +78,7 @@ class Manifest:
         for shards in manifest.shards.values():
             for shard in shards:
                 _check_size(shard, ITEM_BYTES[manifest.dtype])
+        _check_tokenizer(manifest)
         return manifest
 
 
@@ -173,6 +174,21 @@ def _check_size(shard: Shard, item_bytes: int) -> None:
                 f"{path} {problem}; its manifest states {shard.n_tokens} tokens ({size} bytes). "
                 "Copy it again, or prepare the text again"
             )
+
+
+def _check_tokenizer(manifest: Manifest) -> None:
+    if manifest.tokenizer_sha256 is None:
+        return
+    path = manifest.folder / TOKENIZER
+    if not path.exists():
+        raise ValueError(f"{path} is missing: the shards beside it were made with it. Copy it too")
+    found = hashlib.sha256(path.read_text().encode()).hexdigest()
+    if found != manifest.tokenizer_sha256:
+        raise ValueError(
+            f"{path} is not the tokenizer that the shards beside it were made with: its SHA-256 is "
+            f"{found[:16]}..., the manifest says {manifest.tokenizer_sha256[:16]}.... Copy the "
+            "right one, or prepare the text again"
+        )
 
 
 def _sample_hash(paths: list[Path]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,26 @@ def test_shards_of_another_tokenizer_are_refused_before_compute(tmp_path, folder
     exchanged = job(tmp_path, f"data.root={folders['large']}", f"data.content={content}")
     with pytest.raises(ConfigError, match="the run was begun on other text"):
         check(exchanged)
+
+
+def test_a_tokenizer_that_did_not_make_the_shards_is_named(tmp_path, folders):
+    copy = tmp_path / "copy"
+    shutil.copytree(folders["small"], copy)
+    other = (folders["large"] / "tokenizer.json").read_bytes()
+    (copy / "tokenizer.json").write_bytes(other)
+    with pytest.raises(ConfigError, match="is not the tokenizer that the shards beside it"):
+        job(tmp_path, f"data.root={copy}")
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(ConfigError, match=r"tokenizer\.json is missing"):
+        job(tmp_path, f"data.root={copy}")
+
+
+def test_ids_that_nobody_checked_are_refused_as_a_mistake_of_the_configuration(tmp_path):
+    from fmscale.training.run import check
+
+    root = nanogpt(tmp_path / "n")
+    with pytest.raises(ConfigError, match=r"train.bin: token 3 is 999, outside the vocabulary"):
+        check(job(tmp_path, f"data.root={root}", "data.vocab_size=999"))
 
 
 def test_repeating_more_than_allowed_is_refused(tmp_path, folders):
