@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fmscale.data.corpus.documents import Unreadable
+from fmscale.data.corpus.documents import Document
 from fmscale.data.corpus.ngrams import ngram_hashes, word_hashes
 from fmscale.data.corpus.parts import Piece, list_parts
 from fmscale.data.corpus.readers import read_piece
@@ -39,14 +39,18 @@ class LeakageIndex:
 
     @staticmethod
     def read(recipe: Recipe) -> LeakageIndex:
-        """Read the recipe's evaluation sets; a text file is one example a line."""
+        """Read the recipe's evaluation sets; a text file is one example a line.
+
+        Raises:
+            ValueError: naming file and line, for one that cannot be read.
+        """
         sets = []
         for path in recipe.evaluations:
             one = EvaluationSet(path, [], [])
-            piece = Piece(tuple(list_parts(path, recipe)), None)
-            for found in read_piece(piece, recipe):
-                if isinstance(found, Unreadable):
-                    continue
+            plain = recipe.plain(path)
+            piece = Piece(tuple(list_parts(path, plain)), None)
+            for found in read_piece(piece, plain):
+                assert isinstance(found, Document), found  # it stops at others
                 is_text = piece.parts[0].kind == "text"
                 texts = found.text.splitlines() if is_text else [found.text]
                 for row, text in enumerate(texts, start=1):

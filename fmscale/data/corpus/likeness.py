@@ -8,7 +8,6 @@ text: the same ones are kept whatever the order or the number of workers.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -91,9 +90,7 @@ def features(texts: Sequence[str]) -> Any:
 
 def reference_pieces(recipe: Recipe) -> list[Piece]:
     """The files of the reference, read like the input itself."""
-    return list_pieces(
-        dataclasses.replace(recipe, inputs=recipe.reference, hub=None, validation=(), reference=())
-    )
+    return list_pieces(recipe.plain(*recipe.reference))
 
 
 def learn_likeness(recipe: Recipe, pieces: Sequence[Piece]) -> Likeness:
@@ -105,7 +102,7 @@ def learn_likeness(recipe: Recipe, pieces: Sequence[Piece]) -> Likeness:
     from sklearn.linear_model import LogisticRegressionCV
     from sklearn.metrics import roc_auc_score
 
-    good = list(_sample(recipe, reference_pieces(recipe)))
+    good = list(_sample(recipe.plain(*recipe.reference), reference_pieces(recipe)))
     raw = list(_sample(recipe, [piece for piece in pieces if piece.split != "validation"]))
     for name, found in (("--reference", good), ("the text", raw)):
         if len(found) < MIN_DOCUMENTS:

@@ -96,6 +96,14 @@ class Recipe:
         """Whether documents are compared with one another, a reference or evaluation sets."""
         return self.duplicates != "keep" or bool(self.evaluations or self.reference)
 
+    def plain(self, *inputs: str) -> Recipe:
+        """How text beside the corpus is read: without origins, scores and second thoughts.
+
+        A line that cannot be read stops the reading: it would be missing in what is reported.
+        """
+        return Recipe(inputs=inputs, suffixes=self.suffixes, field=self.field,
+                      hub_split=self.hub_split, shard_bytes=self.shard_bytes)  # fmt: skip
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         return {k: list(v) if isinstance(v, tuple) else v

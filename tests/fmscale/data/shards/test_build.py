@@ -194,6 +194,20 @@ def test_leaks_are_reported_and_dropped_where_asked_for(tmp_path, texts):
     assert kept == sum(report[s]["n_documents"] for s in ("train", "validation")) - 1
 
 
+def test_evaluation_sets_need_no_origins_and_a_line_that_cannot_be_read_is_named(tmp_path):
+    rows = [{"text": " ".join(words(s, 40)), "url": "http://a", "karma": 9} for s in range(30)]
+    crawl, exam = tmp_path / "crawl.jsonl", tmp_path / "exam.jsonl"
+    crawl.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    exam.write_text(json.dumps({"text": rows[7]["text"]}) + "\n")
+    settings = {"source_field": "url", "score_field": "karma", "min_score": 3.0, "on_bad": "drop",
+                "split": "tail", "evaluations": (str(exam),)}  # fmt: skip
+    report = build(crawl, tmp_path / "out", **settings)["leakage"]
+    assert report["sets"][str(exam)]["n_leaked"] == 1
+    exam.write_text(exam.read_text() + json.dumps({"question": "?"}) + "\n")
+    with pytest.raises(ValueError, match=r"exam\.jsonl, line 2 has no field 'text'"):
+        build(crawl, tmp_path / "other", **settings)
+
+
 def test_the_same_command_again_does_nothing_and_other_settings_are_refused(tmp_path, corpus):
     first = build(corpus, tmp_path / "out")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
