@@ -21,6 +21,7 @@ from analysis.cli import (
     report,
     table,
 )
+from analysis.cli.options import check_folder
 from analysis.table import TableError
 
 COMMANDS = (
@@ -53,12 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; wrong input ends with one line on stderr and exit code 2."""
     args = make_parser().parse_args(arguments)
     try:
+        check_folder(*(getattr(args, name, None) for name in ("json", "card", "plot")))
         return int(args.run(args))
     except (TableError, FitError, ValueError) as error:
         print(f"fmscale-analysis: error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 141
+    except OSError as error:
+        print(f"fmscale-analysis: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

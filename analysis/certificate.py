@@ -16,7 +16,7 @@ from scipy.optimize import linprog
 
 from analysis.kernel import Problem
 from analysis.laws.law import Array
-from analysis.optimizer import Minimum, minimize
+from analysis.optimizer import ROUNDING, Minimum, minimize
 from analysis.starts import make_starts
 
 STARTS = 32
@@ -175,6 +175,15 @@ def subgradient(problem: Problem, working: Array, free: NDArray[np.bool_]) -> tu
     return outer + np.clip(slope, -1, 1) @ inner, jac.T @ jac
 
 
+def pick_best(found: Minimum) -> int:
+    """The end point to report: among those equal but for rounding, the one with least gradient."""
+    lowest = float(found.objective.min())
+    equal = np.flatnonzero(found.objective <= lowest + ROUNDING * abs(lowest))
+    done = equal[found.converged[equal]]
+    among = done if done.size else equal
+    return int(among[np.argmin(np.abs(found.gradient[among]).max(axis=1))])
+
+
 def optimize(
     problem: Problem,
     seed: int,
@@ -205,7 +214,7 @@ def optimize(
         )
     points, rows, initial = points[usable], rows[usable], initial[usable]
     found = descend(problem, points, rows, fixed)
-    best = int(np.argmin(found.objective))
+    best = pick_best(found)
     working, objective = found.working[best], float(found.objective[best])
     free = ~(found.at_bound[best] | (fixed if fixed is not None else False))
     reached, gradient = objective, found.gradient[best]

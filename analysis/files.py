@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load import is_store, load_runs
+from analysis.load import SCHEMA_VERSION, is_store, load_runs
 from analysis.numerals import header_scale, is_percent
 from analysis.select import evaluate_column
 from analysis.table import RunTable, TableError, as_table
@@ -44,11 +45,11 @@ def read_table(path: str | Path, keys: Sequence[str] = HISTORY_KEYS) -> RunTable
     if not path.is_file():
         raise TableError(f"{path}: no such file")
     kind = path.suffix.lower()
-    warnings: tuple[str, ...] = ()
+    torn: tuple[str, ...] = ()
     if kind in (".csv", ".tsv", ".txt"):
         frame = _read_csv(path, "\t" if kind == ".tsv" else None)
     elif kind in (".jsonl", ".ndjson"):
-        frame, warnings = _read_jsonl(path)
+        frame, torn = _read_jsonl(path)
     elif kind in (".parquet", ".pq"):
         try:
             frame = pd.read_parquet(path)
@@ -62,7 +63,27 @@ def read_table(path: str | Path, keys: Sequence[str] = HISTORY_KEYS) -> RunTable
         raise TableError(f"{path}: unknown ending {kind!r}; use .csv, .tsv, .jsonl or .parquet")
     if frame.empty:
         raise TableError(f"{path}: the table has no rows")
-    return RunTable(frame.reset_index(drop=True), warnings=warnings, source=path.name)
+    check_schema(frame, path)
+    table = RunTable(frame.reset_index(drop=True), warnings=torn, source=path.name)
+    copies = int(frame.astype(str).duplicated().sum())
+    if copies:
+        table = table.warn(
+            f"{copies} rows repeat another row in every column: if they are one run listed twice, "
+            "name its column (--run-id) and each counts once"
+        )
+    return table
+
+
+def check_schema(frame: pd.DataFrame, path: Path) -> None:
+    """Refuse exported runs of a schema that this version does not know."""
+    if not {"schema_version", "run_id"} <= set(frame.columns):
+        return
+    for version in frame["schema_version"].dropna().unique():
+        if version != SCHEMA_VERSION:
+            raise TableError(
+                f"{path}: schema version {version}; this version of analysis reads "
+                f"{SCHEMA_VERSION}. Upgrade fmscale, or re-export the runs"
+            )
 
 
 def _read_csv(path: Path, separator: str | None) -> pd.DataFrame:
@@ -76,12 +97,17 @@ def _read_csv(path: Path, separator: str | None) -> pd.DataFrame:
         # Before 3.1 pandas read floats a last digit off unless told otherwise; since, it warns.
         old = tuple(int(v) for v in pd.__version__.split(".")[:2]) < (3, 1)
         exact: dict[str, Any] = {"float_precision": "round_trip"} if old and decimal == "." else {}
-        frame: pd.DataFrame = pd.read_csv(
-            path, sep=separator, decimal=decimal, encoding="utf-8-sig", **exact
-        )
+        with warnings.catch_warnings():
+            # Rows longer than the header would shift every column, or lose their end.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame: pd.DataFrame = pd.read_csv(
+                path, sep=separator, decimal=decimal, encoding="utf-8-sig", index_col=False, **exact
+            )
         return frame.rename(columns=str.strip)
     except pd.errors.EmptyDataError as error:
         raise TableError(f"{path}: the file is empty") from error
+    except pd.errors.ParserWarning as error:
+        raise TableError(f"{path}: a row has more cells than the header has names") from error
     except pd.errors.ParserError as error:
         raise TableError(f"{path}: not a regular table ({error})") from error
     except UnicodeDecodeError as error:
@@ -89,7 +115,7 @@ def _read_csv(path: Path, separator: str | None) -> pd.DataFrame:
 
 
 def _read_jsonl(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    rows, warnings = [], []
+    rows, torn = [], []
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -103,13 +129,13 @@ def _read_jsonl(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         except ValueError as error:
             # Only the last line can be torn by a writer that was killed.
             if i == last:
-                warnings.append(f"{path.name}: 1 line left out: the last line is torn ({error})")
+                torn.append(f"{path.name}: 1 line left out: the last line is torn ({error})")
                 continue
             raise TableError(f"{path}, line {i + 1}: not valid JSON ({error})") from error
         if not isinstance(row, dict):
             raise TableError(f"{path}, line {i + 1}: expected a JSON object")
         rows.append(row)
-    return pd.DataFrame(rows), tuple(warnings)
+    return pd.DataFrame(rows), tuple(torn)
 
 
 def map_columns(

@@ -13,20 +13,20 @@ import scipy
 from numpy.typing import NDArray
 
 from analysis import identifiability, scores
-from analysis.certificate import FitError, Optimum, certify, optimize
+from analysis.certificate import FitError, certify, optimize
+from analysis.intervals import from_samples, make_intervals
 from analysis.kernel import Problem, SumProblem, make_problem
-from analysis.laws import Law, get_law
+from analysis.laws import Law, get_law, remember
 from analysis.laws.law import Array
 from analysis.objectives import Objective, get_objective
 from analysis.points import Noise, Points, make_points, measure_noise
-from analysis.profiles import delta_intervals, profile_intervals
 from analysis.result import FitResult
 from analysis.select import check_agreement, check_units, evaluate_query, positive_values
 from analysis.table import C_COLUMNS, N_COLUMNS, RunTable, TableError, as_table
-from analysis.uncertainty import METHODS, Draws, choose_method, draw, percentiles, widened_level
+from analysis.uncertainty import widened_level
 
+LARGEST_SHARE = 1.5  # of a bounded metric; above it, it must be in percent
 FEWEST_REFITS = 20  # fewer say nothing about a 95 % interval
-INTERVALS = ("auto", *METHODS, "profile", "delta", "none")
 
 
 def fit(
@@ -72,7 +72,7 @@ def fit(
         raise ValueError(f"level={level}: between 0 and 1")
     if bootstrap != 0 and bootstrap < FEWEST_REFITS:
         raise ValueError(f"bootstrap={bootstrap}: 0 for none, or at least {FEWEST_REFITS} refits")
-    law = get_law(law)
+    law = remember(get_law(law))
     goal = (
         objective
         if isinstance(objective, Objective)
@@ -81,12 +81,14 @@ def fit(
     table = as_table(data)
     names = {letter: (columns or {}).get(letter, letter) for letter in law.columns}
     table = clean(table, law, names, metric, goal, error)
-    check_agreement(table)
+    table = check_agreement(table)
     held = _held_out(table, hold_out)
     noise = noise or measure_noise(table, metric, goal.log)
     everything = make_points(table, law, names, metric, error, cluster)
     points = everything.take(~held)
     fixed, fixed_theta = _fixed(law, fix or {})
+    for values in start:
+        _check_names(law, values, "--start")
     free = len(law.parameters) - int(fixed.sum())
     warnings = list(table.warnings) + identifiability.before(law, points, fixed)
     if len(points) < free:
@@ -112,7 +114,7 @@ def fit(
     theta = problem.from_working(optimum.working[None])
     parameters = _natural(law, problem, optimum.working[None], theta, fixed)
     estimate = {k: float(v[0]) for k, v in parameters.items()}
-    intervals, errors, draws, method = _intervals(
+    intervals, errors, draws, method = make_intervals(
         interval, problem, optimum, points, fixed, noise, level, bootstrap, seed, warnings
     )
     samples = (
@@ -120,9 +122,10 @@ def fit(
         if draws is not None
         else {}
     )
+    widened = None
     if draws is not None:
-        effective = widened_level(level, draws.units, free) if draws.widen else level
-        intervals, errors = _from_samples(law, samples, effective, fixed)
+        widened = widened_level(level, draws.units, free, draws.scale)
+        intervals, errors = from_samples(law, samples, widened or level, fixed)
         if draws.failed:
             warnings.append(f"{draws.failed} bootstrap refits did not converge and are left out")
         if draws.agreement < 0.95:
@@ -160,9 +163,7 @@ def fit(
         residual_log=goal.log,
         bounds=bounds,
         samples=samples,
-        widened=widened_level(level, draws.units, free)
-        if draws is not None and draws.widen
-        else None,
+        widened=widened,
         data=_data(everything, held, table),
         alternatives=_alternatives(table, names),
         seed=seed,
@@ -211,14 +212,20 @@ def clean(
     table = positive_values(table, [*must, *([error] if error else [])], metric)
     if len(table) == 0:
         raise TableError(f"{table.source}: no usable row is left. {table.account()}")
-    return check_units(table, table.conventions.get(metric, metric))
+    shown = table.conventions.get(metric, metric)
+    if law.columns == ("L",) and np.max(np.abs(table.numbers(metric))) > LARGEST_SHARE:
+        raise TableError(
+            f"{shown} reaches {np.max(table.numbers(metric)):g}: a link predicts a share between "
+            f"0 and 1. Percent become shares by --metric '{shown} / 100'"
+        )
+    return check_units(table, shown)
 
 
 def _held_out(table: RunTable, hold_out: str | NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     if hold_out is None:
         return np.zeros(len(table), dtype=bool)
     mask = (
-        evaluate_query(table.frame, hold_out)
+        evaluate_query(table.frame, hold_out, "--hold-out")
         if isinstance(hold_out, str)
         else np.asarray(hold_out, dtype=bool)
     )
@@ -232,13 +239,22 @@ def _held_out(table: RunTable, hold_out: str | NDArray[np.bool_] | None) -> NDAr
 
 
 def _fixed(law: Law, fix: Mapping[str, float]) -> tuple[NDArray[np.bool_], Array]:
-    unknown = set(fix) - set(law.names)
-    if unknown:
-        raise ValueError(
-            f"--fix {', '.join(sorted(unknown))}: law {law.name} has {', '.join(law.names)}"
-        )
+    _check_names(law, fix, "--fix")
     natural = {**_middle(law), **fix}
     return np.array([n in fix for n in law.names], dtype=bool), law.encode(natural)
+
+
+def _check_names(law: Law, values: Mapping[str, float], option: str) -> None:
+    unknown = set(values) - set(law.names)
+    if unknown:
+        raise ValueError(
+            f"{option} {', '.join(sorted(unknown))}: law {law.name} has {', '.join(law.names)}"
+        )
+    for p in law.parameters:
+        value = values.get(p.name, 0.0)
+        if not np.isfinite(value) or (p.positive and value < 0):
+            rule = "zero or positive" if p.positive else "finite"
+            raise ValueError(f"{option} {p.name}={value:g}: must be {rule} in law {law.name}")
 
 
 def _middle(law: Law) -> dict[str, float]:
@@ -273,72 +289,6 @@ def _natural(
         if p.positive and p.bounds[0] <= 0 and not fixed[j]:
             out[p.name] = np.where(working[:, j] <= low[j] + 1e-9, 0.0, out[p.name])
     return out
-
-
-def _intervals(
-    interval: str,
-    problem: Problem,
-    optimum: Optimum,
-    points: Points,
-    fixed: NDArray[np.bool_],
-    noise: Noise | None,
-    level: float,
-    bootstrap: int,
-    seed: int,
-    warnings: list[str],
-) -> tuple[
-    dict[str, tuple[float | None, float | None]], dict[str, float | None], Draws | None, str
-]:
-    """Intervals by the asked method; refused (and said so) when noise cannot be known."""
-    if interval not in INTERVALS:
-        raise ValueError(f"interval={interval!r}: choose one of {', '.join(INTERVALS)}")
-    names = problem.law.names
-    empty: dict[str, tuple[float | None, float | None]] = {n: (None, None) for n in names}
-    unknown: dict[str, float | None] = dict.fromkeys(names)
-    if interval == "none" or (interval in ("auto", *METHODS) and bootstrap == 0):
-        return empty, unknown, None, "none asked for"
-    free = int((~fixed).sum())
-    method = choose_method(points, free) if interval == "auto" else interval
-    try:
-        if method == "profile":
-            return (*profile_intervals(problem, optimum, fixed, level), None, "profile")
-        if method == "delta":
-            return (*delta_intervals(problem, optimum, points, fixed, level), None, "delta method")
-        unknown_share = (noise is None or noise.shared is None) and not points.has_repeats()
-        if method == "parametric" and points.clusters < len(points) and unknown_share:
-            warnings.append(
-                f"{len(points)} points come from {points.clusters} trunks or runs, whose common "
-                "error is hardly told from the law without repeated seeds: intervals allow for "
-                "any share of it. Two more seeds of a few sizes would measure it"
-            )
-        found = draw(problem, optimum, points, method, bootstrap, seed, fixed, noise)
-        return empty, unknown, found, method
-    except FitError as refusal:
-        warnings.append(f"no interval: {refusal}")
-        return empty, unknown, None, "refused"
-
-
-def _from_samples(
-    law: Law, samples: Mapping[str, Array], level: float, fixed: NDArray[np.bool_]
-) -> tuple[dict[str, tuple[float | None, float | None]], dict[str, float | None]]:
-    intervals: dict[str, tuple[float | None, float | None]] = {}
-    errors: dict[str, float | None] = {}
-    for p, is_fixed in zip(law.parameters, fixed, strict=True):
-        values = samples[p.name]
-        if is_fixed:
-            intervals[p.name], errors[p.name] = (None, None), None
-            continue
-        low, high = percentiles(values, level)
-        errors[p.name] = float(np.std(values))
-        # An end that lies on a search bound is not an end: the data leave it open.
-        natural_low = 0.0 if p.positive or p.bounds[0] == 0 else -np.inf
-        open_low = low <= p.bounds[0] and p.bounds[0] > natural_low
-        open_high = high >= p.bounds[1] * (1 - 1e-9) if np.isfinite(p.bounds[1]) else False
-        intervals[p.name] = (
-            None if open_low else float(low),
-            None if open_high else float(high),
-        )
-    return intervals, errors
 
 
 def _alternatives(table: RunTable, names: Mapping[str, str]) -> dict[str, dict[str, list[float]]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COLLINEAR = 0.95
 RISING = 0.5  # rank correlation of metric and column from which a falling law is the wrong one
 VAGUE = 0.1  # relative standard error from which a confounded amplitude misleads
+NEAR_END = 0.05  # of a metric's range
 DISTINCT = 1.05  # sizes closer than 5 % are one size
 
 
@@ -105,6 +106,11 @@ def after(law: Law, result: FitResult, points: Points) -> list[str]:
         if p.positive and value == 0:
             out.append(f"{p.name} is at its bound 0: these points show no such term")
             continue
+        draws = result.samples.get(p.name)
+        if draws is not None and np.ptp(draws) == 0:
+            out.append(
+                f"{p.name} is not identified: no value of it changes the fit of these points"
+            )
         if p.meaning in ("floor", "irreducible loss") or p.name == "E":
             lowest = float(np.min(points.y))
             if low is not None and high is not None and low < 0.02 * high:
@@ -134,6 +140,14 @@ def after(law: Law, result: FitResult, points: Points) -> list[str]:
         outside = int(np.sum((points.y < lowest) | (points.y > highest)))
         if outside:
             out.append(f"{outside} values lie outside the metric's range [{lowest:g}, {highest:g}]")
+        edge = NEAR_END * (highest - lowest)
+        near = int(np.sum((points.y < lowest + edge) | (points.y > highest - edge))) - outside
+        if near > 0 and law.columns != ("L",):
+            out.append(
+                f"{near} values lie within {NEAR_END:.0%} of an end of [{lowest:g}, {highest:g}], "
+                f"where a metric levels off and law {law.name} does not: leave them out (--where), "
+                "or fit the loss and a link (sigmoid_link, exp_link)"
+            )
     return out
 
 

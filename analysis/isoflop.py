@@ -23,6 +23,7 @@ from analysis.uncertainty import percentiles
 METHODS = ("parabola", "akima")
 WIDE = 1.5  # decades of N; beyond this the parabola's bias is no longer small
 OFF_CENTRE = 0.25  # of the grid's width
+ONE_SIZE = 0.01  # sizes this close are one: a curve through both would swing between them
 MINIMUM_POINTS = {"parabola": 4, "akima": 5}
 
 
@@ -115,10 +116,11 @@ def fit_isoflop(
     minima: list[Minimum] = []
     warnings: list[str] = []
     rng = np.random.default_rng(seed)
-    squares, freedom = 0.0, 0
+    squares, freedom, merged = 0.0, 0, 0
     for at in groups:
         budget = float(np.exp(np.mean(np.log(c[at]))))
         sizes, means = mean_by_size(n[at], loss[at])
+        merged += len(np.unique(n[at])) - len(sizes)
         curves[budget] = (sizes, means)
         if len(sizes) >= 2:
             slope, offset = np.polyfit(np.log(n[at]), np.log(d[at]), 1)
@@ -130,6 +132,11 @@ def fit_isoflop(
         minima.append(_minimum(budget, sizes, means, method, log_nd.get(budget)))
     noise = float(np.sqrt(squares / freedom)) if freedom > 0 else None
     used = [m for m in minima if not m.reason]
+    if merged:
+        warnings.append(
+            f"{merged} sizes lie within {ONE_SIZE:.0%} of another of their budget: they are "
+            "averaged, as repeats are"
+        )
     warnings += [f"budget {m.budget:.3g}: excluded, {m.reason}" for m in minima if m.reason]
     wide = [m for m in used if m.width > WIDE]
     if wide and method == "parabola":
@@ -180,9 +187,14 @@ def budget_groups(c: Array, tolerance: float) -> list[NDArray[np.intp]]:
 
 
 def mean_by_size(n: Array, loss: Array) -> tuple[Array, Array]:
-    """Distinct sizes, ascending, and the mean loss at each (repeats are averaged)."""
-    sizes, inverse = np.unique(n, return_inverse=True)
-    return sizes, np.bincount(inverse, weights=loss) / np.bincount(inverse)
+    """Distinct sizes, ascending, and the mean loss at each; sizes within 1 % are repeats."""
+    order = np.argsort(n, kind="stable")
+    label = np.zeros(len(n), dtype=np.intp)
+    label[1:] = np.cumsum(np.diff(np.log(n[order])) > np.log1p(ONE_SIZE))
+    count = np.bincount(label)
+    first = n[order][np.searchsorted(label, np.arange(len(count)))]
+    above = np.bincount(label, weights=n[order] / first[label] - 1) / count
+    return first * (1 + above), np.bincount(label, weights=loss[order]) / count
 
 
 def _scaled(u: Array) -> Array:
@@ -210,6 +222,9 @@ def _minimum(
     place, value = _vertex(u, loss, method)
     if place is None or not u[0] < place < u[-1]:
         reason = f"not bracketed: the {method}'s minimum lies outside the sizes"
+        return Minimum(budget, len(sizes), False, None, None, None, reason, width, None)
+    if value is not None and value < loss[best] - np.ptp(loss):
+        reason = f"the {method}'s minimum lies far below every measured loss"
         return Minimum(budget, len(sizes), False, None, None, None, reason, width, None)
     slope, offset = log_nd if log_nd is not None else (-1.0, np.log(budget / 6))
     d_opt = float(np.exp(offset + slope * place))

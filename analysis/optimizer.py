@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from analysis.kernel import Problem
 from analysis.laws.law import Array
 
+ROUNDING = 1e-12  # relative, of an objective summed from residuals
 MAX_STEP = 3.0  # e-folds of an amplitude or units of an exponent in one iteration
 
 
@@ -108,9 +109,11 @@ def minimize(
         step = trial - t
         ft, gt, ht = problem.derivatives(trial, rows[active])
         old = f[active]
-        better = ft <= old
         size = np.abs(step).max(axis=1)
         gain = np.abs(np.einsum("sp,sp->s", ga, step))
+        # Where the promised gain drowns in the objective's rounding, the gradient is the guide.
+        drowned = (gain <= ROUNDING * np.abs(old)) & (ft <= old * (1 + ROUNDING))
+        better = (ft <= old) | drowned
         accepted = active[better]
         theta[accepted], f[accepted] = trial[better], ft[better]
         g[accepted], h[accepted] = gt[better], ht[better]

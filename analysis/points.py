@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from analysis.table import RunTable, TableError
 
 # Rows that agree in these and differ in seed are repeats of one experiment.
 REPEAT_KEYS = ("study", "model", "N", "D", "C", "U", "S", "x", "schedule", "lr_peak")
+FEW = 25  # independent units; below it, redrawing them says little about the tails
+FEW_EACH = 8  # units a parameter, likewise
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Points:
         )
         places = place.assign(cluster=self.cluster).drop_duplicates()
         return bool(places.duplicated(subset=list(self.x)).any())
+
+    def independent(self) -> Points:
+        """The same points, as if none travelled with another."""
+        return replace(self, cluster=np.arange(len(self), dtype=np.intp))
 
     def take(self, mask: NDArray[np.bool_]) -> Points:
         _, cluster = np.unique(self.cluster[mask], return_inverse=True)

@@ -18,6 +18,7 @@ from analysis.kernel import Problem, SumProblem
 from analysis.laws.law import Array
 from analysis.objectives import ABSOLUTE_DELTA
 from analysis.points import Points
+from analysis.strata import satterthwaite
 
 Intervals = dict[str, tuple[float | None, float | None]]
 GRID = 24
@@ -64,10 +65,11 @@ def uncentred(problem: Problem, optimum: Optimum) -> tuple[Problem, Array]:
 
 def covariance(
     problem: Problem, optimum: Optimum, points: Points, fixed: NDArray[np.bool_]
-) -> tuple[Array, NDArray[np.intp], int]:
-    """Covariance of the free internal coordinates, their indices and the degrees of freedom.
+) -> tuple[Array, NDArray[np.intp], Array]:
+    """Covariance of the free internal coordinates, their indices and degrees of freedom (p,).
 
-    Independent rows: scale^2 (J'J)^-1; clusters: the sandwich with the correction m/(m-1).
+    Independent rows: scale^2 (J'J)^-1. Clusters: two components of variance, because a sandwich
+    of few clusters is too narrow (of thirty, still by a tenth).
     """
     plain, theta = uncentred(problem, optimum)
     index = np.flatnonzero(~fixed & ~_held(problem, optimum))
@@ -84,15 +86,10 @@ def covariance(
     except np.linalg.LinAlgError as error:
         raise FitError("a combination of parameters is not determined: no interval") from error
     if points.clusters == n:
-        return inverse * spread / slope**2, index, n - free
+        return inverse * spread / slope**2, index, np.full(free, float(n - free))
     first, _ = problem.objective.derivatives(r)
-    m = points.clusters
-    if m <= free:
-        raise FitError(f"{m} clusters for {free} free parameters: no interval by the delta method")
-    scores = np.zeros((m, free))
-    np.add.at(scores, points.cluster, first[:, None] * jac)
-    middle = scores.T @ scores * m / (m - 1) * (n - 1) / (n - free)
-    return inverse @ middle @ inverse / slope**2, index, m - free
+    cov, freedom = satterthwaite(first / slope, jac, points.cluster)
+    return cov, index, freedom
 
 
 def _held(problem: Problem, optimum: Optimum) -> NDArray[np.bool_]:
@@ -106,12 +103,12 @@ def delta_intervals(
     """Intervals of a quadratic approximation; positive parameters in their logarithm."""
     cov, index, freedom = covariance(problem, optimum, points, fixed)
     theta = problem.from_working(optimum.working[None])[0]
-    quantile = float(t.ppf(0.5 + level / 2, freedom))
+    quantiles = t.ppf(0.5 + level / 2, freedom)
     intervals: Intervals = {n: (None, None) for n in problem.law.names}
     errors: dict[str, float | None] = dict.fromkeys(problem.law.names)
     for position, j in enumerate(index):
         p = problem.law.parameters[j]
-        se = float(np.sqrt(cov[position, position]))
+        se, quantile = float(np.sqrt(cov[position, position])), float(quantiles[position])
         low, high = theta[j] - quantile * se, theta[j] + quantile * se
         with np.errstate(over="ignore"):
             if p.positive:
@@ -127,13 +124,13 @@ def delta_intervals(
 
 
 def profile_intervals(
-    problem: Problem, optimum: Optimum, fixed: NDArray[np.bool_], level: float
+    problem: Problem, optimum: Optimum, points: Points, fixed: NDArray[np.bool_], level: float
 ) -> tuple[Intervals, dict[str, float | None]]:
     intervals: Intervals = {n: (None, None) for n in problem.law.names}
     errors: dict[str, float | None] = dict.fromkeys(problem.law.names)
     for j, name in enumerate(problem.law.names):
         if not fixed[j]:
-            found = profile(problem, optimum, name, fixed, level)
+            found = profile(problem, optimum, name, fixed, level, points)
             intervals[name] = found.interval
             errors[name] = _half_width(found, level)
     return intervals, errors
@@ -152,11 +149,14 @@ def profile(
     name: str,
     fixed: NDArray[np.bool_] | None = None,
     level: float = 0.95,
+    points: Points | None = None,
 ) -> Profile:
     """Profile of one parameter and the interval where it stays below the threshold.
 
     The threshold is the objective plus 0.5 c t^2, with c the ratio of mean psi^2 to mean psi' (for
-    least squares: the residual variance) and t Student's quantile, exact for linear laws.
+    least squares: the residual variance) and t Student's quantile, exact for linear laws. Where
+    `points` come in clusters, c is scaled by what they add to the parameter's variance (Chandler &
+    Bate 2007) and t has its degrees of freedom.
     """
     law = problem.law
     fixed = np.zeros(len(law.parameters), dtype=bool) if fixed is None else fixed
@@ -169,7 +169,15 @@ def profile(
     spread, slope = slopes(problem, residuals, free)
     quantile = float(t.ppf(0.5 + level / 2, n - free))
     best = optimum.objective
-    threshold = best + 0.5 * spread / slope * quantile**2
+    rise = spread / slope * quantile**2
+    if points is not None and points.clusters < n:
+        cov, index, freedom = covariance(problem, optimum, points, fixed)
+        alone = covariance(problem, optimum, points.independent(), fixed)[0]
+        if j in index:
+            k = int(np.flatnonzero(index == j)[0])
+            quantile = float(t.ppf(0.5 + level / 2, freedom[k]))
+            rise = spread / slope * quantile**2 * float(cov[k, k] / alone[k, k])
+    threshold = best + 0.5 * rise
     jac = plain.residual_jacobian(theta[None])[0][:, ~fixed]
     curvature = np.linalg.pinv(jac.T @ jac) * spread / slope**2
     position = int(np.flatnonzero(~fixed).tolist().index(j))

@@ -7,6 +7,7 @@ depends on its batch).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +16,14 @@ from numpy.typing import NDArray
 
 from analysis.table import RunTable, TableError
 
-# A fit may not mix values of these; the remedy is a --where.
-MUST_AGREE = ("family", "tokenizer", "val_batch_size")
+# A fit may not mix values of these, however a table spells them; the remedy is a --where.
+MUST_AGREE = (
+    "family", "tokenizer", "val_batch_size", "eval_batch_size", "evaluation_batch_size",
+)  # fmt: skip
+# Pooling these is a choice, which a reader must know of.
+POOLED = (
+    "task", "benchmark", "dataset", "eval_set", "evaluation_set", "experiment", "split", "source",
+)  # fmt: skip
 LARGEST_LOSS = 50.0  # nats; exp(50) is no vocabulary
 TOKENS_PER_PARAMETER = 1e-3
 
@@ -39,16 +46,16 @@ def where(table: RunTable, query: str) -> RunTable:
     return table.keep(evaluate_query(table.frame, query), f"not {query}")
 
 
-def evaluate_query(frame: pd.DataFrame, query: str) -> NDArray[np.bool_]:
+def evaluate_query(frame: pd.DataFrame, query: str, option: str = "--where") -> NDArray[np.bool_]:
     try:
         answer = frame.eval(query, engine="python")
     except Exception as error:  # pandas raises a dozen kinds for a typing mistake
         raise TableError(
-            f"--where {query!r}: {error}; example: 'task == \"imagenet\" and N > 1e6'"
+            f"{option} {query!r}: {error}; example: 'task == \"imagenet\" and N > 1e6'"
         ) from error
     mask = np.asarray(answer)
     if mask.dtype != bool or mask.shape != (len(frame),):
-        raise TableError(f"--where {query!r} is not true or false for each row")
+        raise TableError(f"{option} {query!r} is not true or false for each row")
     return mask
 
 
@@ -111,17 +118,30 @@ def check_units(table: RunTable, metric: str) -> RunTable:
     return table
 
 
-def check_agreement(table: RunTable) -> None:
-    """Refuse to pool runs whose metric is not comparable."""
-    for column in MUST_AGREE:
-        if column in table.frame:
-            values = table.frame[column].dropna().unique()
-            if len(values) > 1:
-                shown = ", ".join(str(v) for v in sorted(map(str, values))[:5])
-                raise TableError(
-                    f"the runs mix {len(values)} values of {column} ({shown}); their metrics are "
-                    f"not comparable. Choose one: --where '{column} == ...'"
-                )
+def check_agreement(table: RunTable) -> RunTable:
+    """Refuse to pool runs whose metric is not comparable; warn where it may not be.
+
+    Raises:
+        TableError: if runs mix tokenizers, families or batches of the evaluation.
+    """
+    for column in table.frame.columns:
+        spelled = re.sub(r"[^a-z0-9]+", "_", str(column).lower()).strip("_")
+        if spelled not in (*MUST_AGREE, *POOLED):
+            continue
+        values = table.frame[column].dropna().astype(str).unique()
+        if len(values) < 2:
+            continue
+        shown = ", ".join(sorted(values)[:5]) + (", ..." if len(values) > 5 else "")
+        if spelled in MUST_AGREE:
+            raise TableError(
+                f"the runs mix {len(values)} values of {column} ({shown}); their metrics are "
+                f"not comparable. Choose one: --where '{column} == ...'"
+            )
+        table = table.warn(
+            f"one law for {len(values)} values of {column} ({shown}): --by {column} fits each, "
+            f"--where '{column} == ...' keeps one"
+        )
+    return table
 
 
 def drop_highest(table: RunTable, metric: str, count: int) -> RunTable:

@@ -75,7 +75,7 @@ def sensitivity(result: FitResult, deltas: Sequence[float] = DELTAS) -> pd.DataF
             variants.append(
                 (
                     "early",
-                    f"without the {share:.0%} of runs with least {data}",
+                    f"without {share:.0%}, least {data}",
                     result.law,
                     frame.iloc[kept],
                     {},

@@ -18,12 +18,11 @@ from scipy.stats import norm, t
 from analysis.certificate import FitError, Optimum, continuation, descend
 from analysis.kernel import Problem
 from analysis.laws.law import Array
-from analysis.points import Noise, Points
+from analysis.points import FEW, FEW_EACH, Noise, Points
 from analysis.starts import make_starts
 from analysis.strata import draw_strata
 
 METHODS = ("rows", "clusters", "residual", "parametric")
-FEW = 25  # below this many independent units, redrawing points says little about the tails
 CHECKED = 24  # refits repeated from other starts, to see whether warm starts find the optimum
 OTHER_STARTS = 8
 LARGEST_LOG = 600.0  # a redrawn value beyond e^600 is as useless as infinity, and quieter
@@ -37,15 +36,20 @@ class Draws:
     method: str
     description: str
     units: int  # independent units redrawn
-    widen: bool  # percentiles need Hesterberg's wider level
+    scale: str  # of the draws' spread: "ml" and "unbiased" need a wider level, "drawn" does not
     failed: int  # refits that did not converge, left out
     agreement: float  # share of checked refits for which other starts find nothing better
+
+
+def enough(parameters: int) -> int:
+    """Units from which redrawing them gives intervals that cover what they say."""
+    return max(FEW, FEW_EACH * parameters)
 
 
 def choose_method(points: Points, parameters: int) -> str:
     """Redraw clusters or rows when there are enough of them; else draw noise from a model."""
     units = points.clusters
-    if units >= max(FEW, 4 * parameters):
+    if units >= enough(parameters):
         return "clusters" if units < len(points) else "rows"
     return "parametric"
 
@@ -98,9 +102,9 @@ def draw(
             )
         redrawn = problem.with_data(weights=resample_weights(points, method, count, seed))
         text = f"bootstrap over {units} {'rows' if method == 'rows' else 'clusters'}"
-        widen = True
+        scale = "ml"
     elif method in ("residual", "parametric"):
-        units, widen = n, False
+        units, scale = n, "drawn"
         residual = problem.residuals(optimum.working[None])[0] * problem.scale
         relative = residual / problem.scale
         rng = np.random.default_rng(seed)
@@ -108,7 +112,7 @@ def draw(
             centred = (relative - relative.mean()) * np.sqrt(n / freedom)
             moved = rng.choice(centred, size=(count, n))
             text = f"bootstrap over residuals (inflated by sqrt(n/(n-p)), n-p = {freedom})"
-            widen = True
+            scale = "unbiased"
         else:
             if points.clusters < n and freedom > 0:
                 moved, text = clustered_noise(
@@ -116,8 +120,8 @@ def draw(
                 )
             else:
                 sigma, nu, text = noise_scale(problem, relative, freedom, noise)
-                scale = sigma * np.sqrt(nu / rng.chisquare(nu, size=(count, 1)))
-                moved = scale * rng.standard_normal((count, n))
+                spread = sigma * np.sqrt(nu / rng.chisquare(nu, size=(count, 1)))
+                moved = spread * rng.standard_normal((count, n))
         fitted = problem.log_y + residual
         values = fitted + moved * problem.scale
         if problem.objective.log:
@@ -127,7 +131,7 @@ def draw(
         raise ValueError(f"interval method {method!r}: choose one of {', '.join(METHODS)}")
     rows = np.arange(count)
     starts = np.repeat(problem.lift(optimum.working)[None], count, axis=0)
-    widths = [] if widen and method != "residual" else continuation(problem, starts[:1])
+    widths = [] if scale == "ml" else continuation(problem, starts[:1])
     found = descend(redrawn, starts, rows, fixed, tolerance=1e-8, widths=widths)
     agreement = _check(problem, redrawn, found.objective, seed, fixed, optimum)
     good = found.converged
@@ -141,7 +145,7 @@ def draw(
         method,
         f"{text}, {int(good.sum())} refits",
         units,
-        widen,
+        scale,
         int((~good).sum()),
         agreement,
     )
@@ -185,29 +189,26 @@ def clustered_noise(
     count: int,
     rng: np.random.Generator,
 ) -> tuple[Array, str]:
-    """Errors (count, n) of which a part is common to a cluster; its share is drawn, not assumed."""
+    """Errors (count, n) of which a part is common to a cluster; how large is drawn, not assumed."""
     low, high = problem.bounds()
     moves = (optimum.working > low) & (optimum.working < high)
     moves &= ~fixed if fixed is not None else True
     jacobian = problem.residual_jacobian(optimum.working[None])[0][:, moves]
     freedom = len(points) - int(moves.sum())
-    text = f"noise from residuals ({freedom} degrees of freedom)"
-    known, share = None, None
+    text = "noise from residuals"
+    known = None
     # Repeats among the fitted points speak through their residuals already.
     if noise is not None and _usable(problem, noise) and not points.has_repeats():
         sigma = float(np.sqrt(np.sum(relative**2) / max(freedom, 1)))
         if _exceeds(sigma, freedom, noise):
             text += f", which exceed the noise from {noise.origin}"
-        else:
-            known, share = (noise.sigma, float(noise.freedom)), noise.shared
+        elif noise.shared is not None:
+            known = noise
             text = f"noise from residuals and {noise.origin}"
-    strata = draw_strata(relative, jacobian, points.cluster, count, rng, known, share)
-    own = rng.standard_normal((count, len(points)))
-    together = rng.standard_normal((count, points.clusters))[:, points.cluster]
-    moved = strata.sigma * (np.sqrt(1 - strata.share) * own + np.sqrt(strata.share) * together)
-    return moved, (
-        f"parametric bootstrap, {text}, {strata.low:.0%} to {strata.high:.0%} of its variance "
-        "common to a trunk or run"
+    strata = draw_strata(relative, jacobian, points.cluster, count, rng, known)
+    return strata.errors(points.cluster, rng), (
+        f"parametric bootstrap, {text} ({strata.between:.3g} degrees of freedom between trunks or "
+        f"runs, {strata.within:.3g} within)"
     )
 
 
@@ -247,15 +248,23 @@ def _check(
     return float(np.mean(reached[picked] <= best * (1 + 1e-3) + 1e-15))
 
 
-def widened_level(level: float, units: int, parameters: int) -> float:
-    """Two-sided level whose percentile interval has coverage `level` (Hesterberg 2015)."""
+def widened_level(level: float, units: int, parameters: int, scale: str = "ml") -> float | None:
+    """Two-sided level whose percentile interval has coverage `level` (Hesterberg 2015).
+
+    Args:
+        scale: what the draws' spread is: "ml", too narrow by sqrt((n - p)/n); "unbiased", already
+            inflated, so that only Student's tails are missing; "drawn": nothing is missing (None).
+    """
+    if scale == "drawn":
+        return None
     freedom = units - parameters
-    z = np.sqrt(units / freedom) * t.ppf(0.5 + level / 2, freedom)
+    z = t.ppf(0.5 + level / 2, freedom) * (np.sqrt(units / freedom) if scale == "ml" else 1.0)
     return float(2 * norm.cdf(z) - 1)
 
 
 def percentiles(values: Array, level: float) -> tuple[Array, Array]:
     """Lower and upper ends along axis 0."""
     tail = 0.5 * (1 - level)
-    low, high = np.quantile(values, [tail, 1 - tail], axis=0)
+    # Hyndman & Fan's sixth definition: k of S draws cover k/(S + 1), however few they are.
+    low, high = np.quantile(values, [tail, 1 - tail], axis=0, method="weibull")
     return low, high

@@ -15,11 +15,20 @@ from analysis.cli.options import (
     read_mapped,
     write_json,
 )
-from analysis.cli.screen import progress
+from analysis.cli.screen import progress, table_text
 from analysis.laws import get_law
 from analysis.select import positive_values
 from analysis.selection import compare, rolling_origin
 
+# Column of the comparison, heading on the screen, factor.
+COLUMNS = (
+    ("delta_aicc", "dAICc", 1.0),
+    ("residual_sd", "scatter %", 100.0),
+    ("leave_one_size_out", "size out %", 100.0),
+    ("error_2x", "2x %", 100.0),
+    ("error_4x", "4x %", 100.0),
+    ("error_10x", "10x %", 100.0),
+)
 EXAMPLE = (
     "fmscale-analysis compare points.csv --laws joint,joint_tied,kaplan "
     "--n params --d tokens --c flops --loss loss"
@@ -64,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             cut=args.cut,
             seed=args.seed,
         )
-    print(answer.to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-"))
+    show(answer)
     backtest = None
     if args.backtest:
         backtest = pd.concat(
@@ -78,8 +87,9 @@ def run(args: argparse.Namespace) -> int:
             ],
             ignore_index=True,
         )  # fmt: skip
-        print("backtest: fitted up to the cut, scored beyond it")
-        print(backtest.to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-"))
+        print("backtest: fitted up to the cut, scored beyond it (signed: negative is too low)")
+        shown = backtest[["law", *(c for c in backtest if c not in ("law", "refused"))]]
+        print(table_text(shown[shown["n_beyond"] > 0], indent=2, digits=3))
     for dropped in table.dropped:
         print(dropped)
     write_json(
@@ -91,3 +101,20 @@ def run(args: argparse.Namespace) -> int:
         },
     )
     return 0
+
+
+def show(answer: pd.DataFrame) -> None:
+    """Laws, best AICc first; errors beyond the cut in percent."""
+    shown = answer[["law", "k"]].copy()
+    for column, name, factor in COLUMNS:
+        if column in answer:
+            shown[name] = factor * answer[column].astype(float)
+    if "dAICc" in shown:
+        shown = shown.sort_values("dAICc", kind="stable")
+    print(table_text(shown, indent=2, digits=3))
+    if "cut" in answer and answer["cut"].notna().any():
+        row = answer[answer["cut"].notna()].iloc[0]
+        print(f"  2x, 4x, 10x: mean |error| in % of the runs up to that far beyond C = "
+              f"{row['cut']:.3g} ({int(row['n_beyond'])} runs), fitted below it")  # fmt: skip
+    for _, row in answer[answer["refused"].notna()].iterrows():
+        print(f"  {row['law']}: refused, {row['refused']}")

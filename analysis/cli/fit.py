@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.card import fit_card
+from analysis.certificate import FitError
 from analysis.cli.options import (
     add_json_option,
     add_objective_options,
     add_table_options,
+    beside,
     column_of,
+    groups_of,
     parse_assignments,
     read_mapped,
     write_json,
 )
-from analysis.cli.screen import progress
+from analysis.cli.screen import progress, table_text
 from analysis.files import map_columns, read_table
-from analysis.fit import INTERVALS, fit
+from analysis.fit import fit
+from analysis.intervals import INTERVALS
 from analysis.laws import LAWS, get_law
 from analysis.objectives import get_objective
 from analysis.plot.style import save_axes
@@ -43,6 +49,7 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = parsers.add_parser("fit", help="fit one law", epilog=f"example: {EXAMPLE}")
     add_table_options(parser)
     parser.add_argument("--law", required=True, choices=list(LAWS))
+    parser.add_argument("--by", metavar="COLUMN", help="one fit for each value of this column")
     parser.add_argument("--breaks", type=int, default=1, help="breaks of broken_power")
     add_objective_options(parser)
     parser.add_argument(
@@ -86,55 +93,84 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     table = read_mapped(args)
+    answers: dict[str, Any] = {}
+    refused = 0
+    with progress("fitting") as step:
+        for name, part in groups_of(table, args.by):
+            step(name if args.by else args.law)
+            if args.by:
+                print(f"{args.by} = {name}")
+            try:
+                answers[name] = fit_one(args, part, name if args.by else "", step)
+            except (FitError, TableError) as reason:
+                if not args.by:
+                    raise
+                refused += 1
+                answers[name] = {"refused": str(reason)}
+                print(f"refused: {reason}")
+    if args.by:
+        show_groups(args.by, answers)
+    write_json(args.json, {"by": args.by, "groups": answers} if args.by else answers["all"])
+    return 2 if refused == len(answers) else 0
+
+
+def fit_one(
+    args: argparse.Namespace, table: RunTable, group: str, step: Callable[[str], None]
+) -> dict[str, Any]:
+    """One fit and all that was asked about it, printed; its plain data."""
     law = get_law(args.law, args.breaks)
-    columns = column_of(law, table)
     if args.objective or args.reduction == "mean":
         objective: Any = get_objective(
             args.objective or law.default_objective, args.delta, reduction=args.reduction
         )
     else:
         objective = None
-    error = None
-    if args.error:
-        error = args.error
-    with progress("fitting") as step:
-        step(args.law)
-        result = fit(
-            law,
-            table,
-            columns=columns,
-            objective=objective,
-            delta=args.delta,
-            error=error,
-            hold_out=args.hold_out,
-            fix=parse_assignments(args.fix, "--fix"),
-            start=[parse_assignments([s], "--start") for s in args.start],
-            interval=args.interval,
-            bootstrap=args.bootstrap,
-            cluster=args.cluster,
-            level=args.level,
-            bounds=parse_bounds(args.bounds),
-            seed=args.seed,
-        )
-        answer = result.to_dict()
-        print(result.summary())
-        if not args.no_sensitivity:
-            step("sensitivity")
-            table_of_choices = sensitivity(result)
-            answer["sensitivity"] = show_sensitivity(table_of_choices)
-            if args.plot:
-                save_tornado(table_of_choices, Path(args.plot))
-        if args.influence:
-            step("influence")
-            answer["influence"] = show_influence(result)
+    result = fit(
+        law,
+        table,
+        columns=column_of(law, table),
+        objective=objective,
+        delta=args.delta,
+        error=args.error,
+        hold_out=args.hold_out,
+        fix=parse_assignments(args.fix, "--fix"),
+        start=[parse_assignments([s], "--start") for s in args.start],
+        interval=args.interval,
+        bootstrap=args.bootstrap,
+        cluster=args.cluster,
+        level=args.level,
+        bounds=parse_bounds(args.bounds),
+        seed=args.seed,
+    )
+    answer = result.to_dict()
+    print(result.summary())
+    if not args.no_sensitivity:
+        step(f"sensitivity {group}")
+        table_of_choices = sensitivity(result)
+        answer["sensitivity"] = show_sensitivity(table_of_choices)
+        if args.plot:
+            save_tornado(table_of_choices, Path(beside(args.plot, group)))
+    if args.influence:
+        step(f"influence {group}")
+        answer["influence"] = show_influence(result)
     if args.predict:
         answer["predictions"] = predict_table(result, args)
     if args.card:
-        Path(args.card).write_text(fit_card(result))
+        Path(beside(args.card, group)).write_text(fit_card(result))
     if args.plot:
-        save_axes(result.plot(), args.plot)
-    write_json(args.json, answer)
-    return 0
+        save_axes(result.plot(), beside(args.plot, group))
+    return answer
+
+
+def show_groups(by: str, answers: dict[str, Any]) -> None:
+    """The parameters of every group, one line each."""
+    rows = [
+        {by: name, "n": answer["n_points"], **answer["parameters"]}
+        for name, answer in answers.items()
+        if "parameters" in answer
+    ]
+    if rows:
+        print(table_text(pd.DataFrame(rows)))
 
 
 def parse_bounds(text: str | None) -> tuple[float, float] | None:
@@ -160,22 +196,17 @@ def save_tornado(choices: pd.DataFrame, path: Path) -> None:
 
 def show_influence(result: FitResult) -> list[dict[str, Any]]:
     table = influence(result)
-    print(f"  influence, the {min(SHOWN, len(table))} runs that move a parameter most (reach in")
-    print("  standard errors):")
-    text = table.head(SHOWN).to_string(index=False, float_format=lambda v: f"{v:.4g}")
-    print("    " + text.replace("\n", "\n    "))
+    print(f"  influence: the {min(SHOWN, len(table))} runs that move a parameter most, by how many")
+    print("  standard errors (reach):")
+    fixed = [f"d_{name}" for name in result.fixed]
+    print(table_text(table.head(SHOWN).drop(columns=fixed)))
     return [{str(k): v for k, v in r.items()} for r in table.to_dict("records")]
 
 
 def show_sensitivity(table: pd.DataFrame) -> list[dict[str, Any]]:
     shown = [c for c in table.columns if c not in ("group", "refused")]
     print("  sensitivity:")
-    print(
-        "    "
-        + table[shown]
-        .to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-")
-        .replace("\n", "\n    ")
-    )
+    print(table_text(table[shown].rename(columns={"n_points": "n"})))
     if "refused" in table:
         for _, row in table[table["refused"].notna()].iterrows():
             print(f"    {row['variant']}: refused, {row['refused']}")
@@ -214,7 +245,8 @@ def predict_table(result: FitResult, args: argparse.Namespace) -> list[dict[str,
         if metric in rows.frame:
             row["value"] = float(rows.frame[metric].iloc[i])
         out.append(row)
-        print(f"    {name}: {row['mean']:.6g} [{row['low']:.6g}, {row['high']:.6g}]")
+        ends = "no interval" if np.isnan(row["low"]) else f"{row['low']:.6g}, {row['high']:.6g}"
+        print(f"    {name}: {row['mean']:.6g} [{ends}]")
     for dropped in rows.dropped[len(other.dropped) :]:
         print(f"    {dropped}")
     return out

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import re
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from analysis.cli.options import add_json_option, add_table_options, read_mapped, write_json
+from analysis.cli.options import (
+    add_json_option,
+    add_table_options,
+    beside,
+    groups_of,
+    read_mapped,
+    write_json,
+)
 from analysis.cli.screen import progress
 from analysis.envelope import RULES
 from analysis.fit import versions
 from analysis.isoflop import METHODS, IsoFlop, PowerOfCompute, fit_isoflop
 from analysis.optimal import compare_approaches
 from analysis.plot.style import save_axes
-from analysis.select import positive_values, where
+from analysis.select import check_agreement, positive_values, where
 from analysis.table import RunTable, TableError
 
 EXAMPLE = (
@@ -56,17 +62,12 @@ def run(args: argparse.Namespace) -> int:
     table = positive_values(table, [c for c in ("N", "C", "D") if c in table.conventions], "metric")
     if len(table) == 0:
         raise TableError(f"no usable row is left. {table.account()}")
-    groups: list[tuple[str, RunTable]] = [("all", table)]
-    if args.by:
-        if args.by not in table.frame:
-            raise TableError(f"--by {args.by!r}: no such column")
-        names = list(dict.fromkeys(table.frame[args.by].dropna()))
-        groups = [
-            (str(v), table.keep(table.frame[args.by] == v, f"other {args.by}")) for v in names
-        ]
+    groups = groups_of(table, args.by)
+    dropped = groups[0][1].dropped if groups else table.dropped
     answers: dict[str, Any] = {}
     with progress("isoflop") as step:
         for name, part in groups:
+            part = check_agreement(part)
             step(name)
             found = fit_isoflop(
                 part,
@@ -76,19 +77,23 @@ def run(args: argparse.Namespace) -> int:
                 seed=args.seed,
                 tolerance=args.tolerance,
             )
+            found = replace(found, warnings=(*part.warnings, *found.warnings))
             answers[name] = {**found.to_dict(), "n_points": len(part)}
             show(name, found)
             if args.plot:
-                draw(found, name if args.by else "", args.plot)
+                from analysis.plot.isoflop import plot_isoflop
+
+                title = name if args.by else ""
+                save_axes(plot_isoflop(found, title=title), beside(args.plot, title))
             if args.three:
                 answers[name]["three"] = three(part, args.three, args.seed)
-    for dropped in table.dropped:
-        print(dropped)
+    for reason in dropped:
+        print(reason)
     answer: dict[str, Any] = {
         "method": args.method,
         "by": args.by,
         "experiments": answers,
-        "dropped": [d.to_dict() for d in table.dropped],
+        "dropped": [d.to_dict() for d in dropped],
         "warnings": [f"{k}: {w}" for k, v in answers.items() for w in v["warnings"]],
         "versions": versions(),
     }
@@ -96,16 +101,6 @@ def run(args: argparse.Namespace) -> int:
         answer |= answers["all"]
     write_json(args.json, answer)
     return 0
-
-
-def draw(found: IsoFlop, name: str, out: str) -> None:
-    """Curves and minima; with --by one file a group, its name added to the file's."""
-    from analysis.plot.isoflop import plot_isoflop
-
-    path = Path(out)
-    if name:
-        path = path.with_name(f"{path.stem}_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}{path.suffix}")
-    save_axes(plot_isoflop(found, title=name), str(path))
 
 
 def show(name: str, found: IsoFlop) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,6 +125,26 @@ def read_mapped(args: argparse.Namespace, with_envelope: bool = True) -> RunTabl
     return table
 
 
+def groups_of(table: RunTable, by: str | None) -> list[tuple[str, RunTable]]:
+    """The table itself, named "all", or one table for each value of a column."""
+    if by is None:
+        return [("all", table)]
+    if by not in table.frame:
+        raise TableError(f"--by {by!r}: no such column")
+    table = table.keep(table.frame[by].notna(), f"{by} is missing")
+    frame = table.frame
+    return [(str(v), table.with_frame(frame[frame[by] == v])) for v in dict.fromkeys(frame[by])]
+
+
+def beside(path: str, name: str) -> str:
+    """The path with a name added to the file's, for one file a group."""
+    if not name:
+        return path
+    place = Path(path)
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "_", name)
+    return str(place.with_name(f"{place.stem}_{plain}{place.suffix}"))
+
+
 def column_of(law: Law, table: RunTable) -> dict[str, str]:
     """Letters of a law -> columns; a one-variable law takes x, or the only letter there is."""
     out = {}
@@ -164,6 +185,13 @@ def parse_assignments(items: Sequence[str], option: str) -> dict[str, float]:
             except ValueError as error:
                 raise ValueError(f"{option} {part!r}: expected name=number") from error
     return out
+
+
+def check_folder(*paths: str | None) -> None:
+    """Raise before anything is computed if an answer could not be written."""
+    for path in paths:
+        if path not in (None, "-") and not Path(str(path)).absolute().parent.is_dir():
+            raise TableError(f"{path}: there is no folder {Path(str(path)).parent} to write to")
 
 
 def write_json(path: str | None, answer: Any) -> None:

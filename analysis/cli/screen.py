@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
+
+WIDTH = 80
 
 
 def console(stderr: bool = False) -> Console:
@@ -16,6 +19,17 @@ def console(stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else 160)
+
+
+def table_text(table: pd.DataFrame, indent: int = 4, digits: int = 4) -> str:
+    """Rows as text of at most 80 columns; a wider table goes on below itself."""
+    text = table.to_string(
+        index=False,
+        float_format=lambda v: f"{v:.{digits}g}",
+        na_rep="-",
+        line_width=WIDTH - indent,
+    )
+    return " " * indent + text.replace("\n", "\n" + " " * indent)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ LAWS: dict[str, Callable[[], Law]] = {
     "sigmoid_link": SigmoidLink,
     "exp_link": ExpLink,
 }
+BUILT_IN = frozenset(LAWS)
 
 
 def get_law(law: str | Law, breaks: int = 1) -> Law:
@@ -43,6 +44,21 @@ def get_law(law: str | Law, breaks: int = 1) -> Law:
     if law not in LAWS:
         raise ValueError(f"law={law!r}: choose one of {', '.join(LAWS)}")
     return BrokenPower(breaks) if law == "broken_power" else LAWS[law]()
+
+
+def remember(law: Law) -> Law:
+    """Register a law of the user's by its name, so that its fits can predict.
+
+    Raises:
+        ValueError: if its name is that of another law.
+    """
+    if law.name not in LAWS:
+        register(lambda: law)
+    elif type(LAWS[law.name]()) is not type(law) and law.name in BUILT_IN:
+        raise ValueError(f"there is a law named {law.name!r}: give {type(law).__name__} another")
+    elif law.name not in BUILT_IN:
+        LAWS[law.name] = lambda: law
+    return law
 
 
 def register(law: Callable[[], Law]) -> Callable[[], Law]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,21 +80,4 @@ def plot_frontier(found: IsoFlop, ax: Axes | None = None) -> Axes:
         ax.set_xlabel(axis_label("C"))
         ax.set_ylabel("optimal parameters, data")
         ax.legend()
-    return ax
-
-
-def plot_coverage(
-    nominal: Sequence[float], measured: Sequence[float], trials: int, ax: Axes | None = None
-) -> Axes:
-    """Measured against nominal coverage of intervals, with binomial error bars."""
-    with style():
-        if ax is None:
-            ax = new_figure(4.6, 4.4)[1]
-        x, y = np.asarray(nominal, dtype=float), np.asarray(measured, dtype=float)
-        ax.plot([0, 1], [0, 1], color="#888888", lw=0.9)
-        ax.errorbar(x, y, yerr=1.96 * np.sqrt(y * (1 - y) / trials), fmt="o", ms=4, color="#0072B2")
-        ax.set_xlabel("nominal coverage")
-        ax.set_ylabel(f"measured coverage ({trials} planted data sets)")
-        ax.set_xlim(0, 1.02)
-        ax.set_ylim(0, 1.02)
     return ax

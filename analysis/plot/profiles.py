@@ -26,13 +26,16 @@ def make_profiles(result: FitResult) -> list[Profile]:
     frame = pd.DataFrame({k: v for k, v in result.data.items() if k != "id"})
     frame = frame[~frame.pop("held_out").astype(bool)].reset_index(drop=True)
     objective = get_objective(result.objective_name, result.objective_delta or 1e-3)
-    points = make_points(RunTable(frame), law, {}, "y", "error" if "error" in frame else None)
+    error = "error" if "error" in frame else None
+    points = make_points(RunTable(frame), law, {}, "y", error, "cluster")
     fixed = np.array([n in result.fixed for n in law.names])
     problem = make_problem_of(law, points, objective, fixed)
     given = problem.to_working(law.encode(result.parameters)[None])
     best = optimize(problem, result.seed, given, fixed, given[0])
     return [
-        profile(problem, best, n, fixed, result.level) for n in law.names if n not in result.fixed
+        profile(problem, best, n, fixed, result.level, points)
+        for n in law.names
+        if n not in result.fixed
     ]
 
 

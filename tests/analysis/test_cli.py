@@ -150,6 +150,11 @@ def test_fit_reads_a_study_folder_without_column_options(points):
         (["--interval", "rows", "--bootstrap", "-1"], "bootstrap"),
         (["--bounds", "1,0"], "LOW must be below HIGH"),
         (["--cluster", "nope"], "cluster column 'nope'"),
+        (["--start", "zeta=1"], "law joint has E, A, B"),
+        (["--fix", "A=-5"], "zero or positive"),
+        (["--hold-out", "Z > 1"], "--hold-out 'Z > 1'"),
+        (["--json", "absent/fit.json"], "no folder absent"),
+        (["--by", "nope"], "no such column"),
     ],
 )
 def test_wrong_options_end_with_one_line_and_code_2(points, capsys, change, message):
@@ -236,3 +241,34 @@ def test_influence_and_backtest_are_on_the_command_line(points, capsys):
     assert {row["law"] for row in backtest} == {"joint", "joint_tied"}
     assert all(row["mean_error"] < 0.05 for row in backtest if row["n_beyond"])
     assert "signed_error" in capsys.readouterr().out
+
+
+def test_one_fit_for_each_group_and_a_warning_when_groups_are_pooled(points, capsys):
+    frame = pd.read_csv("points.csv")
+    other = frame[::2].assign(task="other", loss=1.2 * frame["loss"][::2])
+    few = frame.head(2).assign(task="few")
+    pd.concat([frame.assign(task="one"), other, few]).to_csv("tasks.csv", index=False)
+    command = ["fit", "tasks.csv", *FIT[2:], "--no-sensitivity"]
+    command[command.index("--drop-highest-loss") + 1] = "0"
+    assert main(command) == 0
+    assert "one law for 3 values of task (few, one, other)" in capsys.readouterr().out
+    assert main([*command, "--by", "task", "--plot", "fit.png", "--bootstrap", "50"]) == 0
+    answer = json.loads((points / "fit.json").read_text())
+    one, two = (answer["groups"][k]["parameters"] for k in ("one", "other"))
+    assert two["E"] == pytest.approx(1.2 * one["E"], rel=0.02)
+    assert two["alpha"] == pytest.approx(one["alpha"], rel=0.05)
+    assert "there are 2 points" in answer["groups"]["few"]["refused"]
+    assert not any("one law for" in w for w in answer["groups"]["one"]["warnings"])
+    assert (points / "fit_other.png").exists()
+
+
+def test_tables_fit_a_terminal(points, capsys):
+    compare = ["compare", "points.csv", "--laws", "joint,joint_tied", "--n", "Model Size",
+               "--c", "Training FLOP", "--d-from", "6nd", "--loss", "loss"]  # fmt: skip
+    assert main(compare) == 0
+    table = capsys.readouterr().out.split("2x, 4x, 10x:")[0]
+    assert "dAICc" in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert main([*FIT, "--influence"]) == 0
+    text = capsys.readouterr().out.split("sensitivity:")[1].splitlines()
+    assert max(map(len, (line for line in text if "refused" not in line))) <= 80

@@ -231,11 +231,34 @@ def test_units_that_look_wrong_are_counted():
     assert any("D < N/1000" in w for w in result.warnings)
 
 
-def test_mixed_evaluation_batches_are_refused():
+@pytest.mark.parametrize("column", ["val_batch_size", "Eval Batch Size", "Tokenizer"])
+def test_mixed_evaluation_batches_and_tokenizers_are_refused(column):
     frame = isoflop_grid(budgets=4)
-    frame["val_batch_size"] = [64, 128] * (len(frame) // 2)
-    with pytest.raises(TableError, match="val_batch_size"):
+    frame[column] = [64, 128] * (len(frame) // 2)
+    with pytest.raises(TableError, match=f"2 values of {column}"):
         fit("joint", frame)
+
+
+def test_a_parameter_that_changes_nothing_is_named_and_has_no_interval():
+    frame = isoflop_grid(budgets=5, points=6, noise=0.003)
+    frame["U"] = frame["D"]  # nothing was ever repeated
+    result = fit("data_constrained", frame, bootstrap=40, interval="rows")
+    assert result.intervals["R_D"] == (None, None)
+    assert any(w.startswith("R_D is not identified") for w in result.warnings)
+
+
+def test_percent_are_no_share_of_a_link_and_the_remedy_is_named():
+    loss = np.linspace(1.9, 3.2, 24)
+    frame = pd.DataFrame({"L": loss, "metric": 100 / (1 + np.exp(3 * (loss - 2.5)))})
+    with pytest.raises(TableError, match="metric / 100"):
+        fit("sigmoid_link", frame)
+
+
+def test_values_where_a_bounded_metric_levels_off_are_counted():
+    x = np.geomspace(1e5, 1e9, 20)
+    frame = pd.DataFrame({"x": x, "metric": np.minimum(0.89, 60 * x**-0.3)})
+    result = fit("power", frame, bounds=(0.0, 0.9), interval="none")
+    assert any("levels off" in w for w in result.warnings)
 
 
 def test_a_joint_law_of_one_data_budget_is_refused():

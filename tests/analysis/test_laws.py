@@ -108,7 +108,9 @@ def test_sigmoid_and_exponential_links_respect_chance():
     assert get_law("exp_link").predict(far, NATURAL["exp_link"])[0] == pytest.approx(0.9)
 
 
-def test_a_law_of_your_own_takes_ten_lines():
+def test_a_law_of_your_own_takes_ten_lines(monkeypatch):
+    monkeypatch.setattr("analysis.laws.LAWS", dict(LAWS))
+
     class Exponential(Law):
         name = "exponential"
         columns = ("x",)
@@ -122,6 +124,16 @@ def test_a_law_of_your_own_takes_ten_lines():
     frame = pd.DataFrame({"x": x, "metric": 3 * np.exp(-x / 2.5) + 0.4})
     result = fit(Exponential(), frame, interval="none")
     assert result.parameters == pytest.approx({"a": 3.0, "b": 2.5, "c": 0.4}, rel=1e-7)
+    assert result.predict({"x": [2.5]})["mean"][0] == pytest.approx(3 / np.e + 0.4)
+    assert "exponential: L = a exp(-x/b) + c" in result.summary()
+
+
+def test_a_law_of_your_own_needs_a_name_of_its_own():
+    class Mine(type(get_law("joint"))):
+        pass
+
+    with pytest.raises(ValueError, match="give Mine another"):
+        fit(Mine(), pd.DataFrame({"N": [1.0], "D": [1.0], "metric": [1.0]}))
 
 
 def test_unknown_law_names_the_known_ones():

@@ -253,6 +253,28 @@ def test_a_comma_separated_table_keeps_its_decimal_points(tmp_path):
     assert read_table(path).numbers("loss").tolist() == [2.5, 2.25]
 
 
+def test_a_comma_at_the_end_of_rows_does_not_shift_the_columns(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("N,D,loss\n1e6,1e8,3,\n2e6,1e8,2.9,\n")
+    assert read_table(path).frame["N"].tolist() == [1e6, 2e6]
+    path.write_text("N,D,loss\n1e6,1e8,3,9\n2e6,1e8,2.9,8\n")
+    with pytest.raises(TableError, match="more cells than the header"):
+        read_table(path)
+
+
+def test_exported_runs_of_an_unknown_schema_are_refused(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("run_id,schema_version,N\na,99,1e6\n")
+    with pytest.raises(TableError, match="schema version 99"):
+        read_table(path)
+
+
+def test_rows_that_repeat_are_counted(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("N,loss\n1e6,3\n2e6,2.9\n1e6,3\n")
+    assert any("1 rows repeat" in w for w in read_table(path).warnings)
+
+
 def test_thousands_separators_and_suffixes_are_numbers(tmp_path):
     path = tmp_path / "written.csv"
     path.write_text('n,d,loss\n"1,234,567",70B,2.5\n20,1.5T,2.25\n')

@@ -114,6 +114,20 @@ def test_wide_and_off_centre_grids_are_warned_about():
     assert any("far from the middle" in w for w in off.warnings)
 
 
+@pytest.mark.parametrize("method", ["akima", "parabola"])
+def test_sizes_within_one_percent_are_averaged_as_repeats(method):
+    frame = isoflop_grid(budgets=4, points=11)
+    clean = fit_isoflop(RunTable(frame), method=method, bootstrap=0)
+    twins = frame.iloc[::11].copy()  # one size of each budget again, measured otherwise
+    twins["N"] *= 1 + 1e-6
+    twins["metric"] += 0.02
+    both = RunTable(pd.concat([frame, twins], ignore_index=True))
+    found = fit_isoflop(both, method=method, bootstrap=0)
+    assert found.n_opt.exponent == pytest.approx(clean.n_opt.exponent, abs=0.03)
+    assert all(m.n_points == 11 and 1.5 < m.loss < 4 for m in found.minima)
+    assert any("4 sizes lie within 1%" in w for w in found.warnings)
+
+
 def test_one_budget_has_no_exponent_and_says_so():
     frame = symmetric_grid()
     one = frame[frame["C"] == frame["C"].iloc[0]].reset_index(drop=True)

@@ -1,6 +1,7 @@
 """Figures: what is on the axes, not pixels; no axes are shown or saved behind the caller's back."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 pytest.importorskip("matplotlib")
@@ -8,7 +9,8 @@ pytest.importorskip("matplotlib")
 from analysis import RunTable, fit
 from analysis.isoflop import fit_isoflop
 from analysis.plot import new_figure, plot_fit, plot_joint, plot_laws, plot_residuals, save
-from analysis.plot.isoflop import plot_coverage, plot_frontier, plot_isoflop
+from analysis.plot.coverage import plot_coverage
+from analysis.plot.isoflop import plot_frontier, plot_isoflop
 from analysis.plot.profiles import plot_profiles
 from analysis.plot.style import draw_floor, short_number
 from analysis.plot.tornado import plot_tornado
@@ -80,7 +82,18 @@ def test_isoflop_frontier_coverage_profile_and_tornado(fits):
     assert len([line for line in ax.lines if len(line.get_xdata()) == 200]) == 8
     labels = [t.get_text() for t in plot_frontier(found).get_legend().get_texts()]
     assert labels[0].startswith("N* ~ C^0.4")
-    assert plot_coverage([0.5, 0.95], [0.51, 0.94], 300).get_xlim() == (0, 1.02)
+    measured = pd.DataFrame(
+        {
+            "design": ["few", "few", "many"],
+            "interval": ["rows", "delta", "rows"],
+            "parameter": "c",
+            "coverage": [0.99, 0.95, 0.94],
+            "trials": 400,
+        }
+    )
+    drawn = plot_coverage(measured)
+    assert [t.get_text() for t in drawn.get_yticklabels()] == ["few", "many"]
+    assert "[%]" in drawn.get_xlabel()
     profiles = plot_profiles(fits[0])
     assert len(profiles.lines) == 3  # two parameters and the threshold
     result = fit("joint", isoflop_grid(noise=0.01), interval="none")

@@ -1,0 +1,99 @@
+"""Planted data sets with a known law: single runs, branches of trunks, checkpoints, seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis import get_law
+
+LAWS: dict[str, dict[str, float]] = {
+    "power": {"a": 9.0, "c": 0.1},
+    "power_floor": {"E": 1.7, "a": 60.0, "c": 0.3},
+    "joint": {"E": 1.2, "A": 60.0, "B": 300.0, "alpha": 0.40, "beta": 0.38},
+}
+
+
+@dataclass(frozen=True)
+class Design:
+    """Where runs are placed, and how their noise hangs together."""
+
+    label: str
+    law: str
+    places: Mapping[str, np.ndarray]  # column -> (n,)
+    trunk: np.ndarray  # (n,) which of them share an error
+    noise: float  # standard deviation of a run, in log units
+    share: float = 0.0  # of the variance, common to a trunk
+    seed: np.ndarray | None = None  # (n,) where places are repeated
+
+    @property
+    def truth(self) -> dict[str, float]:
+        return LAWS[self.law]
+
+    @property
+    def is_clustered(self) -> bool:
+        return len(np.unique(self.trunk)) < len(self.trunk)
+
+    def draw(self, rng: np.random.Generator) -> pd.DataFrame:
+        """One data set: columns of the law, `metric`, `trunk_id` and, with repeats, `seed`."""
+        common = rng.standard_normal(int(self.trunk.max()) + 1)[self.trunk]
+        own = rng.standard_normal(len(self.trunk))
+        error = self.noise * (np.sqrt(self.share) * common + np.sqrt(1 - self.share) * own)
+        frame = pd.DataFrame(dict(self.places))
+        if self.seed is not None:
+            frame["seed"] = self.seed
+        value = get_law(self.law).predict(self.places, self.truth)
+        return frame.assign(trunk_id=self.trunk, metric=value * np.exp(error))
+
+
+def single(label: str, law: str, points: int, noise: float) -> Design:
+    """Runs of their own, evenly over four decades."""
+    x = np.geomspace(1e5, 1e9, points)
+    return Design(label, law, {"x": x}, np.arange(points), noise)
+
+
+def grid(label: str, sizes: int, budgets: int, noise: float) -> Design:
+    """Sizes x data budgets, each run trained by itself."""
+    n = np.repeat(np.geomspace(2e4, 2e6, sizes), budgets)
+    d = np.tile(np.geomspace(1e6, 1.6e7, budgets), sizes)
+    return Design(label, "joint", {"N": n, "D": d}, np.arange(n.size), noise)
+
+
+def branches(label: str, sizes: int, share: float, seeds: int = 1) -> Design:
+    """A trunk per size and seed, five branches of it."""
+    trunks = sizes * seeds
+    n = np.repeat(np.geomspace(2e4, 2e6, sizes), 5 * seeds)
+    d = np.tile(np.geomspace(1e6, 1.6e7, 5), trunks)
+    seed = np.tile(np.repeat(np.arange(seeds), 5), sizes) if seeds > 1 else None
+    trunk = np.repeat(np.arange(trunks), 5)
+    return Design(label, "joint", {"N": n, "D": d}, trunk, 0.004, share, seed)
+
+
+def checkpoints(label: str, law: str, runs: int, each: int, noise: float) -> Design:
+    """Several measurements of every run, 80 % of whose variance is the run's own."""
+    x = np.repeat(np.geomspace(1e5, 1e9, runs), each)
+    return Design(label, law, {"x": x}, np.repeat(np.arange(runs), each), noise, 0.8)
+
+
+SINGLE = (
+    single("power, 8 runs", "power", 8, 0.01),
+    single("power with floor, 12 runs", "power_floor", 12, 0.005),
+    single("power with floor, 30 runs", "power_floor", 30, 0.01),
+    grid("joint, 5 x 5 runs", 5, 5, 0.004),
+    grid("joint, 8 x 6 runs", 8, 6, 0.004),
+)
+CLUSTERED = (
+    branches("joint, 5 trunks x 5, share 0", 5, 0.0),
+    branches("joint, 5 trunks x 5, share 0.36", 5, 0.36),
+    branches("joint, 5 trunks x 5, share 0.8", 5, 0.8),
+    branches("joint, 5 sizes x 2 seeds x 5, share 0.36", 5, 0.36, seeds=2),
+    branches("joint, 12 trunks x 5, share 0.36", 12, 0.36),
+    branches("joint, 30 trunks x 5, share 0.36", 30, 0.36),
+    checkpoints("power, 6 runs x 6", "power", 6, 6, 0.02),
+    checkpoints("power, 40 runs x 6", "power", 40, 6, 0.02),
+    checkpoints("power with floor, 10 runs x 4", "power_floor", 10, 4, 0.01),
+)
+METHODS = ("rows", "residual", "parametric", "profile", "delta")
