@@ -9,6 +9,7 @@ from analysis.cli.options import add_json_option, write_json
 from analysis.forecast import Budget, budget_from_hours, forecast, target_loss
 from analysis.numerals import parse_unit
 from analysis.optimal import ComputeRule
+from analysis.plot.style import save_axes
 from analysis.result import FitResult
 
 EXAMPLE = "fmscale-analysis forecast fit.json --flops 1e24 --json forecast.json"
@@ -34,6 +35,7 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--no-fan", action="store_true", help="skip the other forms and conventions"
     )
     parser.add_argument("--level", type=float, default=0.95)
+    parser.add_argument("--plot", metavar="FILE", help="draw the fan of answers")
     add_json_option(parser)
     parser.set_defaults(run=run)
 
@@ -53,6 +55,10 @@ def run(args: argparse.Namespace) -> int:
         budget = read_budget(args)
     answer |= forecast(result, budget, rule, fan=not args.no_fan, level=args.level)
     show(answer)
+    if args.plot:
+        from analysis.plot.fan import draw_fan
+
+        save_axes(draw_fan(answer).axes[0], args.plot)
     write_json(args.json, answer)
     return 0
 

@@ -50,7 +50,9 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="RULE",
         help="also approaches 1 (with this envelope rule) and 3, side by side",
     )
-    parser.add_argument("--plot", metavar="FILE", help="curves and minima")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="curves and minima, and the frontier beside it"
+    )
     add_json_option(parser)
     parser.set_defaults(run=run)
 
@@ -81,10 +83,13 @@ def run(args: argparse.Namespace) -> int:
             answers[name] = {**found.to_dict(), "n_points": len(part)}
             show(name, found)
             if args.plot:
-                from analysis.plot.isoflop import plot_isoflop
+                from analysis.plot.isoflop import plot_frontier, plot_isoflop
 
                 title = name if args.by else ""
                 save_axes(plot_isoflop(found, title=title), beside(args.plot, title))
+                if found.n_opt is not None:
+                    path = beside(beside(args.plot, title), "frontier")
+                    save_axes(plot_frontier(found), path)
             if args.three:
                 answers[name]["three"] = three(part, args.three, args.seed)
     for reason in dropped:

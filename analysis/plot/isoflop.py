@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.isoflop import IsoFlop
-from analysis.plot.style import axis_label, log_ticks, new_figure, size_colors, style
+from analysis.plot.style import (
+    axis_label,
+    log_ticks,
+    new_figure,
+    outside_legend,
+    size_colors,
+    style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +24,7 @@ def plot_isoflop(found: IsoFlop, ax: Axes | None = None, title: str = "") -> Axe
     """Loss against N, one colour per budget; diamonds are minima, hollow curves are excluded."""
     with style():
         if ax is None:
-            ax = new_figure(6.8, 4.8)[1]
+            ax = new_figure(8.4, 4.8)[1]
         colors = size_colors([m.budget for m in found.minima])
         for m in found.minima:
             sizes, loss = found.curves[m.budget]
@@ -51,7 +58,7 @@ def plot_isoflop(found: IsoFlop, ax: Axes | None = None, title: str = "") -> Axe
         ax.set_xlabel(axis_label("N"))
         ax.set_ylabel("loss")
         ax.set_title(title, loc="left", fontsize=10.5)
-        ax.legend(ncols=2 if len(found.minima) > 6 else 1)
+        outside_legend(ax)
     return ax
 
 
@@ -78,6 +85,6 @@ def plot_frontier(found: IsoFlop, ax: Axes | None = None) -> Axes:
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_xlabel(axis_label("C"))
-        ax.set_ylabel("optimal parameters, data")
+        ax.set_ylabel("N* [parameters], D* [tokens or samples]")
         ax.legend()
     return ax

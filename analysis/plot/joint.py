@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.plot.fits import finish_axes, label
-from analysis.plot.style import HELD_OUT, new_figure, short_number, size_colors, style
+from analysis.plot.style import (
+    HELD_OUT,
+    new_figure,
+    outside_legend,
+    short_number,
+    size_colors,
+    style,
+)
 from analysis.result import FitResult
 
 if TYPE_CHECKING:
@@ -23,8 +30,9 @@ def plot_joint(result: FitResult, ax: Axes | None = None, title: str = "") -> Ax
     y = np.array(result.data["y"], dtype=float)
     held = np.array(result.data["held_out"], dtype=bool)
     with style():
+        alone = ax is None
         if ax is None:
-            ax = new_figure(6.8, 4.8)[1]
+            ax = new_figure(9.0, 4.8)[1]
         colors = size_colors(data[over].tolist())
         sizes = sorted(colors)
         drawn = set(sizes[:: max(1, -(-len(sizes) // CURVES))]) | {sizes[-1]}
@@ -62,4 +70,6 @@ def plot_joint(result: FitResult, ax: Axes | None = None, title: str = "") -> Ax
             ax.scatter([], [], edgecolors="#222222", label="held out", **HELD_OUT)
         ax.plot([], [], " ", label=label(result))
         finish_axes(ax, result, along, title)
+        if alone:
+            outside_legend(ax)
     return ax

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.certificate import optimize
 from analysis.fit import make_problem_of
 from analysis.objectives import get_objective
-from analysis.plot.style import new_figure, style
+from analysis.plot.style import log_ticks, new_figure, outside_legend, style
 from analysis.points import make_points
 from analysis.profiles import Profile, profile
 from analysis.result import FitResult
@@ -18,6 +18,8 @@ from analysis.table import RunTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+FARTHEST = 30.0  # times the estimate
 
 
 def make_profiles(result: FitResult) -> list[Profile]:
@@ -44,7 +46,7 @@ def plot_profiles(result: FitResult, ax: Axes | None = None) -> Axes:
     threshold's. A curve that never crosses 1 belongs to an interval that is open there."""
     with style():
         if ax is None:
-            ax = new_figure()[1]
+            ax = new_figure(8.4, 4.4)[1]
         for found in make_profiles(result):
             best = float(np.min(found.objective))
             height = (found.objective - best) / (found.threshold - best)
@@ -56,13 +58,18 @@ def plot_profiles(result: FitResult, ax: Axes | None = None) -> Axes:
                 f"{'open' if high is None else f'{high:.4g}'}]"
             )
             scale = centre if centre != 0 else 1.0
+            dashed = low is None or high is None  # a curve that stays below the line somewhere
             ax.plot(
-                found.values[shown] / scale, height[shown], marker=".", ms=3, lw=1.2, label=text
-            )
+                found.values[shown] / scale, height[shown],
+                marker=".", ms=3, lw=1.2, ls="--" if dashed else "-", label=text,
+            )  # fmt: skip
         ax.axhline(1.0, color="#222222", lw=0.9, ls="--")
         ax.set_ylim(0, 3)
         ax.set_xscale("log")
         ax.set_xlabel("parameter / estimate")
         ax.set_ylabel("rise of the objective / threshold")
-        ax.legend(title=f"{result.level:.0%} profile intervals")
+        left, right = ax.get_xlim()  # an open side goes on for ever
+        ax.set_xlim(max(left, 1 / FARTHEST), min(right, FARTHEST))
+        log_ticks(ax.xaxis)
+        outside_legend(ax, f"{result.level:.0%} profile intervals")
     return ax

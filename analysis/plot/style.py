@@ -105,9 +105,16 @@ def save_axes(ax: Axes, path: str) -> None:
         raise ValueError(f"{path}: {error}") from error
 
 
+def outside_legend(ax: Axes, title: str | None = None) -> None:
+    """The legend beside the axes: formulas are long and must not hide points."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1.005, 1.0), borderaxespad=0.0, title=title)
+
+
 def axis_label(letter: str, column: str | None = None) -> str:
     if column in UNITS:
         return UNITS[column]
+    if column is not None and letter in ("x", "metric"):
+        return column
     base = LABELS.get(letter, letter)
     return base if column in (None, letter) else f"{base} ({column})"
 

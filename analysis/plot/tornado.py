@@ -40,5 +40,5 @@ def plot_tornado(table: pd.DataFrame, quantity: str, ax: Axes | None = None) -> 
             pad = 1.0 * max(high - low, 1e-12)
             ax.set_xlim(low - pad, high + pad)
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel(quantity)
+        ax.set_xlabel("a = beta/(alpha + beta), exponent of N*(C)" if quantity == "a" else quantity)
     return ax

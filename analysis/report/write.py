@@ -13,7 +13,7 @@ from analysis.fit import versions
 from analysis.isoflop import PowerOfCompute
 from analysis.json_values import finite
 from analysis.plot import new_figure, plot_joint, plot_laws, plot_residuals, save, style
-from analysis.plot.style import draw_floor
+from analysis.plot.style import draw_floor, outside_legend
 from analysis.plot.tornado import plot_tornado
 from analysis.report.html import render_html
 from analysis.report.study import Panel, StudyReport
@@ -21,7 +21,7 @@ from analysis.result import FitResult
 from analysis.sensitivity import headline, tornado
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 TITLES = {"N": "model size", "D": "training data", "C": "training compute"}
 
@@ -99,11 +99,6 @@ def draw_tornado(panel: Panel, stem: Path) -> list[Path]:
     name = headline(panel.sensitivity)
     ax = plot_tornado(tornado(panel.sensitivity, name), name)
     return save(ax.get_figure(root=True), stem)
-
-
-def outside_legend(ax: Axes) -> None:
-    """The legend beside the axes: formulas are long and must not hide points."""
-    ax.legend(loc="upper left", bbox_to_anchor=(1.005, 1.0), borderaxespad=0.0)
 
 
 def column_label(result: FitResult, letter: str) -> str:

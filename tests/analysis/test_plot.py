@@ -7,9 +7,11 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from analysis import RunTable, fit
+from analysis.forecast import forecast
 from analysis.isoflop import fit_isoflop
 from analysis.plot import new_figure, plot_fit, plot_joint, plot_laws, plot_residuals, save
 from analysis.plot.coverage import plot_coverage
+from analysis.plot.fan import draw_fan, plot_fan
 from analysis.plot.isoflop import plot_frontier, plot_isoflop
 from analysis.plot.profiles import plot_profiles
 from analysis.plot.style import draw_floor, short_number
@@ -120,3 +122,14 @@ def test_drawing_leaves_matplotlibs_settings_alone(fits):
 @pytest.mark.parametrize(("value", "text"), [(950.0, "950"), (12_345_678, "12.3M"), (7e10, "70B")])
 def test_numbers_are_short(value, text):
     assert short_number(value) == text
+
+
+def test_the_fan_shows_every_variant_and_the_interval():
+    result = fit("joint", isoflop_grid(budgets=4, points=6, noise=0.003), bootstrap=40)
+    answer = forecast(result, 1e23)
+    figure = draw_fan(answer)
+    assert [ax.get_xlabel() for ax in figure.axes] == ["best size N* [parameters]", "loss"]
+    rows = [r for r in answer["fan"] if r.get("n_opt") is not None]
+    labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    assert labels == [r["variant"] for r in rows]
+    assert plot_fan(answer, "loss").get_xlabel() == "loss"
