@@ -92,7 +92,9 @@ def plot_detector(runs: pd.DataFrame) -> Figure:
         if law is not None:
             grid = curve([law], "x")
             values = law.predict({"x": grid})
-            ax.plot(grid, values["mean"], color=BLUE, lw=1.6, label=law.formula())
+            ax.plot(
+                grid, values["mean"], color=BLUE, lw=1.6, label=law.formula().replace(" x^", " N^")
+            )
             ax.fill_between(grid, values["low"], values["high"], color=BLUE, alpha=0.14, lw=0,
                             label="95 % band of the law")  # fmt: skip
         ax.errorbar(x, accuracy, np.array(around), fmt="o", ms=5, color="#222222", capsize=2.5,
@@ -110,9 +112,10 @@ def plot_fine_tuning(runs: pd.DataFrame) -> Figure:
     sizes = longest_runs(runs)
     tasks = fine_tuned_tasks(runs)
     with style():
-        figure, _ = new_figure(4.9 * len(tasks) + 0.6, 4.2)
+        figure, _ = new_figure(4.3 * len(tasks) + 2.2, 4.2)
         figure.clear()
-        for ax, task in zip(np.atleast_1d(figure.subplots(1, len(tasks))), tasks, strict=True):
+        panels = np.atleast_1d(figure.subplots(1, len(tasks)))
+        for ax, task in zip(panels, tasks, strict=True):
             x, prefix = sizes["n_params_total"], f"finetune_{task}"
             error = sizes.get(f"{prefix}_accuracy_standard_error")
             band = None if error is None else 1.96 * error
@@ -128,7 +131,7 @@ def plot_fine_tuning(runs: pd.DataFrame) -> Figure:
             _sizes_axis(ax, sizes)
             ax.set_title(task.replace("_", " "), loc="left", fontsize=10)
             ax.set_ylabel("accuracy on the test file [fraction]")
-            ax.legend(loc="best")
+        panels[-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
     return figure
 
 
