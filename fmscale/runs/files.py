@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """Replace `path` with `content`: a reader sees the old file or the new one, never a part.
 
     The temporary file lies in the same folder (a rename across file systems is a copy) and is

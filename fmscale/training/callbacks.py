@@ -113,7 +113,7 @@ class CheckpointWriter(StepCallback):
         """Args:
         keep_at: steps after which a checkpoint is kept, e.g. where branches leave a trunk.
         keep_newest: how many of the checkpoints in between are kept.
-        every_seconds: pause between these.
+        every_seconds: pause between these; longer where saving takes long.
         start: where this fit began; None: fresh weights.
         on_saved: told each step of `keep_at` once it is on disk.
         verify: called before saving; raises if the run is no longer ours.
@@ -127,7 +127,7 @@ class CheckpointWriter(StepCallback):
         self.on_saved = on_saved
         self.verify = verify
         self.began = self.saved_at = time.monotonic()
-        self.paused = 0.0
+        self.paused = self.took = 0.0
 
     @property
     def seconds(self) -> float:
@@ -142,7 +142,7 @@ class CheckpointWriter(StepCallback):
         if module.step in self.keep_at:
             self.save(module)
             self.on_saved(module.step)
-        elif time.monotonic() - self.saved_at > self.every_seconds:
+        elif time.monotonic() - self.saved_at > checkpoint.pause(self.every_seconds, self.took):
             self.save(module)
 
     def save(self, module: TrainingModule) -> None:
@@ -160,7 +160,8 @@ class CheckpointWriter(StepCallback):
         checkpoint.save(self.folder.checkpoints, state)
         checkpoint.prune(self.folder.checkpoints, keep=self.keep_at, newest=self.keep_newest)
         self.saved_at = time.monotonic()
-        self.paused += self.saved_at - began
+        self.took = self.saved_at - began
+        self.paused += self.took
 
 
 class ProgressReporter(StepCallback):

@@ -16,7 +16,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from fmscale.runs.files import write_atomically
 log = logging.getLogger(__name__)
 
 MARK = b"fmscale1"
+SAVING_SHARE = 0.02  # of the time, at most, goes into checkpoints that only a kill would need
 TRAILER = hashlib.sha256().digest_size + len(MARK)  # bytes at the end of a file
 
 
@@ -50,11 +51,23 @@ def path_of(folder: Path, step: int) -> Path:
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint atomically and return its path."""
     buffer = io.BytesIO()
-    torch.save(asdict(checkpoint), buffer)
-    content = buffer.getvalue()
+    # Not `asdict`, which would copy every tensor.
+    torch.save({f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}, buffer)
+    checksum = hashlib.sha256(buffer.getbuffer()).digest()
+    buffer.write(checksum + MARK)
     path = path_of(folder, checkpoint.step)
-    write_atomically(path, content + hashlib.sha256(content).digest() + MARK)
+    write_atomically(path, buffer.getbuffer())
     return path
+
+
+def pause(every_seconds: float, took: float) -> float:
+    """Seconds until the next checkpoint: as asked for, or longer where saving takes long.
+
+    Args:
+        every_seconds: as asked; 0: after every step, whatever it costs.
+        took: seconds of the last one.
+    """
+    return max(every_seconds, took / SAVING_SHARE) if every_seconds else 0.0
 
 
 def load(path: Path) -> Checkpoint:
@@ -67,7 +80,7 @@ def load(path: Path) -> Checkpoint:
     if not _is_whole(whole):
         raise ValueError(f"checkpoint {path} is torn or altered (its checksum differs); delete it")
     try:
-        content = io.BytesIO(whole[:-TRAILER])
+        content = io.BytesIO(memoryview(whole)[:-TRAILER])
         stored = torch.load(content, map_location="cpu", weights_only=True)
         return Checkpoint(**stored)
     except Exception as error:  # torch raises half a dozen kinds for a foreign file
@@ -128,7 +141,6 @@ def _set_aside(path: Path) -> None:
 
 
 def _is_whole(content: bytes) -> bool:
-    body, checksum, mark = (
-        content[:-TRAILER], content[-TRAILER : -len(MARK)], content[-len(MARK) :]
-    )  # fmt: skip
+    checksum, mark = content[-TRAILER : -len(MARK)], content[-len(MARK) :]
+    body = memoryview(content)[:-TRAILER]
     return mark == MARK and hashlib.sha256(body).digest() == checksum

@@ -1,7 +1,7 @@
 """Several runs of one shape as one batched step: seeds and learning rates side by side.
 
 A small model leaves a processor idle: most of a step is the overhead of many tiny kernels. Here the
-weights of M runs are stacked and `torch.func.vmap` takes the step of all of them at once. Members
+weights of M runs are stacked and `torch.func.vmap` makes one batched computation of all. Members
 share shape, objective, batch size and number of steps, and differ in seed and learning rate; each
 has its own batches, gradient norm, rate and optimizer moments, so it ends where its lone run ends,
 up to rounding. (The exception is the bias of attention keys, which no output depends on: its
@@ -10,16 +10,16 @@ gradient is rounding alone, and Adam makes steps of it in the lone run as well.)
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import AdamW, Optimizer
+from torch.optim.adamw import adamw
 
 Objective = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
 
@@ -58,13 +58,21 @@ class Pack:
         self.clip = clip
         _check(self.models, self.optimizers)
         stacked, self.buffers = stack_module_state(self.models)  # each (M, ...)
-        self.weights = {name: value.detach().clone() for name, value in stacked.items()}
-        self.peaks = {name: self._setting(name, "lr") for name in self.weights}
-        self.decays = {name: self._setting(name, "weight_decay") for name in self.weights}
+        # All weights lie in one matrix, a row a member, so that norms, moments and updates are a
+        # few operations on it; the parameters of an optimizer group are neighbours.
+        self.groups = self._groups()
+        names = [name for group in self.groups for name in group]
+        self.flat = _rows([stacked[name].detach() for name in names])
+        sizes = [stacked[name][0].numel() for name in names]
+        parts = self.flat.split(sizes, dim=1)
+        # By `data`, autograd sees each change alone: CLIP caps its temperature on the way forward.
+        self.weights = {
+            name: part.view(stacked[name].shape).data.requires_grad_()
+            for name, part in zip(names, parts, strict=True)
+        }
         self.means, self.squares = self._moments("exp_avg"), self._moments("exp_avg_sq")
-        group = self.optimizers[0].param_groups[0]
-        self.betas, self.eps = group["betas"], group["eps"]
         self.n_updates = int(_any_state(self.optimizers[0]))
+        self._slots = self._member_groups()
         skeleton = _Loss(self.models[0], objective)
 
         def loss(weights: dict[str, Tensor], buffers: dict[str, Tensor], batch: Any) -> Tensor:
@@ -72,8 +80,9 @@ class Pack:
             result: Tensor = functional_call(skeleton, named, (batch,))
             return result
 
-        step = vmap(grad_and_value(loss))
-        self._gradients: Any = torch.compile(step) if compile else step
+        # Only the way forward is mapped: the way back through it is plain autograd, as one batch.
+        mapped = vmap(loss)
+        self._losses: Any = torch.compile(mapped) if compile else mapped
 
     def __len__(self) -> int:
         return len(self.models)
@@ -89,86 +98,96 @@ class Pack:
             Mean loss of each member over its micro-batches, before the update.
         """
         losses = torch.zeros(len(self))
-        total: dict[str, Tensor] | None = None
+        total: Tensor | None = None  # gradients, as `flat`
         for micro in batches:
             batch = {name: torch.stack([b[name] for b in micro]) for name in micro[0]}
-            gradients, loss = self._differentiate(batch)
-            losses += loss.detach() / len(batches)
-            if total is None:
-                total = gradients
-            else:
-                for name, gradient in gradients.items():
-                    total[name] = total[name] + gradient
+            loss, gradient = self._differentiate(batch)
+            losses += loss.cpu() / len(batches)
+            total = gradient if total is None else total.add_(gradient)
         assert total is not None
         if len(batches) > 1:
-            total = {name: gradient / len(batches) for name, gradient in total.items()}
-        self._update(self._clipped(total), factor)
+            total /= len(batches)
+        if self.clip is not None:  # as `clip_grad_norm_` does, member by member
+            scale = (self.clip / (total.norm(dim=1, keepdim=True) + 1e-6)).clamp(max=1.0)
+            total *= scale
+        self._update(total, factor)
         return [float(value) for value in losses]
 
     @torch.no_grad()
     def unstack(self) -> None:
         """Write weights and moments back into the members' modules and optimizers."""
+        sizes = [weight[0].numel() for weight in self.weights.values()]
         for row, (model, optimizer) in enumerate(zip(self.models, self.optimizers, strict=True)):
-            for name, parameter in model.named_parameters():
-                parameter.copy_(self.weights[name][row])
+            parts = zip(*(m[row].split(sizes) for m in (self.means, self.squares)), strict=True)
+            for (name, weight), (mean, square) in zip(self.weights.items(), parts, strict=True):
+                parameter = model.get_parameter(name)
+                parameter.copy_(weight[row])
                 if self.n_updates:
                     optimizer.state[parameter] = {
                         "step": torch.tensor(float(self.n_updates)),
-                        "exp_avg": self.means[name][row].clone(),
-                        "exp_avg_sq": self.squares[name][row].clone(),
+                        "exp_avg": mean.view_as(parameter).clone(),
+                        "exp_avg_sq": square.view_as(parameter).clone(),
                     }
 
-    def _differentiate(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    def _differentiate(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Losses (M,) and gradients, as `flat`."""
         with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
             # The fused attention has no batching rule on the CPU; its plain form has.
             warnings.filterwarnings("ignore", message=".*performance drop.*")
-            gradients, loss = self._gradients(self.weights, self.buffers, batch)
-        return gradients, loss
-
-    def _clipped(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Gradients with the norm of each member at most `clip`, as `clip_grad_norm_` does."""
-        if self.clip is None:
-            return gradients
-        norms = [gradient.reshape(len(self), -1).norm(dim=1) for gradient in gradients.values()]
-        norm = torch.stack(norms).norm(dim=0)  # (M,)
-        scale = (self.clip / (norm + 1e-6)).clamp(max=1.0)
-        return {name: gradient * _like(scale, gradient) for name, gradient in gradients.items()}
+            losses = self._losses(self.weights, self.buffers, batch)
+            # No loss depends on another member's weights, so the sum has the gradients of all.
+            gradients = torch.autograd.grad(
+                losses.sum(), list(self.weights.values()), materialize_grads=True
+            )
+        return losses.detach(), _rows(gradients)
 
     @torch.no_grad()
-    def _update(self, gradients: dict[str, Tensor], factor: float) -> None:
-        """AdamW (Loshchilov & Hutter 2019, Algorithm 2) with one rate and decay a member."""
+    def _update(self, gradients: Tensor, factor: float) -> None:
+        """AdamW (Loshchilov & Hutter 2019, Algorithm 2), by the kernel that lone runs use."""
         self.n_updates += 1
-        beta1, beta2 = self.betas
-        correction1 = 1 - beta1**self.n_updates
-        correction2 = math.sqrt(1 - beta2**self.n_updates)
-        for name, weight in self.weights.items():
-            gradient, mean, square = gradients[name], self.means[name], self.squares[name]
-            rate = _like(self.peaks[name], weight) * factor
-            weight.mul_(1 - rate * _like(self.decays[name], weight))
-            mean.lerp_(gradient, 1 - beta1)
-            square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-            divisor = square.sqrt().div_(correction2).add_(self.eps)
-            weight.sub_(rate / correction1 * mean / divisor)
+        for row, columns, group, n_updates in self._slots:
+            adamw(
+                [self.flat[row, columns]],
+                [gradients[row, columns]],
+                [self.means[row, columns]],
+                [self.squares[row, columns]],
+                [],
+                [n_updates],
+                fused=True,
+                amsgrad=False,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                lr=group["lr"] * factor,
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
 
-    def _setting(self, name: str, key: str) -> Tensor:
-        """A setting of the group that holds parameter `name`, (M,)."""
-        values = []
+    def _groups(self) -> list[list[str]]:
+        """Names of the parameters in each optimizer group; the same for every member."""
+        names = {parameter: name for name, parameter in self.models[0].named_parameters()}
+        return [[names[p] for p in group["params"]] for group in self.optimizers[0].param_groups]
+
+    def _member_groups(self) -> list[tuple[int, slice, dict[str, Any], Tensor]]:
+        """Each member's groups: row and columns of `flat`, peak settings, updates so far."""
+        slots, end = [], 0
+        for place, names in enumerate(self.groups):
+            begin, end = end, end + sum(self.weights[name][0].numel() for name in names)
+            for row, optimizer in enumerate(self.optimizers):
+                group = optimizer.param_groups[place]
+                settings = {k: group[k] for k in ("lr", "weight_decay", "betas", "eps")}
+                done = torch.tensor(float(self.n_updates), device=self.flat.device)
+                slots.append((row, slice(begin, end), settings, done))
+        return slots
+
+    def _moments(self, key: str) -> Tensor:
+        """A running moment of every parameter, as `flat`; zeros before the first update."""
+        rows = []
         for model, optimizer in zip(self.models, self.optimizers, strict=True):
-            wanted = model.get_parameter(name)
-            (group,) = (g for g in optimizer.param_groups if any(p is wanted for p in g["params"]))
-            values.append(float(group[key]))
-        return torch.tensor(values, device=self.weights[name].device)
-
-    def _moments(self, key: str) -> dict[str, Tensor]:
-        """A running moment of every parameter, (M, ...); zeros before the first update."""
-        stacked = {}
-        for name, weight in self.weights.items():
-            rows = [
-                o.state.get(m.get_parameter(name), {}).get(key, torch.zeros_like(weight[0]))
-                for m, o in zip(self.models, self.optimizers, strict=True)
-            ]
-            stacked[name] = torch.stack(rows).to(weight)
-        return stacked
+            parameters = [model.get_parameter(name) for name in self.weights]
+            moments = [optimizer.state.get(p, {}).get(key, torch.zeros_like(p)) for p in parameters]
+            rows.append(torch.cat([moment.flatten() for moment in moments]))
+        return torch.stack(rows).to(self.flat)
 
 
 class _Loss(nn.Module):
@@ -194,9 +213,6 @@ def _check(models: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> None
     for optimizer in optimizers:
         if not isinstance(optimizer, AdamW):
             raise PackError(f"{type(optimizer).__name__} cannot be packed; use AdamW")
-        groups = [(group["betas"], group["eps"]) for group in optimizer.param_groups]
-        if any(group != groups[0] for group in groups):
-            raise PackError("groups with different betas or eps cannot be packed")
     if len({float(_any_state(optimizer)) for optimizer in optimizers}) != 1:
         raise PackError("runs after different numbers of steps cannot be packed")
 
@@ -207,6 +223,6 @@ def _any_state(optimizer: Optimizer) -> float:
     return max(steps, default=0.0)
 
 
-def _like(values: Tensor, weight: Tensor) -> Tensor:
-    """(M,) reshaped to broadcast over (M, ...)."""
-    return values.view(-1, *[1] * (weight.dim() - 1))
+def _rows(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors (M, ...) side by side: a row a member."""
+    return torch.cat([tensor.reshape(len(tensor), -1) for tensor in tensors], dim=1)

@@ -238,7 +238,7 @@ class Clock:
         self.n_members = n_members
         self.now = now
         self.began = self.saved_at = self.told_at = self.status_at = now()
-        self.paused = 0.0
+        self.paused = self.took = 0.0
 
     @property
     def share(self) -> float:
@@ -246,10 +246,10 @@ class Clock:
         return (self.now() - self.began - self.paused) / self.n_members
 
     def save_due(self, every_seconds: float) -> bool:
-        return self.now() - self.saved_at > every_seconds
+        return self.now() - self.saved_at > checkpoint.pause(every_seconds, self.took)
 
     def saved(self, seconds: float) -> None:
-        self.saved_at = self.now()
+        self.saved_at, self.took = self.now(), seconds
         self.paused += seconds
 
     def tick(self, members: Sequence[Member], step: int, report: Report) -> None:
