@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WANTED = (0.93, 0.97)
-PALETTE = (*dict.fromkeys(LAW_COLORS.values()), "#E69F00")
+PALETTE = ("#E69F00", *dict.fromkeys(LAW_COLORS.values()), "#222222")
 
 
 def plot_coverage(table: pd.DataFrame, level: float = 0.95, ax: Axes | None = None) -> Axes:
@@ -45,5 +45,5 @@ def plot_coverage(table: pd.DataFrame, level: float = 0.95, ax: Axes | None = No
         ax.set_ylim(len(designs) - 0.4, -0.6)
         ax.grid(axis="y", visible=False)
         ax.set_xlabel(f"{level:.0%} intervals that hold the planted value [%], one standard error")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.1), ncols=len(methods))
+        ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.07), ncols=len(methods))
     return ax
