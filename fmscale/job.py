@@ -135,6 +135,11 @@ class Job:
             branches=tuple(branches),
         )
 
+    def in_parts(self, accumulate: int, chunk_size: int | None) -> Job:
+        """The same job with these parts of a batch, as `halved` has made them elsewhere."""
+        trainer = dataclasses.replace(self.trainer, accumulate=accumulate)
+        return dataclasses.replace(self, trainer=trainer, chunk_size=chunk_size)
+
     def halved(self, times: int) -> Job:
         """The same job in smaller parts of a batch: the same numbers to rounding (with dropout:
         other masks), the same ids, less memory.

@@ -167,7 +167,8 @@ class TrainerSettings:
     """How steps are executed."""
 
     accelerator: str = "auto"
-    devices: int = 1
+    strategy: str = "single"  # process; "ddp" or "fsdp": several, started by torchrun or srun
+    devices: int | None = 1  # processes of a run, one a device; None: as many as were started
     precision: str = "auto"  # "auto", "32-true" or "bf16-mixed"
     gradient_clip_val: float | None = 1.0
     accumulate: int = 1  # micro-batches in one optimizer step
@@ -186,7 +187,17 @@ class TrainerSettings:
             raise ConfigError(
                 f"trainer.precision={self.precision!r}; use auto, 32-true or bf16-mixed"
             )
-        least = {"devices": 1, "accumulate": 1, "log_every_steps": 1, "keep_checkpoints": 1,
+        if self.strategy not in ("single", "ddp", "fsdp"):
+            raise ConfigError(f"trainer.strategy={self.strategy!r}; use single, ddp or fsdp")
+        if self.strategy == "single" and self.devices != 1:
+            raise ConfigError(
+                f"trainer.devices={self.devices} needs several processes: add trainer=ddp or "
+                "trainer=fsdp and start them, e.g. torchrun --nproc-per-node "
+                f"{self.devices or 2} -m fmscale.train trainer=ddp ..."
+            )
+        if self.devices is not None and self.devices < 1:
+            raise ConfigError(f"trainer.devices={self.devices} must be at least 1, or null")
+        least = {"accumulate": 1, "log_every_steps": 1, "keep_checkpoints": 1,
                  "checkpoint_every_seconds": 0, "loader_workers": 0}  # fmt: skip
         for name, lowest in least.items():
             if getattr(self, name) < lowest:

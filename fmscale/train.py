@@ -20,6 +20,7 @@ from fmscale.launching import register_launchers
 from fmscale.runs.secrets import find_secret
 from fmscale.settings import ConfigError, config_errors_exit
 from fmscale.signals import Interrupted, interrupt
+from fmscale.world import World, check_world
 
 
 def plan_job(cfg: DictConfig) -> Job:
@@ -67,10 +68,11 @@ def run(cfg: DictConfig) -> None:
     """One job, in this process."""
     with config_errors_exit():
         job = plan_job(cfg)
+        check_world(job, world := World.here())
 
         from fmscale.launching.solo import train_job  # imports torch
 
-        train_job(job)
+        train_job(job, world)
 
 
 def main() -> None:

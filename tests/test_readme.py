@@ -41,20 +41,33 @@ def test_every_make_target_exists(line):
 
 @pytest.mark.parametrize(
     "line",
-    lines_of("fmscale", "train") + lines_of("fmscale", "sweep") + lines_of("fmscale", "plan"),
+    lines_of("fmscale", "train")
+    + lines_of("fmscale", "sweep")
+    + lines_of("fmscale", "plan")
+    + lines_of("torchrun")
+    + lines_of("srun"),
 )
 def test_every_training_command_composes(line, tmp_path, monkeypatch, token_files):
     monkeypatch.chdir(tmp_path)
     token_files(tmp_path / "my_shards")
     (tmp_path / "my_texts").mkdir()
     (tmp_path / "my_texts" / "one.txt").write_text("text")
-    arguments = shlex.split(line)[2:]
-    overrides = [a for a in arguments if "=" in a and not a.startswith("--")]
+    overrides = [a for a in shlex.split(line) if "=" in a and not a.startswith("--")]
     assert expand(overrides)
 
 
 def test_every_other_command_is_known():
-    known = ("make", "fmscale", "fmscale-analysis", "git", "cd", "pip", "export")
+    known = (
+        "make",
+        "fmscale",
+        "fmscale-analysis",
+        "git",
+        "cd",
+        "pip",
+        "export",
+        "torchrun",
+        "srun",
+    )
     assert [line for line in LINES if line.split()[0] not in known] == []
 
 

@@ -17,6 +17,11 @@ class StepBatches(Dataset[dict[str, Tensor]]):
 
     The batch of a step depends on (seed, step) alone, so a run that starts at step s, whether
     resumed or branched, sees what an unbroken run sees from step s on, whichever process makes it.
+
+    Args:
+        accumulate: micro-batches in a step.
+        rank, n_ranks: which part of each micro-batch this process trains on; all parts together,
+            in the order of ranks, are what a single process sees.
     """
 
     def __init__(
@@ -28,6 +33,8 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         accumulate: int,
         start_step: int,
         stop_step: int,
+        rank: int = 0,
+        n_ranks: int = 1,
     ) -> None:
         self.data = data
         self.seed = seed
@@ -35,6 +42,8 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         self.pace = pace
         self.accumulate = accumulate
         self.steps = range(start_step, stop_step)
+        self.rank = rank
+        self.n_ranks = n_ranks
 
     def __len__(self) -> int:
         return len(self.steps) * self.accumulate
@@ -45,9 +54,10 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         step = self.steps[position]
         indices = self.order.indices(self.pace.items(step), self.pace.batch(step))
         micro = np.split(indices, self.accumulate)[part]
+        mine = np.split(micro, self.n_ranks)[self.rank]
         if isinstance(self.data, AugmentedData):
-            return self.data.augmented_batch(micro, self.seed, step)
-        return self.data.train_batch(micro)
+            return self.data.augmented_batch(mine, self.seed, step)
+        return self.data.train_batch(mine)
 
 
 class StepDataModule(pl.LightningDataModule):

@@ -14,6 +14,7 @@ from fmscale.job import Branch, Job
 from fmscale.launching.sweep import cores
 from fmscale.planner import study_of, unfinished
 from fmscale.runs.lock import in_turn
+from fmscale.world import World, check_world
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,37 @@ def carry_out(order: Order) -> dict[str, str]:
     import torch
 
     torch.set_num_threads(order.n_threads or cores())
+    from fmscale.training.fit import fit_along
+    from fmscale.training.ranks import follow, joined
+
     job = Job.plan(order.config, build_shape(order.config))
-    return train_in_turn(job, order.max_retries)
+    check_world(job, world := World.here())
+    with joined(world) as ranks:
+        if ranks is None:
+            return train_in_turn(job, order.max_retries)
+        if world.leads:
+            return train_together(job)
+        follow(ranks, fit_along)
+    return {}
+
+
+def train_together(job: Job) -> dict[str, str]:
+    """Rank 0 of several trains what is missing of a job.
+
+    Raises:
+        Exception: what stopped a run; the other processes cannot go on with the next one then.
+    """
+    from fmscale.training.run import train_branch, train_trunk
+    from fmscale.training.supervision import fail_branches
+
+    try:
+        in_turn(functools.partial(train_trunk, job))
+    except Exception as error:
+        fail_branches(job, error)
+        raise
+    for branch in unfinished(job):
+        in_turn(functools.partial(train_branch, job, branch))
+    return {}
 
 
 def train_in_turn(job: Job, max_retries: int = 0) -> dict[str, str]:

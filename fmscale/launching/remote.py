@@ -29,12 +29,15 @@ from fmscale.launching.sweep import (
 )
 from fmscale.planner import study_of, unfinished
 from fmscale.runs.store import RunFolder
+from fmscale.world import World, check_world
 
 TRAINED_IN_VAIN = ("failed", "oom")  # states with a reason that the job itself has noted
 
 
 class Crew(ABC):
     """Those who carry out orders, somewhere else."""
+
+    world = World()  # of each job
 
     @abstractmethod
     def width(self, n_jobs: int) -> int:
@@ -83,6 +86,8 @@ def run_remote_sweep(jobs: list[Job], crew: Crew, options: Options) -> bool:
     """
     check_options(options.on_error, options.max_retries)
     jobs = prepared(jobs)
+    for job in jobs:
+        check_world(job, crew.world)
     todo = left_to_train(jobs)
     if not todo:
         return False

@@ -20,6 +20,7 @@ from fmscale.launching.carry_out import Order, carry_out
 from fmscale.launching.remote import Crew
 from fmscale.runs.files import read_json, write_json
 from fmscale.settings import ConfigError
+from fmscale.world import World
 
 # Options of submitit that every scheduler has; it wants the others with `slurm_` in front.
 GENERAL = (
@@ -77,6 +78,11 @@ class SlurmCrew(Crew):
                 "node of the cluster, or choose launcher=local"
             )
         self.options = dict(options)
+        per_node, nodes = options["tasks_per_node"], options["nodes"]
+        if per_node * nodes > 1:
+            self.world = World(size=per_node * nodes, local_size=per_node, starter="srun")
+            # Should one of them fail, the others would wait for it until the job's time is up.
+            self.options["srun_args"] = ["--kill-on-bad-exit=1"]
         self.folder = folder
         self.tickets = tickets
         self.lost_after_seconds = lost_after_seconds

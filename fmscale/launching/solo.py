@@ -11,12 +11,27 @@ from fmscale.launching.pool import Event, Task
 from fmscale.launching.sweep import check_limits, seconds_of, submit
 from fmscale.planner import unfinished
 from fmscale.runs.lock import in_turn
+from fmscale.training.fit import fit_along
+from fmscale.training.ranks import follow, joined
 from fmscale.training.run import check, train_branch, train_trunk
 from fmscale.training.supervision import fail_branches
+from fmscale.world import World
 
 
-def train_job(job: Job) -> None:
-    """Train the trunk, then each run; finished runs are left alone."""
+def train_job(job: Job, world: World) -> None:
+    """Train the trunk, then each run; finished runs are left alone.
+
+    Args:
+        world: the processes that train together; each of them comes here.
+    """
+    with joined(world) as ranks:
+        if ranks is None or world.leads:
+            _train_job(job)
+        else:
+            follow(ranks, fit_along)
+
+
+def _train_job(job: Job) -> None:
     check_limits([job], n_workers=1)
     check(job)
     submit([job])

@@ -22,6 +22,7 @@ from fmscale.planner import merge, study_of, take_over, unfinished
 from fmscale.runs.identity import digest
 from fmscale.runs.store import Study, check_name
 from fmscale.settings import ConfigError
+from fmscale.world import World, check_world
 
 ON_ERROR = ("continue", "stop")
 # Rough cost model for ordering tasks and for the ETA's weights; `fmscale plan` measures instead.
@@ -153,6 +154,8 @@ def run_sweep(
     """
     check_options(on_error, max_retries, max_halvings, pack)
     jobs = prepared(jobs)
+    for job in jobs:
+        check_world(job, World())  # a worker is one process
     todo = left_to_train(jobs)
     if not todo:
         return False

@@ -7,6 +7,10 @@ setup"; Chen et al. 2016 for the recomputation). The loss still sees the full si
 the gradient is that of the whole batch, memory that of one part, time a third more.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -62,14 +66,44 @@ def encode_pairs(
     return torch.cat(images), torch.cat(texts), scales[0]
 
 
+_together = False
+
+
+@contextmanager
+def all_ranks_together() -> Iterator[None]:
+    """Inside, every rank of torch.distributed takes the loss of its part of one large batch."""
+    global _together
+    _together = True
+    try:
+        yield
+    finally:
+        _together = False
+
+
 def of_all_ranks(z: Tensor) -> Tensor:
-    """Rows of every rank, with gradients to each rank's own.
+    """Rows of every rank, with gradients to each rank's own; outside of training, `z` alone.
 
     Every rank then computes the same full loss. The gather's backward sums over the ranks and data
     parallelism averages over them, so the gradient is that of one large batch.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if not _together or dist.get_world_size() == 1:
         return z
-    from torch.distributed.nn.functional import all_gather
+    gathered: Tensor = _Gathered.apply(z)
+    return gathered
 
-    return torch.cat(all_gather(z))
+
+class _Gathered(torch.autograd.Function):
+    """All ranks' rows, in the order of ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        z = z.contiguous()
+        parts = [torch.empty_like(z) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, z)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]

@@ -145,11 +145,9 @@ class CheckpointWriter(StepCallback):
         elif time.monotonic() - self.saved_at > checkpoint.pause(self.every_seconds, self.took):
             self.save(module)
 
-    def save(self, module: TrainingModule) -> None:
-        """Write a checkpoint now, and drop those that the policy no longer keeps."""
-        began = time.monotonic()
-        self.verify()
-        state = checkpoint.Checkpoint(
+    def state(self, module: TrainingModule) -> checkpoint.Checkpoint:
+        """What has been trained so far."""
+        return checkpoint.Checkpoint(
             step=module.step,
             model=module.model.state_dict(),
             optimizer=module.trainer.optimizers[0].state_dict(),
@@ -157,7 +155,12 @@ class CheckpointWriter(StepCallback):
             precision=self.precision,
             seconds_trunk=self.start.seconds_trunk if self.start is not None else 0.0,
         )
-        checkpoint.save(self.folder.checkpoints, state)
+
+    def save(self, module: TrainingModule) -> None:
+        """Write a checkpoint now, and drop those that the policy no longer keeps."""
+        began = time.monotonic()
+        self.verify()
+        checkpoint.save(self.folder.checkpoints, self.state(module))
         checkpoint.prune(self.folder.checkpoints, keep=self.keep_at, newest=self.keep_newest)
         self.saved_at = time.monotonic()
         self.took = self.saved_at - began

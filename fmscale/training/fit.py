@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from fmscale.build import Parts, build_model
+from fmscale.build import Parts, build_model, build_parts, build_shape
 from fmscale.data.module import StepBatches, StepDataModule
 from fmscale.job import Job
+from fmscale.objectives.pair_encoding import all_ranks_together
 from fmscale.runs.store import RunFolder
+from fmscale.training import checkpoint, sharded_checkpoint
+from fmscale.training.agreement import AgreedGuard, AgreedWriter, Agreement, Follower
 from fmscale.training.callbacks import (
     CheckpointWriter,
     Diverged,
@@ -25,8 +30,11 @@ from fmscale.training.callbacks import (
 from fmscale.training.checkpoint import Checkpoint
 from fmscale.training.interruption import InterruptionGuard
 from fmscale.training.module import TrainingModule
+from fmscale.training.ranks import FitRequest, current_ranks, naming_lost_ranks
+from fmscale.training.sharding import whole
 from fmscale.training.trainer import build_trainer
 from fmscale.training.utilization import matmul_rate
+from fmscale.world import World
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -45,6 +53,14 @@ def axes(job: Job, step: int) -> dict[str, float]:
     """The horizontal axes of a metrics row after `step` optimizer steps."""
     n_units = job.pace.n_units(step)
     return {"step": step, job.shape.unit: n_units, "flops": job.flops(n_units)["flops"]}
+
+
+def parts_of(job: Job, config: dict[str, Any]) -> Parts:
+    """What a run is made of; smaller parts of a batch, where memory was short, are not its own."""
+    if job.chunk_size is None:
+        return build_parts(config)
+    objective = {**config["objective"], "chunk_size": job.chunk_size}
+    return build_parts({**config, "objective": objective})
 
 
 def fit_steps(
@@ -79,37 +95,45 @@ def fit_steps(
     Raises:
         Interrupted: after a signal to stop, when the step is done and saved.
     """
-    torch.manual_seed(job.config["seed"])
-    model = build_model(job.config)
-    if start is not None:
+    first = start.step if start is not None else 0
+    if start is not None and first >= stop_step:
+        model = build_model(job.config)
         model.load_state_dict(start.model)
-    start_step = start.step if start is not None else 0
-    if start is not None and start_step >= stop_step:
-        return Fitted(model, start_step, start.seconds, None)
+        return Fitted(model, first, start.seconds, None)
 
     settings = job.trainer
-    module = TrainingModule(
-        model,
-        parts.objective,
-        parts.optimizer,
-        multiplier,
-        seed=job.config["seed"],
-        accumulate=settings.accumulate,
-        start_step=start_step,
-        optimizer_state=start.optimizer if start is not None else None,
-        gradient_clip_val=settings.gradient_clip_val,
-        compile=settings.compile,
-    )
-    writer = CheckpointWriter(
-        folder,
-        keep_at=keep_at,
-        keep_newest=settings.keep_checkpoints,
-        every_seconds=settings.checkpoint_every_seconds,
-        start=start,
-        precision=precision,
-        on_saved=on_saved,
-        verify=verify,
-    )
+    ranks = current_ranks()
+    saving: dict[str, Any] = {
+        "keep_at": keep_at,
+        "keep_newest": settings.keep_checkpoints,
+        "every_seconds": settings.checkpoint_every_seconds,
+        "start": start,
+        "precision": precision,
+        "on_saved": on_saved,
+        "verify": verify,
+    }
+    leading: list[StepCallback] = []
+    if ranks is None:
+        writer = CheckpointWriter(folder, **saving)
+        guard = InterruptionGuard(writer)
+    else:
+        agreement = Agreement(ranks)
+        leading, writer = [agreement], AgreedWriter(agreement, folder, **saving)
+        guard = AgreedGuard(agreement, writer)
+        agreement.wants_save = writer.is_due
+        agreement.wants_stop = lambda: guard.requested is not None
+        ranks.lead(
+            FitRequest(
+                config=job.config,
+                accumulate=settings.accumulate,
+                chunk_size=job.chunk_size,
+                folder=str(folder.path.resolve()),
+                start=start,
+                factors=tuple(multiplier(step) for step in range(first, stop_step)),
+                precision=precision,
+                keep_at=tuple(keep_at),
+            )
+        )
     recorder = MetricsRecorder(
         folder,
         parts.outlet,
@@ -117,29 +141,149 @@ def fit_steps(
         row_at=functools.partial(axes, job),
         ceiling=matmul_rate(settings, precision),
     )
-    trainer = build_trainer(
-        settings,
-        precision=precision,
-        n_steps=stop_step - start_step,
-        callbacks=[
-            DivergenceGuard(),  # first: nothing of a broken step is recorded or saved
-            *([recorder, *watches] if record else []),
-            writer,
-            ProgressReporter(folder, n_steps=stop_step, report=report),
-            InterruptionGuard(writer),  # last: the step it ends with is recorded like any other
-        ],
+    callbacks = [
+        *leading,
+        DivergenceGuard(),  # first: nothing of a broken step is recorded or saved
+        *([recorder, *watches] if record else []),
+        writer,
+        ProgressReporter(folder, n_steps=stop_step, report=report),
+        guard,  # last: the step it ends with is recorded like any other
+    ]
+    model, diverged = _fit(
+        job, parts, start, stop_step, multiplier, precision=precision, callbacks=callbacks
     )
+    fitted = Fitted(
+        model,
+        step=diverged.step if diverged is not None else stop_step,
+        seconds=writer.seconds,
+        diverged=str(diverged) if diverged is not None else None,
+    )
+    if ranks is not None:
+        ranks.fitting = False
+        if settings.strategy == "fsdp":
+            _gather_checkpoints(folder, fitted, precision, start, keep_at)
+    return fitted
+
+
+def _gather_checkpoints(
+    folder: RunFolder,
+    fitted: Fitted,
+    precision: str,
+    start: Checkpoint | None,
+    keep_at: Collection[int],
+) -> None:
+    """Make ordinary checkpoints of those in parts: a trunk's for its branches, a run's weights."""
+    if keep_at or fitted.diverged:
+        sharded_checkpoint.assemble(folder.checkpoints)
+        return
+    seconds_trunk = start.seconds_trunk if start is not None else 0.0
+    weights = fitted.model.state_dict()
+    end = Checkpoint(fitted.step, weights, {}, fitted.seconds, precision, seconds_trunk)
+    checkpoint.save(folder.checkpoints, end)
+    sharded_checkpoint.discard(folder.checkpoints)
+
+
+def fit_along(request: FitRequest) -> None:
+    """What the other ranks do while rank 0 is in `fit_steps`."""
+    ranks = current_ranks()
+    assert ranks is not None
+    job = Job.plan(request.config, build_shape(request.config)).in_parts(
+        request.accumulate, request.chunk_size
+    )
+    first = request.start.step if request.start is not None else 0
+    agreement = Agreement(ranks)
+    writer = AgreedWriter(
+        agreement,
+        RunFolder(Path(request.folder)),
+        keep_at=request.keep_at,
+        keep_newest=job.trainer.keep_checkpoints,
+        every_seconds=job.trainer.checkpoint_every_seconds,
+        start=request.start,
+        precision=request.precision,
+        on_saved=lambda step: None,
+        verify=lambda: None,
+    )
+    _fit(
+        job,
+        parts_of(job, request.config),
+        request.start,
+        first + len(request.factors),
+        lambda step: request.factors[step - first],
+        precision=request.precision,
+        callbacks=[agreement, DivergenceGuard(), Follower(agreement, writer)],
+    )
+
+
+def _fit(
+    job: Job,
+    parts: Parts,
+    start: Checkpoint | None,
+    stop_step: int,
+    multiplier: Callable[[int], float],
+    *,
+    precision: str,
+    callbacks: list[StepCallback],
+) -> tuple[nn.Module, Diverged | None]:
+    """Make the steps; every rank comes through here.
+
+    Returns:
+        The model, whole and on the CPU again if it was divided (on rank 0, else untrained); and
+        the loss that ceased to be a number, if so.
+    """
+    settings, seed = job.trainer, job.config["seed"]
+    world = ranks.world if (ranks := current_ranks()) is not None else None
+    first = start.step if start is not None else 0
+    torch.manual_seed(seed)
+    model = build_model(job.config)
+    if start is not None:
+        model.load_state_dict(start.model)
+    module = TrainingModule(
+        model,
+        parts.objective,
+        parts.optimizer,
+        multiplier,
+        seed=seed,
+        accumulate=settings.accumulate,
+        start_step=first,
+        optimizer_state=start.optimizer if start is not None else None,
+        gradient_clip_val=settings.gradient_clip_val,
+        compile=settings.compile,
+        rank=world.rank if world is not None else 0,
+        sharded=world is not None and settings.strategy == "fsdp",
+    )
+    trainer = build_trainer(
+        settings, precision=precision, n_steps=stop_step - first, callbacks=list(callbacks),
+        world=world,
+    )  # fmt: skip
     batches = StepBatches(
         parts.data,
-        seed=job.config["seed"],
+        seed=seed,
         pace=job.pace,
         accumulate=settings.accumulate,
-        start_step=start_step,
+        start_step=first,
         stop_step=stop_step,
+        rank=world.rank if world is not None else 0,
+        n_ranks=world.size if world is not None else 1,
     )
+    diverged = None
     try:
-        trainer.fit(module, StepDataModule(batches, settings.loader_workers))
+        with _together(world):
+            trainer.fit(module, StepDataModule(batches, settings.loader_workers))
+        assert module.step == stop_step, (module.step, stop_step)
     except Diverged as error:
-        return Fitted(model, error.step, writer.seconds, str(error))
-    assert module.step == stop_step, (module.step, stop_step)
-    return Fitted(model, stop_step, writer.seconds, None)
+        diverged = error
+    if module.sharded:
+        state = whole(model.state_dict())
+        model = build_model(job.config)
+        model.load_state_dict(state)
+    return model, diverged
+
+
+@contextlib.contextmanager
+def _together(world: World | None) -> Iterator[None]:
+    """Inside, all processes of `world` make steps on one batch; None: this one by itself."""
+    if world is None:
+        yield
+        return
+    with naming_lost_ranks(), all_ranks_together():
+        yield

@@ -16,7 +16,8 @@ from fmscale.signals import Interrupted
 from fmscale.training.callbacks import CheckpointWriter, StepCallback
 from fmscale.training.module import TrainingModule
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# SIGUSR2 is how submitit has Slurm announce preemption and the end of a job's time.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
 class InterruptionGuard(StepCallback):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fmscale.training import sharding
+
 
 class TrainingModule(pl.LightningModule):
     """Trains `model` on `objective` from optimizer step `start_step` on.
@@ -22,12 +24,14 @@ class TrainingModule(pl.LightningModule):
         objective: (model, batch) -> dict with the scalar "loss".
         optimizer: model -> optimizer, at peak learning rate.
         multiplier: optimizer step -> factor on the peak learning rate.
-        seed: of dropout, drawn anew at each step as a function of (seed, step).
+        seed: of dropout, drawn anew at each step as a function of (seed, step, rank).
         accumulate: micro-batches in one optimizer step.
         start_step: optimizer steps already done.
         optimizer_state: state dict of the optimizer after `start_step` steps.
         gradient_clip_val: largest norm of all gradients together; None: no limit.
         compile: run model and objective through torch.compile.
+        rank: of this process among those that train together.
+        sharded: divide the model among them (FSDP2).
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class TrainingModule(pl.LightningModule):
         optimizer_state: dict[str, Any] | None = None,
         gradient_clip_val: float | None = None,
         compile: bool = False,
+        rank: int = 0,
+        sharded: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -59,6 +65,8 @@ class TrainingModule(pl.LightningModule):
         self.start_step = start_step
         self.optimizer_state = optimizer_state
         self.gradient_clip_val = gradient_clip_val
+        self.rank = rank
+        self.sharded = sharded
         self.peak_rates: list[float] = []
         self.step_loss = 0.0  # mean loss of the current step's micro-batches
         self.lr = 0.0  # learning rate of the current step
@@ -68,11 +76,18 @@ class TrainingModule(pl.LightningModule):
         """Optimizer steps done since the very beginning."""
         return self.start_step + self.trainer.global_step
 
+    def configure_model(self) -> None:
+        if self.sharded:
+            assert self.device_mesh is not None
+            sharding.shard(self.model, self.device_mesh["data_parallel"])
+
     def configure_optimizers(self) -> Optimizer:
         optimizer = self.optimizer(self.model)
+        if self.sharded:
+            sharding.split_groups(optimizer)
         self.peak_rates = [group["lr"] for group in optimizer.param_groups]
         if self.optimizer_state is not None:
-            optimizer.load_state_dict(self.optimizer_state)
+            sharding.load_optimizer(optimizer, self.optimizer_state)
             self.optimizer_state = None
         return optimizer
 
@@ -80,7 +95,7 @@ class TrainingModule(pl.LightningModule):
         if batch_idx % self.accumulate:
             return
         self.step_loss = 0.0
-        _seed(self.seed * 1_000_003 + self.step, self.device)
+        _seed(self.seed * 1_000_003 + self.step + (self.rank << 48), self.device)
         factor = self.multiplier(self.step)
         groups = self.trainer.optimizers[0].param_groups
         for group, peak in zip(groups, self.peak_rates, strict=True):
@@ -94,7 +109,11 @@ class TrainingModule(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Here and not in the Trainer, which refuses to clip for a fused optimizer under bf16.
-        if self.gradient_clip_val is not None:
+        if self.sharded:
+            sharding.average_scalars(self.model)
+            if self.gradient_clip_val is not None:
+                sharding.clip_gradients(self.model, self.gradient_clip_val)
+        elif self.gradient_clip_val is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip_val, foreach=True)
 
 

@@ -18,6 +18,7 @@ from fmscale.runs.record import Evaluation, RunRecord
 from fmscale.runs.store import now
 from fmscale.sizing import FLOPS_FORMULA
 from fmscale.training.fit import Fitted
+from fmscale.training.ranks import current_ranks
 from fmscale.training.utilization import matmul_rate
 
 # Columns are `split_name`, logged keys `split/name`.
@@ -101,6 +102,7 @@ def make_record(
             "device": _device_name(job),
             # Smaller than asked for where memory was short.
             "micro_batches": job.trainer.accumulate,
+            "n_processes": ranks.world.size if (ranks := current_ranks()) is not None else 1,
             **({"chunk_size": job.chunk_size} if job.chunk_size is not None else {}),
         },
         git=git_state(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -13,6 +14,7 @@ from torch._subclasses.fake_tensor import (
 
 from fmscale.build import Parts, build_model
 from fmscale.job import Job
+from fmscale.objectives.pair_encoding import BATCH_NORMS
 from fmscale.settings import ConfigError
 
 
@@ -38,6 +40,7 @@ def rehearse(job: Job, parts: Parts) -> None:
     items = parts.data.train_batch(np.arange(min(2, parts.data.n_items)))
     with FakeTensorMode() as fake:
         model = build_model(job.config)
+        _check_norms(model, job.trainer.strategy)
         try:
             parts.objective(model, {k: fake.from_tensor(v) for k, v in items.items()})
         except (DataDependentOutputException, DynamicOutputShapeException):
@@ -45,6 +48,16 @@ def rehearse(job: Job, parts: Parts) -> None:
         except (ValueError, RuntimeError, KeyError, IndexError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ConfigError(f"model, objective and data do not fit together: {reason}") from error
+
+
+def _check_norms(model: nn.Module, strategy: str) -> None:
+    """Batch norms take statistics of the pairs at hand: a part of a batch has others."""
+    if strategy != "single" and any(isinstance(part, BATCH_NORMS) for part in model.modules()):
+        raise ConfigError(
+            f"trainer.strategy={strategy} divides the batch, and this model's batch norms would "
+            "normalise each part by itself and so change the numbers; use a model without them, "
+            "such as model=clip_2x32, or one process (trainer.strategy=single)"
+        )
 
 
 def _vocabulary(part: Any) -> int | None:

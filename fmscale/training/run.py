@@ -18,10 +18,10 @@ from fmscale.planner import segments_to
 from fmscale.runs.lock import Held, RunLock
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError
-from fmscale.training import checkpoint
+from fmscale.training import checkpoint, sharded_checkpoint
 from fmscale.training.calibration import resolve_precision
 from fmscale.training.callbacks import StepCallback
-from fmscale.training.fit import Fitted, Report, axes, fit_steps
+from fmscale.training.fit import Fitted, Report, axes, fit_steps, parts_of
 from fmscale.training.midway import MidwayEvaluation
 from fmscale.training.outlet import Outlet, RunCard
 from fmscale.training.recording import logged, make_record
@@ -76,6 +76,7 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
     folder = study.trunk(job.trunk_id)
     unfinished = [b for b in job.branches if not study.run(b.run_id).is_finished()]
     needed = _steps_needed(study, job)
+    sharded_checkpoint.assemble(folder.checkpoints)
     checkpoint.set_broken_aside(folder.checkpoints)
     saved = checkpoint.steps_saved(folder.checkpoints)
 
@@ -91,7 +92,7 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
         return
 
     folder.create(yaml.safe_dump(job.config, sort_keys=False))
-    parts = _parts(job, job.config)
+    parts = parts_of(job, job.config)
     card = _card(job, folder, job.trunk_id, "trunk", job.config)
     segments = segments_to(missing, dict.fromkeys(saved))
     n_steps, begin = max(missing), segments[0].start
@@ -142,10 +143,11 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
     config = job.branch_config(branch)
     folder.create(yaml.safe_dump(config, sort_keys=False))
     folder.clear_traceback()
-    parts = _parts(job, config)
+    parts = parts_of(job, config)
     started_at = now()
     trunk = study.trunk(job.trunk_id)
     card = _card(job, folder, branch.run_id, "run", config)
+    sharded_checkpoint.assemble(folder.checkpoints)
     start, trunk_rows, broken_at = branch_start(branch, folder, trunk)
     begin = start.step if start else 0
     with supervised(folder, parts.outlet, card, n_steps=branch.n_steps, step=begin) as outcome:
@@ -233,14 +235,6 @@ def branch_start(
         return None, [], None
     start = dataclasses.replace(start, seconds_trunk=start.seconds)
     return start, [row for row in rows if row["step"] <= start.step], None
-
-
-def _parts(job: Job, config: dict[str, Any]) -> Parts:
-    """What a run is made of; smaller parts of a batch, where memory was short, are not its own."""
-    if job.chunk_size is None:
-        return build_parts(config)
-    objective = {**config["objective"], "chunk_size": job.chunk_size}
-    return build_parts({**config, "objective": objective})
 
 
 def _watches(

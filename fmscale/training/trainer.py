@@ -11,8 +11,11 @@ import warnings
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from fmscale.settings import TrainerSettings
+from fmscale.world import World
 
 # Advice for interactive use, repeated for each of hundreds of runs.
 SILENCED_WARNINGS = (
@@ -34,19 +37,29 @@ def silence_lightning() -> None:
 
 
 def build_trainer(
-    settings: TrainerSettings, *, precision: str, n_steps: int, callbacks: list[pl.Callback]
+    settings: TrainerSettings,
+    *,
+    precision: str,
+    n_steps: int,
+    callbacks: list[pl.Callback],
+    world: World | None = None,
 ) -> pl.Trainer:
     """A Trainer for `n_steps` optimizer steps.
 
     Args:
         precision: "32-true" or "bf16-mixed"; "auto" has been resolved by then.
+        world: the processes that train together, already connected; None: this one alone.
     """
     silence_lightning()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     return pl.Trainer(
         accelerator=settings.accelerator,
-        devices=settings.devices,
+        devices=world.local_size if world is not None else 1,
+        num_nodes=world.n_nodes if world is not None else 1,
+        strategy=_strategy(settings, world) if world is not None else "auto",
+        # Named, so that Lightning neither starts processes of its own nor talks to Slurm.
+        plugins=[TorchElasticEnvironment() if world is not None else LightningEnvironment()],
         precision=precision,  # type: ignore[arg-type]
         max_steps=n_steps,
         max_epochs=-1,
@@ -61,3 +74,9 @@ def build_trainer(
         use_distributed_sampler=False,
         deterministic=True,
     )
+
+
+def _strategy(settings: TrainerSettings, world: World) -> Strategy:
+    if settings.strategy == "fsdp":
+        return ModelParallelStrategy(data_parallel_size=world.size, tensor_parallel_size=1)
+    return DDPStrategy()

@@ -14,6 +14,7 @@ import torch
 
 from fmscale.settings import TrainerSettings
 from fmscale.training.precision import MIXED
+from fmscale.training.ranks import current_ranks
 
 SIZES = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices: long enough to be busy
 REPEATS = 6  # the best counts: other load can only slow a product down
@@ -28,7 +29,8 @@ def matmul_rate(settings: TrainerSettings, precision: str) -> float:
     on_gpu = settings.accelerator in ("auto", "gpu") and torch.cuda.is_available()
     dtype = torch.bfloat16 if precision == MIXED else torch.float32
     one = measured_rate("cuda" if on_gpu else "cpu", dtype, torch.get_num_threads())
-    return one * settings.devices
+    ranks = current_ranks()
+    return one * (ranks.world.size if ranks is not None else 1)
 
 
 @functools.cache

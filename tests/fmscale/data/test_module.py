@@ -16,7 +16,7 @@ class Numbers:
         return {"item": torch.from_numpy(indices)}
 
 
-def items(start: int, stop: int, accumulate: int = 1, seed: int = 0) -> torch.Tensor:
+def items(start: int, stop: int, accumulate: int = 1, seed: int = 0, **ranks: int) -> torch.Tensor:
     batches = StepBatches(
         Numbers(),  # type: ignore[arg-type]
         seed=seed,
@@ -24,6 +24,7 @@ def items(start: int, stop: int, accumulate: int = 1, seed: int = 0) -> torch.Te
         accumulate=accumulate,
         start_step=start,
         stop_step=stop,
+        **ranks,
     )
     return torch.stack([batch["item"] for batch in batches])
 
@@ -63,3 +64,29 @@ def test_batches_of_a_ramp_read_every_item_once_an_epoch_from_any_start():
 
     assert sorted(read(0)[: Numbers.n_items].tolist()) == list(range(Numbers.n_items))
     torch.testing.assert_close(read(3), read(0)[pace.items(3) :])
+
+
+def test_the_ranks_divide_what_one_process_reads_and_keep_its_order():
+    for accumulate in (1, 3):
+        whole = items(0, 8, accumulate=accumulate)
+        parts = [items(0, 8, accumulate=accumulate, rank=r, n_ranks=2) for r in (0, 1)]
+        torch.testing.assert_close(torch.cat(parts, dim=1), whole)
+
+
+class Cropped(Numbers):
+    """Items with an augmentation of their own."""
+
+    def augmented_batch(self, indices: np.ndarray, seed: int, step: int) -> dict[str, torch.Tensor]:
+        return {"item": torch.from_numpy(indices * 1000 + seed * 100 + step)}
+
+
+def test_an_item_is_augmented_alike_whichever_rank_reads_it():
+    def read(rank: int, n_ranks: int) -> torch.Tensor:
+        batches = StepBatches(
+            Cropped(),  # type: ignore[arg-type]
+            seed=1, pace=Pace(6), accumulate=1, start_step=2, stop_step=5,
+            rank=rank, n_ranks=n_ranks,
+        )  # fmt: skip
+        return torch.stack([batch["item"] for batch in batches])
+
+    torch.testing.assert_close(torch.cat([read(0, 2), read(1, 2)], dim=1), read(0, 1))

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from fmscale.launching import slurm_queue
+from fmscale.launching.solo import train_job
+from fmscale.world import World
 from tests import slurm_cluster
 from tests.fmscale.launching.test_remote import in_folder, results
 from tests.fmscale.launching.test_sweep import ROOT, statuses, sweep
@@ -24,11 +26,13 @@ LAUNCHER = [
     "hydra.launcher.signal_delay_s=20", "hydra.launcher.poll_seconds=0.3",
     "hydra.launcher.lost_after_seconds=2",
 ]  # fmt: skip
-# Some seconds each, so that there is time to interrupt them.
-GRID = [
-    "model=gpt_1x16", "seed=1,2,3", "budget.tokens=[96000,192000]", "budget.max_epochs=1e6",
-    "trainer.checkpoint_every_seconds=0.3",
+# Some seconds each, so that there is time to interrupt them, and no checkpoint but where a run
+# branches off and where somebody interrupts.
+RUNS = [
+    "model=gpt_1x16", "budget.tokens=[96000,192000]", "budget.max_epochs=1e6",
+    "trainer.checkpoint_every_seconds=1000",
 ]  # fmt: skip
+GRID = [*RUNS, "seed=1,2,3"]
 
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=f"no Slurm: {WHY_NOT}")
 
@@ -63,8 +67,13 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = 120) -> No
 
 
 def training(folder: Path, seed: int) -> bool:
-    """Whether the trunk of a seed has come past its first checkpoint."""
-    return bool(list(folder.glob(f"runs/default/trunks/gpt_1x16-s{seed}-*/checkpoints/step_*.pt")))
+    """Whether the trunk of a seed has made its first steps."""
+    return bool(list(folder.glob(f"runs/default/trunks/gpt_1x16-s{seed}-*/metrics.jsonl")))
+
+
+def steps_saved(folder: Path, seed: int) -> list[int]:
+    found = folder.glob(f"runs/default/trunks/gpt_1x16-s{seed}-*/checkpoints/step_*.pt")
+    return sorted(int(path.stem.removeprefix("step_")) for path in found)
 
 
 def slurm_ids(folder: Path) -> list[str]:
@@ -72,56 +81,102 @@ def slurm_ids(folder: Path) -> list[str]:
     return sorted(tickets.values())
 
 
-def squeue(*options: str) -> str:
-    return subprocess.run(["squeue", *options], capture_output=True, text=True, check=True).stdout
-
-
-def test_an_array_survives_preemption_a_lost_parent_and_a_cancelled_job(slurm, tiny, tmp_path):
-    there, calm = tmp_path / "there", tmp_path / "calm"
-    command = [*in_folder(tiny, there), *GRID, *LAUNCHER]
-    parent = start(command, there)
-    wait_until(lambda: training(there, 1), "the first job trains")
-    assert len(slurm_ids(there)) == 3
-    assert {i.partition("_")[0] for i in slurm_ids(there)} == {slurm_ids(there)[0].split("_")[0]}
-
-    # A job of the higher partition takes the whole node: what trains there is queued again.
+def preempt(folder: Path, job_id: str) -> str:
+    """A job of the higher partition takes the whole node: what trains there is queued again."""
     pushing = subprocess.run(
         ["sbatch", "--parsable", "--partition=high", "--exclusive", "--mem=100",
          "--output=/dev/null", "--wrap", "sleep 600"],
         check=True, capture_output=True, text=True,
     ).stdout.strip()  # fmt: skip
-    logs = there / "runs/.hydra/default/slurm"
-    wait_until(
-        lambda: "Requeued job" in (logs / f"{slurm_ids(there)[0]}_0_log.out").read_text(),
-        "the preempted job goes back into the queue",
-    )
+    log = folder / f"runs/.hydra/default/slurm/{job_id}_0_log.out"
+    wait_until(lambda: "Requeued job" in log.read_text(), "the job goes back into the queue")
+    return pushing
 
-    # The parent leaves; its jobs stay, and the same command finds them.
-    parent.terminate()
-    assert parent.wait(timeout=60) == 143
-    assert "The same command watches them again" in (there / "sweep.txt").read_text()
-    before = slurm_ids(there)
-    parent = start(command, there)
-    wait_until(lambda: "3 jobs are in Slurm's queue" in (there / "sweep.txt").read_text(), "watch")
-    assert slurm_ids(there) == before
+
+def cancel(*job_ids: str) -> None:
+    subprocess.run(["scancel", *job_ids], check=True)
+
+
+@pytest.mark.timeout(400)
+def test_an_array_survives_preemption_and_a_cancelled_job(slurm, tiny, tmp_path, plan_one):
+    there, calm = tmp_path / "there", tmp_path / "calm"
+    parent = start([*in_folder(tiny, there), *GRID, *LAUNCHER], there)
+    wait_until(lambda: training(there, 1) and training(there, 2), "two jobs train")
+    jobs = slurm_ids(there)
+    assert len(jobs) == 3
+    assert {job.partition("_")[0] for job in jobs} == {jobs[0].partition("_")[0]}  # one array
+
+    pushing = preempt(there, jobs[1])
+    # It was saved where it was told to go, and not only where runs branch off (1200, 2400).
+    assert set(steps_saved(there, 2)) - {1200, 2400}
 
     # One job is cancelled: it is noticed, and nobody waits for it for ever.
-    subprocess.run(["scancel", before[0], pushing], check=True)
+    cancel(jobs[0], pushing)
+    for seed in (2, 3):  # meanwhile, the same runs by themselves
+        train_job(plan_one([*in_folder(tiny, calm), *RUNS, f"seed={seed}"]), World())
     assert parent.wait(timeout=180) == 1, (there / "sweep.txt").read_text()
     said = " ".join((there / "sweep.txt").read_text().split())
-    assert f"Slurm job {before[0]} is over (cancelled)" in said
+    assert f"Slurm job {jobs[0]} is over (cancelled)" in said
     assert "the same command goes on with it" in said
     states = statuses(there)
     assert {state for run, state in states.items() if "-s1-" in run} == {"interrupted"}
     assert {state for run, state in states.items() if "-s1-" not in run} == {"completed"}
-
-    # The same command again finishes the study, and nobody can tell from the numbers.
-    finished = sweep(command, there)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    unbroken = sweep([*in_folder(tiny, calm), *GRID], calm)
-    assert unbroken.returncode == 0, unbroken.stderr
-    assert len(results(there)) == 6
+    assert len(results(there)) == 4
     assert results(there) == results(calm)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_jobs_whose_parent_has_left_are_found_by_the_same_command(slurm, tiny, tmp_path):
+    there = tmp_path / "there"
+    command = [*in_folder(tiny, there), *GRID, *LAUNCHER]
+    parent = start(command, there)
+    wait_until(lambda: training(there, 1), "the first job trains")
+    parent.terminate()
+    assert parent.wait(timeout=60) == 143
+    assert "The same command watches them again" in (there / "sweep.txt").read_text()
+    before = slurm_ids(there)
+    cancel(before[2])
+    parent = start(command, there)
+    wait_until(lambda: "jobs are in Slurm's queue" in (there / "sweep.txt").read_text(), "watch")
+    assert set(before[:2]) < set(slurm_ids(there))
+    assert parent.wait(timeout=300) == 0, (there / "sweep.txt").read_text()
+    assert len(results(there)) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_the_tasks_of_a_job_train_one_run_and_are_preempted_together(
+    slurm, tiny, tmp_path, strategy
+):
+    there, calm = tmp_path / "there", tmp_path / "calm"
+    several = [f"trainer={strategy}", "trainer.accelerator=cpu", "trainer.precision=32-true",
+               "model=gpt_1x16", "budget.tokens=[32000,64000]", "budget.max_epochs=1e6",
+               "trainer.checkpoint_every_seconds=1000"]  # fmt: skip
+    own = [o for o in tiny if not o.startswith("trainer=")]
+    parent = start([*in_folder(own, there), *several, "seed=1", *LAUNCHER,
+                    "hydra.launcher.tasks_per_node=2"], there)  # fmt: skip
+    wait_until(lambda: training(there, 1), "the job trains")
+    (job_id,) = slurm_ids(there)
+    pushing = preempt(there, job_id)
+    assert steps_saved(there, 1) or list(there.rglob("step_*.parts"))
+    cancel(pushing)
+    # Meanwhile, without a sweep: `srun` starts the processes of a run.
+    own = in_folder(own, calm)
+    alone = subprocess.run(
+        ["srun", "--ntasks=2", "--partition=low", "--mem=1000", sys.executable, "-m",
+         "fmscale.train", *own, *several, "seed=1"],
+        capture_output=True, text=True, cwd=calm,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+    )  # fmt: skip
+    assert alone.returncode == 0, alone.stderr
+    assert alone.stdout.count("completed") == 2  # the table is rank 0's alone
+    assert parent.wait(timeout=300) == 0, (there / "sweep.txt").read_text()
+    assert len(results(there)) == 2
+    for run_id, result in results(there).items():
+        assert result["metrics"] == results(calm)[run_id]["metrics"]
+        assert result["record"]["environment"]["n_processes"] == 2
 
 
 def test_what_slurm_refuses_is_said_as_slurm_says_it(slurm, tiny, tmp_path):

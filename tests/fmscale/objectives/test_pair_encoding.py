@@ -8,7 +8,7 @@ from torch import nn
 
 from fmscale.models.clip import CLIP
 from fmscale.objectives.contrastive import Contrastive
-from fmscale.objectives.pair_encoding import encode_pairs
+from fmscale.objectives.pair_encoding import all_ranks_together, encode_pairs
 from fmscale.objectives.sigmoid import PairwiseSigmoid
 from fmscale.sizing import BagShape, CLIPShape, ResNetShape
 from tests.fmscale.models.test_clip import pairs, tiny
@@ -141,8 +141,11 @@ def gradients_of_rank(rank: int, folder: str) -> None:
             wrapped = nn.parallel.DistributedDataParallel(
                 loss, find_unused_parameters=kind == "contrastive"
             )
-            value = wrapped(batch)
+            with all_ranks_together():
+                value = wrapped(batch)
             value.backward()
+            alone = objective()(loss.model, batch)["loss"]  # as rank 0 measures, by itself
+            assert not torch.isclose(alone, value)
             grads = {n: p.grad.clone() for n, p in loss.model.named_parameters()
                      if p.grad is not None}  # fmt: skip
             found[kind, chunk_size] = {**grads, "loss": value.detach()}

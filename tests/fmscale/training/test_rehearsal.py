@@ -17,6 +17,8 @@ from fmscale.training.run import check
         (["objective=caption", "model.shape.text.seq_len=12"], "20 tokens exceed seq_len=12"),
         (["model.shape.text.vocab_size=40"], "the data have 87 tokens, the model knows 40"),
         (["objective=sigmoid", "model.shape.n_scalars=1"], "needs a model with a bias"),
+        (["model=clip_rn1-1x4+2x24", "trainer.strategy=ddp", "trainer.devices=null"],
+         "batch norms would normalise each part by itself"),
         (["objective=caption", "objective._target_=fmscale.objectives.contrastive.Contrastive"],
          "Contrastive trains clip models, not captioner"),
     ],

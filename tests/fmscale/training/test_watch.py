@@ -9,7 +9,7 @@ import pytest
 
 from fmscale.forecast.reference import FORECAST, finished_runs, off_course
 from fmscale.runs.store import RunFolder, Study
-from fmscale.training import run
+from fmscale.training import fit, run
 from fmscale.training.outlet import NoOutlet
 
 # One budget, trained by itself: a reference run costs one short fit.
@@ -50,12 +50,12 @@ def test_a_planted_bad_rate_is_flagged_at_a_fifth_and_a_good_run_is_not(
     study, tiny, plan_one, monkeypatch, tmp_path
 ):
     listener = Listener()
-    build_parts = run.build_parts
+    build_parts = fit.build_parts
 
     def listened(config):
         return dataclasses.replace(build_parts(config), outlet=listener)
 
-    monkeypatch.setattr(run, "build_parts", listened)
+    monkeypatch.setattr(fit, "build_parts", listened)
     good = plan_one([*tiny, *APART, "seed=5"])
     train(good)
     assert off_course(study.run(good.branches[0].run_id)) is None

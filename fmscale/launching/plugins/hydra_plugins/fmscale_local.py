@@ -99,8 +99,16 @@ def planned_jobs(
     Raises:
         ConfigError: for a configuration that could not be trained.
     """
+    from fmscale.settings import ConfigError
     from fmscale.train import plan_job
+    from fmscale.world import World
 
+    if World.here().size > 1:
+        raise ConfigError(
+            "each of several processes would start this whole sweep; start it once, without "
+            "torchrun or srun, with launcher=slurm hydra.launcher.tasks_per_node=N for jobs of N "
+            "processes, or train run by run: torchrun ... -m fmscale.train"
+        )
     jobs, returns = [], []
     loader = launcher.hydra_context.config_loader
     for index, overrides in enumerate(job_overrides):
