@@ -1,6 +1,7 @@
 """Model-FLOPs utilization: its ceiling is measured once, and its rows go to the outlet alone."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from fmscale.training import utilization
 from fmscale.training.callbacks import MetricsRecorder
 from fmscale.training.fit import fit_steps
 from fmscale.training.outlet import NoOutlet
+from fmscale.world import World
 
 
 def test_the_ceiling_is_what_one_product_takes_and_counts_devices(monkeypatch):
@@ -21,8 +23,9 @@ def test_the_ceiling_is_what_one_product_takes_and_counts_devices(monkeypatch):
     one = TrainerSettings(accelerator="cpu", precision="32-true")
     rate = utilization.matmul_rate(one, "32-true")
     assert rate == 2 * 1024**3 / 0.5  # the first product, of 9 seconds, does not count
-    two = TrainerSettings(accelerator="cpu", devices=2)
-    assert utilization.matmul_rate(two, "32-true") == 2 * rate  # and it is not measured again
+    together = SimpleNamespace(world=World(size=2, starter="torchrun"))
+    monkeypatch.setattr(utilization, "current_ranks", lambda: together)
+    assert utilization.matmul_rate(one, "32-true") == 2 * rate  # and it is not measured again
     utilization.measured_rate.cache_clear()
 
 
