@@ -48,11 +48,11 @@ def make_intervals(
     free = int((~fixed).sum())
     method = choose_method(points, free) if interval == "auto" else interval
     try:
+        warnings += _few_units(points, method, free, noise)
         if method == "profile":
             return (*profile_intervals(problem, optimum, points, fixed, level), None, "profile")
         if method == "delta":
             return (*delta_intervals(problem, optimum, points, fixed, level), None, "delta method")
-        warnings += _few_units(points, method, free, noise)
         found = draw(problem, optimum, points, method, bootstrap, seed, fixed, noise)
         return empty, unknown, found, method
     except FitError as refusal:
@@ -63,6 +63,11 @@ def make_intervals(
 def _few_units(points: Points, method: str, free: int, noise: Noise | None) -> list[str]:
     """What a reader must know of intervals that rest on few independent units."""
     units = points.clusters
+    if units == 1 and len(points) > 1:
+        return [
+            f"all {len(points)} points come from one trunk or run: intervals are about that one. "
+            "Another seed's curve may lie elsewhere; two more would tell by how much"
+        ]
     if method in ("rows", "clusters"):
         count = len(points) if method == "rows" else units
         few = count < enough(free)

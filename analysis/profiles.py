@@ -85,7 +85,7 @@ def covariance(
         inverse = np.linalg.inv(gram)
     except np.linalg.LinAlgError as error:
         raise FitError("a combination of parameters is not determined: no interval") from error
-    if points.clusters == n:
+    if points.clusters in (1, n):  # of one trunk: about that trunk, its error is not seen
         return inverse * spread / slope**2, index, np.full(free, float(n - free))
     first, _ = problem.objective.derivatives(r)
     cov, freedom = satterthwaite(first / slope, jac, points.cluster)
@@ -170,7 +170,7 @@ def profile(
     quantile = float(t.ppf(0.5 + level / 2, n - free))
     best = optimum.objective
     rise = spread / slope * quantile**2
-    if points is not None and points.clusters < n:
+    if points is not None and 1 < points.clusters < n:
         cov, index, freedom = covariance(problem, optimum, points, fixed)
         alone = covariance(problem, optimum, points.independent(), fixed)[0]
         if j in index:

@@ -114,7 +114,7 @@ def draw(
             text = f"bootstrap over residuals (inflated by sqrt(n/(n-p)), n-p = {freedom})"
             scale = "unbiased"
         else:
-            if points.clusters < n and freedom > 0:
+            if 1 < points.clusters < n and freedom > 0:
                 moved, text = clustered_noise(
                     problem, optimum, points, relative, fixed, noise, count, rng
                 )

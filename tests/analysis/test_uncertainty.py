@@ -237,6 +237,16 @@ def test_delta_and_profile_know_that_checkpoints_travel_together(method):
     assert 1.5 < width[1] / width[0] < 4
 
 
+@pytest.mark.parametrize("method", ["auto", "delta", "profile"])
+def test_intervals_of_one_trunk_are_about_that_trunk(method):
+    frame = power_data(4, n=7)
+    alone = fit("power", frame, interval=method, bootstrap=100)
+    frame["trunk_id"] = "only"
+    found = fit("power", frame, interval=method, bootstrap=100, cluster="trunk_id")
+    assert found.intervals == alone.intervals
+    assert any("all 7 points come from one trunk" in w for w in found.warnings)
+
+
 def test_redrawing_few_rows_is_called_conservative():
     found = fit("power", power_data(0, n=9), interval="rows", bootstrap=50)
     assert any("conservative" in w for w in found.warnings)
