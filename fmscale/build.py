@@ -113,7 +113,9 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     )
 
 
-def _instantiate(section: Mapping[str, Any], name: str) -> Any:
+def _instantiate(section: Mapping[str, Any] | None, name: str) -> Any:
+    if section is None:
+        raise ConfigError(f"section {name} is null; to leave it out, write ~{name}")
     try:
         return instantiate(section)
     except InstantiationException as error:

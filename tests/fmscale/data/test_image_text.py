@@ -209,6 +209,8 @@ def test_a_run_on_unusable_tars_ends_with_the_section_named(tmp_path):
                "root": str(tmp_path / "tars"), **SETTINGS}  # fmt: skip
     with pytest.raises(ConfigError, match="section data: .*holds no image with a caption"):
         build_data({"data": section})
+    with pytest.raises(ConfigError, match="section data is null; to leave it out, write ~data"):
+        build_data({"data": None})
 
 
 def test_too_much_to_keep_is_refused(shards, tmp_path):
