@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from fmscale.data.tokenizer import TextTokenizer
 from fmscale.evaluation.metric import measuring
+from fmscale.models.gpt import GPT
 
 # Tokens at once, padding included: on a CPU what fits its cache is twice as fast as more.
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
+BATCH_TOKENS = {"cpu": 1024, "cuda": 65_536}
 BATCH_LOGITS = 1 << 26  # numbers: a quarter of a gigabyte
 
 
@@ -232,6 +233,14 @@ def _log_probabilities(
     padded = np.zeros((len(sequences), longest), dtype=np.int64)
     for row, sequence in enumerate(sequences):
         padded[row, : len(sequence)] = sequence
-    logits = model(torch.from_numpy(padded).to(device))  # (B, T, vocab_size)
-    chosen = torch.cat([logits[row, begin:end] for row, (begin, end) in enumerate(spans)])
-    return F.log_softmax(chosen.float(), dim=-1)
+    tokens = torch.from_numpy(padded).to(device)
+    if isinstance(model, GPT):  # the output head is read where it is asked for
+        logits = model.read_out(_at(model.hidden(tokens), spans))
+    else:
+        logits = _at(model(tokens), spans)
+    return F.log_softmax(logits.float(), dim=-1)
+
+
+def _at(values: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
+    """Positions begin..end-1 of each row, one after the other: (n positions, width)."""
+    return torch.cat([values[row, begin:end] for row, (begin, end) in enumerate(spans)])
