@@ -56,6 +56,8 @@ def jobs_of(overrides: Sequence[str], widths: Sequence[int], mup: bool) -> list[
 
 def _unless_given(fixed: Sequence[str], overrides: Sequence[str]) -> list[str]:
     keys = {override.partition("=")[0].lstrip("+") for override in overrides}
+    if any(key == "budget" or key.startswith("budget.") for key in keys):
+        keys.add("budget.tokens")  # another horizon is chosen; only --steps are trained
     return [f.lstrip("+") for f in fixed if f.partition("=")[0].lstrip("+") not in keys]
 
 

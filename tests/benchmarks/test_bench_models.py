@@ -11,7 +11,6 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
-from itertools import pairwise
 
 import pytest
 import torch
@@ -24,6 +23,7 @@ from fmscale.objectives.next_token import NextToken
 from fmscale.optim.param_groups import adamw
 from fmscale.sizing import GPTShape
 from fmscale.training.precision import FULL, MIXED, choose_precision
+from fmscale.training.utilization import measured_rate
 from tests.benchmarks.minimal_gpt import MinimalGPT
 
 pytestmark = pytest.mark.bench
@@ -65,13 +65,13 @@ def training_step(
 def ours(shape: GPTShape, precision: str = FULL, compiled: bool = False) -> Step:
     torch.manual_seed(0)
     model, objective, batch = GPT(shape), NextToken(), {"tokens": tokens_for(shape)}
-    called = torch.compile(model) if compiled else model
 
     def loss_of() -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == MIXED):
-            return objective(called, batch)["loss"]
+            return objective(model, batch)["loss"]
 
-    return training_step(model, adamw(model, lr=1e-3), loss_of)
+    called = torch.compile(loss_of) if compiled else loss_of  # as `TrainingModule` does
+    return training_step(model, adamw(model, lr=1e-3), called)
 
 
 def transformers_gpt2(shape: GPTShape, compiled: bool = False) -> Step:
@@ -129,16 +129,6 @@ def ratio(slow: list[float], fast: list[float]) -> str:
     return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
 
-def matmul_ceiling(dtype: torch.dtype, size: int = 1024) -> float:
-    """FLOP/s of one large matrix product, the best of several."""
-    a, b = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
-    marks = [time.perf_counter()]
-    for _ in range(12):
-        torch.mm(a, b)
-        marks.append(time.perf_counter())
-    return 2 * size**3 / min(later - earlier for earlier, later in pairwise(marks))
-
-
 def _grown_by(build: Callable[[GPTShape], Step], shape: GPTShape, queue) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = build(shape)
@@ -166,7 +156,10 @@ def test_all_programs_compute_the_same_loss():
 
 
 def test_speed_of_a_gpt_training_step(capsys):
-    ceilings = {FULL: matmul_ceiling(torch.float32), MIXED: matmul_ceiling(torch.bfloat16)}
+    ceilings = {
+        precision: measured_rate("cpu", dtype, torch.get_num_threads())
+        for precision, dtype in ((FULL, torch.float32), (MIXED, torch.bfloat16))
+    }
     table = Table(
         title=f"GPT training step, batch {BATCH_SIZE} x {SEQ_LEN}, {torch.get_num_threads()} "
         f"threads; matrix products reach {ceilings[FULL] / 1e9:.0f} GFLOP/s in float32, "

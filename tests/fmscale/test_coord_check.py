@@ -58,5 +58,5 @@ def test_mistakes_are_named(overrides, extra, widths, message):
 
 
 def test_clip_is_refused(tiny_clip):
-    with pytest.raises(ConfigError, match=r"takes a GPT|budget"):
-        coord_check.jobs_of(tiny_clip, WIDTHS, mup=True)
+    with pytest.raises(ConfigError, match=r"coord-check takes a GPT, not clip_"):
+        coord_check.jobs_of([*tiny_clip, "budget.samples=160"], WIDTHS, mup=True)
