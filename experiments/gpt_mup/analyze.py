@@ -12,6 +12,7 @@ from experiments.learning_rate import vertex
 
 FOLDER = Path(__file__).parent
 MARK = "hyperparameters.model.parametrization._target_"  # absent: the standard parametrization
+BASE_WIDTH = 32  # where both parametrizations are one
 COLORS = ("#56B4E9", "#009E73", "#E69F00", "#D55E00")
 
 
@@ -26,7 +27,20 @@ def optima(runs: pd.DataFrame) -> pd.DataFrame:
             "parametrization": name, "width": width, "lr_best": best, "bracketed": bracketed,
             "lr_low": best / reach, "lr_high": best * reach, "loss_best": group["val_loss"].min(),
         })  # fmt: skip
-    return pd.DataFrame(found)
+    return _with_cost_of_transfer(runs, pd.DataFrame(found))
+
+
+def _with_cost_of_transfer(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """What each width loses, in nats, at the best rate of the base; between two rates a line."""
+    costs = []
+    for row in table.itertuples():
+        own = runs[(runs["parametrization"] == row.parametrization) & (runs["width"] == row.width)]
+        own = own.dropna(subset="val_loss").sort_values("lr_peak")
+        base = table[(table["parametrization"] == row.parametrization)
+                     & (table["width"] == BASE_WIDTH)]["lr_best"].iloc[0]  # fmt: skip
+        at_base = np.interp(np.log(base), np.log(own["lr_peak"]), own["val_loss"])
+        costs.append(float(at_base) - row.loss_best)
+    return table.assign(cost_at_rate_of_base=costs)
 
 
 def drift(table: pd.DataFrame) -> pd.Series:

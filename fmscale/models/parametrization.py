@@ -1,4 +1,4 @@
-"""Maximal update parametrization: widths differ, the best learning rate does not.
+"""Maximal update parametrization: one learning rate for models of different width.
 
 Yang et al. 2022 (Tensor Programs V), Table 3, for Adam, relative to a base width at which nothing
 changes: with m = d_model / base_width, the matrices inside the blocks start at 1 / sqrt(m) of the
