@@ -202,6 +202,11 @@ class TrainerSettings:
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
                 raise ConfigError(f"trainer.{name}={getattr(self, name)} must be at least {lowest}")
+        if self.evaluate_every_steps is not None and self.strategy != "single":
+            raise ConfigError(
+                f"trainer.evaluate_every_steps={self.evaluate_every_steps} is for one process, not "
+                f"trainer.strategy={self.strategy}; set it to null: runs are measured at their end"
+            )
         if self.evaluate_every_steps is not None and self.evaluate_every_steps < 1:
             raise ConfigError(
                 f"trainer.evaluate_every_steps={self.evaluate_every_steps} must be at least 1, or "

@@ -97,6 +97,8 @@ def test_a_broken_run_that_goes_on_has_the_rows_of_an_unbroken_one(
 def test_mistakes_are_named_and_packs_leave_such_runs_to_themselves(tiny):
     with pytest.raises(ConfigError, match="evaluate_every_steps=0 must be at least 1, or null"):
         expand([*tiny, BUDGETS, "trainer.evaluate_every_steps=0"])
+    with pytest.raises(ConfigError, match="is for one process, not trainer.strategy=ddp"):
+        expand([*tiny, BUDGETS, MIDWAY, "trainer.strategy=ddp", "trainer.devices=2"])
     sweep = [*tiny, BUDGETS, "seed=1,2"]
     assert [len(pack) for pack in packs_of(expand(sweep), 2)] == [2]
     assert packs_of(expand([*sweep, MIDWAY]), 2) == []
