@@ -68,7 +68,8 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = 120) -> No
 
 def training(folder: Path, seed: int) -> bool:
     """Whether the trunk of a seed has made its first steps."""
-    return bool(list(folder.glob(f"runs/default/trunks/gpt_1x16-s{seed}-*/metrics.jsonl")))
+    found = folder.glob(f"runs/default/trunks/gpt_1x16-s{seed}-*/metrics.jsonl")
+    return any(path.stat().st_size > 0 for path in found)  # it is there, empty, before the first
 
 
 def steps_saved(folder: Path, seed: int) -> list[int]:
