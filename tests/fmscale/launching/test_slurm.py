@@ -59,7 +59,7 @@ def start(overrides: list[str], folder: Path) -> subprocess.Popen[str]:
         )  # fmt: skip
 
 
-def wait_until(holds: Callable[[], bool], what: str, seconds: float = 120) -> None:
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
@@ -98,7 +98,7 @@ def cancel(*job_ids: str) -> None:
     subprocess.run(["scancel", *job_ids], check=True)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_an_array_survives_preemption_and_a_cancelled_job(slurm, tiny, tmp_path, plan_one):
     there, calm = tmp_path / "there", tmp_path / "calm"
     parent = start([*in_folder(tiny, there), *GRID, *LAUNCHER], there)
