@@ -35,9 +35,9 @@ def records(path: Path, kind: str) -> list[dict]:
 
 
 def history(path: Path) -> list[dict]:
-    """Logged rows without W&B's own fields."""
+    """Logged rows without W&B's own fields and without the speed, which W&B alone is told."""
     items = [record["item"] for record in records(path, "history")]
-    return [{k: v for k, v in item.items() if not k.startswith("_")} for item in items]
+    return [{k: v for k, v in item.items() if not k.startswith(("_", "speed/"))} for item in items]
 
 
 def by_step(rows: list[dict]) -> list[dict]:
