@@ -81,12 +81,6 @@ def check_world(job: Job, world: World) -> None:
                 "trains in one: add trainer=ddp or trainer=fsdp"
             )
         return
-    if settings.evaluate_every_steps is not None:
-        raise ConfigError(
-            f"trainer.evaluate_every_steps={settings.evaluate_every_steps} measures a run on its "
-            f"way in one process only, not under trainer.strategy={settings.strategy}; leave it "
-            "null, and several budgets, each measured at its end, show the course"
-        )
     if world.starter is None:
         raise ConfigError(
             f"trainer.strategy={settings.strategy} trains one run in several processes, which "

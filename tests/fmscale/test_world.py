@@ -61,11 +61,6 @@ def test_a_step_of_srun_tells_torch_where_to_meet(monkeypatch):
             World(0, 2, 0, 2, "torchrun"),
             "started 2 processes",
         ),
-        (
-            ["trainer=ddp", "trainer.evaluate_every_steps=10"],
-            World(0, 2, 0, 2, "torchrun"),
-            "evaluate_every_steps=10",
-        ),
         (["trainer=ddp"], World(0, 3, 0, 2, "srun"), "start as many on each"),
         (["trainer=ddp", "batch_size=6"], World(0, 4, 0, 4, "torchrun"), "multiple of 4"),
         (["trainer=ddp", "trainer.accumulate=2"], World(0, 4, 0, 4, "torchrun"), "multiple of 8"),
@@ -80,16 +75,17 @@ def test_a_wrong_start_is_an_error_that_names_the_right_one(
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("overrides", "message"),
     [
-        ("trainer.devices=2", "torchrun --nproc-per-node 2 -m fmscale.train trainer=ddp"),
-        ("trainer.strategy=deepspeed", "use single, ddp or fsdp"),
-        ("trainer.devices=0", "trainer.devices=0"),
+        (["trainer.devices=2"], "torchrun --nproc-per-node 2 -m fmscale.train trainer=ddp"),
+        (["trainer.strategy=deepspeed"], "use single, ddp or fsdp"),
+        (["trainer.devices=0"], "trainer.devices=0"),
+        (["trainer=ddp", "trainer.evaluate_every_steps=10"], "is for one process, not"),
     ],
 )
-def test_devices_and_strategy_must_fit_together(tiny, plan_one, override, message):
+def test_devices_and_strategy_must_fit_together(tiny, plan_one, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        plan_one([*tiny, "budget.tokens=2560", override])
+        plan_one([*tiny, "budget.tokens=2560", *overrides])
 
 
 def test_several_processes_are_another_way_to_the_same_run(tiny, plan_one):
