@@ -133,6 +133,13 @@ def fit(
                 f"{1 - draws.agreement:.0%} of the checked refits have a better optimum elsewhere: "
                 "intervals are approximate"
             )
+    slopes = problem.residual_jacobian(optimum.working[None])[0]
+    for name in identifiability.vanished(law, slopes, estimate):
+        intervals[name], errors[name] = (None, None), None
+        warnings.append(
+            f"{name} went to 0 (no residual depends on it): these points show no such term, and "
+            "how large it may be is unknown; --fix holds it at a value of your own"
+        )
     residual = problem.residuals(optimum.working[None])[0]
     weights_count = len(points)
     divide = weights_count if goal.reduction == "mean" else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from scipy.stats import spearmanr
 
 from analysis.certificate import FitError
 from analysis.laws import Law, SumLaw
+from analysis.laws.law import Array
 from analysis.points import Points
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ COLLINEAR = 0.95
 RISING = 0.5  # rank correlation of metric and column from which a falling law is the wrong one
 VAGUE = 0.1  # relative standard error from which a confounded amplitude misleads
 NEAR_END = 0.05  # of a metric's range
+NOTHING = 1e-9  # largest change of a residual, in units of its scale, that is none
 DISTINCT = 1.05  # sizes closer than 5 % are one size
 
 
@@ -93,6 +96,20 @@ def before(law: Law, points: Points, fixed: NDArray[np.bool_]) -> list[str]:
                 f"separated. A run with large {a} and small {b} (or the reverse) would cure it"
             )
     return out
+
+
+def vanished(law: Law, jacobian: Array, estimate: Mapping[str, float]) -> list[str]:
+    """Positive parameters that went to nothing: e times as much of one changes no residual.
+
+    Args:
+        jacobian: of the residuals at the optimum by working coordinates, (n, P).
+    """
+    reach = np.max(np.abs(jacobian), axis=0)
+    return [
+        p.name
+        for p, r in zip(law.parameters, reach, strict=True)
+        if p.positive and estimate[p.name] != 0 and r < NOTHING
+    ]
 
 
 def after(law: Law, result: FitResult, points: Points) -> list[str]:

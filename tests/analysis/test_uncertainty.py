@@ -98,6 +98,20 @@ def test_profile_of_an_unidentified_floor_is_open_and_says_so():
     assert any("open below" in w or "bound 0" in w for w in result.warnings)
 
 
+def test_a_term_that_went_to_nothing_has_no_interval_and_is_named():
+    x = np.geomspace(1e2, 1e8, 40)
+    y = 5 * x**-0.05 * (1 + (x / 1e5) ** (1 / 0.3)) ** (-0.3 * 0.25)
+    noise = np.random.default_rng(1).normal(0, 0.003, 40)
+    frame = pd.DataFrame({"x": x, "y": y * np.exp(noise)})
+    found = fit("broken_power", frame, metric="y", bootstrap=60)
+    assert found.parameters["E"] < 1e-9
+    assert found.intervals["E"] == (None, None)
+    assert found.standard_errors["E"] is None
+    assert any(w.startswith("E went to 0") for w in found.warnings)
+    low, high = found.intervals["c1"]
+    assert low < 0.25 < high
+
+
 def test_clusters_widen_the_interval_of_correlated_points():
     rng = np.random.default_rng(5)
     x = np.geomspace(1e5, 1e8, 40)
