@@ -199,6 +199,20 @@ def map_columns(
     return _identical_ids(out) if run_id is not None else out
 
 
+def warn_of_repeated_ids(table: RunTable) -> RunTable:
+    """Count the rows of a column `run_id` that repeat an id, where nobody named that column."""
+    if "run_id" not in table.frame:
+        return table
+    repeated = table.frame["run_id"].dropna().duplicated(keep="first")
+    if not repeated.any():
+        return table
+    example = table.frame["run_id"].dropna()[repeated].iloc[0]
+    return table.warn(
+        f"run_id: {int(repeated.sum())} rows repeat an id ({example}): checkpoints of one run are "
+        "not independent (--cluster run_id), and a run listed twice counts once (--run-id run_id)"
+    )
+
+
 def _identical_ids(table: RunTable) -> RunTable:
     frame = table.frame
     repeated = frame["run_id"].duplicated(keep="first").to_numpy()

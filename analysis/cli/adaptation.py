@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.adaptation import (
@@ -17,7 +16,7 @@ from analysis.adaptation import (
     longest_runs,
     median_and_mean,
 )
-from analysis.cli.options import add_json_option, add_source_options, write_json
+from analysis.cli.options import add_json_option, add_source_options, write_figures, write_json
 from analysis.files import read_table
 from analysis.plot.style import short_number
 from analysis.select import final_runs
@@ -69,12 +68,7 @@ def run(args: argparse.Namespace) -> int:
         result["agreement"] = {"r": both.r, "n_within": both.n_within, "n_tasks": len(both.tasks)}
     if "interpolation" in figures:
         result["interpolation"] = _print_forgetting(runs)
-    if args.out:
-        folder = Path(args.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, draw in figures.items():
-            draw().savefig(folder / f"{name}.png")
-            print(folder / f"{name}.png")
+    write_figures(args.out, figures)
     write_json(args.json, result)
     return 0
 

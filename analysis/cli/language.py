@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.cli.options import add_json_option, add_source_options, write_json
+from analysis.cli.options import add_json_option, add_source_options, write_figures, write_json
 from analysis.files import read_table
 from analysis.language import (
     SHOT_COLUMN,
@@ -61,12 +61,7 @@ def run(args: argparse.Namespace) -> int:
             "evaluation=in_context (or detector, fine_tuning, answers, position)"
         )
     result = _print(runs, args.task, figures)
-    if args.out:
-        folder = Path(args.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, draw in figures.items():
-            draw().savefig(folder / f"{name}.png")
-            print(folder / f"{name}.png")
+    write_figures(args.out, figures)
     write_json(args.json, result)
     return 0
 

@@ -6,18 +6,21 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.envelope import RULES, envelope
-from analysis.files import DERIVATIONS, HISTORY_KEYS, map_columns, read_table
+from analysis.files import DERIVATIONS, HISTORY_KEYS, map_columns, read_table, warn_of_repeated_ids
 from analysis.json_values import finite
 from analysis.laws import LAWS, Law, get_law
 from analysis.objectives import ALIASES, OBJECTIVES
 from analysis.report.study import COMPUTE, DATA_COLUMN, PARAMETERS
 from analysis.select import drop_highest, final_runs, where
 from analysis.table import RunTable, TableError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LETTERS = {"n": "N", "d": "D", "c": "C", "u": "U", "steps": "S", "x": "x", "l": "L"}
 
@@ -108,6 +111,8 @@ def read_mapped(args: argparse.Namespace, with_envelope: bool = True) -> RunTabl
         if getattr(args, f"{letter}_from")
     }
     table = map_columns(table, columns, derive, args.run_id)
+    if args.run_id is None:
+        table = warn_of_repeated_ids(table)
     for query in args.where:
         table = where(table, query)
     if columns["metric"] is None:
@@ -203,6 +208,17 @@ def write_json(path: str | None, answer: Any) -> None:
         sys.stdout.write(text)
     else:
         Path(path).write_text(text)
+
+
+def write_figures(folder: str | None, figures: Mapping[str, Callable[[], Figure]]) -> None:
+    """Draw each figure into NAME.png of a folder and print where; nothing without a folder."""
+    if folder is None:
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, draw in figures.items():
+        path = Path(folder) / f"{name}.png"
+        draw().savefig(path)
+        print(path)
 
 
 def say(lines: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """What all models of image-text pairs count alike, whatever they are trained to do."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -33,7 +34,7 @@ PUBLISHED = {
 }
 
 
-class PairShape:
+class PairShape(ABC):
     """Base of the shapes that see an image and a caption; a subclass counts its own parts.
 
     A subclass is a dataclass with at least these three fields, and names its parameter groups
@@ -67,22 +68,22 @@ class PairShape:
         """First part of the label."""
         return self.family
 
+    @abstractmethod
     def param_groups(self) -> dict[str, int]:
         """Parameters by part and role (`image_mlp`, ...); the sum is `n_params_total`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def params_met(self) -> dict[str, int]:
         """Parameters of each group times the positions of one image-text pair that meet them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_macs(self) -> dict[str, int]:
         """Multiply-adds of one image and of one caption: half of the forward FLOPs, and what
         Radford et al. 2021, Fig. 9, call FLOPs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _text_flops(self, causal: bool) -> int:
         """Forward FLOPs of one caption, projection included."""
-        raise NotImplementedError
 
     def _meeting_flops(self, batch_size: int) -> int:
         """Forward FLOPs where image and text meet, for one pair."""

@@ -272,3 +272,10 @@ def test_tables_fit_a_terminal(points, capsys):
     assert main([*FIT, "--influence"]) == 0
     text = capsys.readouterr().out.split("sensitivity:")[1].splitlines()
     assert max(map(len, (line for line in text if "refused" not in line))) <= 80
+
+
+def test_ids_that_repeat_are_counted_where_their_column_is_not_named(tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    path.write_text("run_id,x,y\na,1,2\na,2,1\nb,30,0.9\nc,400,0.8\n")
+    assert main(["fit", str(path), "--law", "power", "--x", "x", "--metric", "y"]) == 0
+    assert "1 rows repeat an id (a)" in capsys.readouterr().out

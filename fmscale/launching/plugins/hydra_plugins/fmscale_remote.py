@@ -5,6 +5,7 @@ Options carry the names that Hydra's own plugins for joblib, submitit and Ray gi
 
 # No `from __future__ import annotations`: see fmscale_local.
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,13 +108,13 @@ class RemoteLauncher(Launcher):
 
         set_up(self, hydra_context, task_function, config)
 
+    @abstractmethod
     def crew(self) -> Any:
         """Who carries out the jobs.
 
         Raises:
             ConfigError: if the package behind it is not installed.
         """
-        raise NotImplementedError
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
