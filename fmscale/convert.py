@@ -14,7 +14,7 @@ from fmscale.runs.store import RunFolder
 from fmscale.trust import stored_config
 
 if TYPE_CHECKING:
-    from fmscale.data.tokenizer import ByteTokenizer, FileTokenizer
+    from fmscale.data.text.tokenizer import ByteTokenizer, FileTokenizer
 
 EXAMPLE = """\
 examples:
@@ -59,9 +59,9 @@ def _take_pixels(model: Any, config: dict[str, Any]) -> None:
 
 def _scene_words(config: dict[str, Any]) -> tuple[str, ...] | None:
     """The vocabulary of rendered scenes; None for other data, whose tokenizer is the user's."""
-    from fmscale.data.scene_captions import CaptionTokenizer
+    from fmscale.data.scenes.captions import CaptionTokenizer
 
-    is_scenes = config["data"]["_target_"] == "fmscale.data.scenes.Scenes"
+    is_scenes = config["data"]["_target_"] == "fmscale.data.scenes.dataset.Scenes"
     return CaptionTokenizer().words if is_scenes else None
 
 
@@ -96,7 +96,7 @@ def load_run(folder: RunFolder) -> tuple[Any, dict[str, Any]]:
 def load_tokenizer(config: dict[str, Any]) -> ByteTokenizer | FileTokenizer | None:
     """The tokenizer of a run's data; None where its tokens stand for no text."""
     from fmscale.build import build_data
-    from fmscale.data.tokenizer import ByteTokenizer
+    from fmscale.data.text.tokenizer import ByteTokenizer
 
     if config["data"]["vocab_size"] == ByteTokenizer.vocab_size:
         return ByteTokenizer()  # the text itself may be gone

@@ -116,7 +116,7 @@ def check_text_tokens(folder: Path, data: Any) -> None:
     Raises:
         ConfigError: if both write a probe text differently.
     """
-    from fmscale.data.tokenizer import FileTokenizer
+    from fmscale.data.text.tokenizer import FileTokenizer
 
     path, tokenizer = folder / "tokenizer.json", getattr(data, "tokenizer", None)
     if not path.exists() or tokenizer is None:

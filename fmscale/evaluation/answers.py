@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fmscale.data.jsonl_rows import read_rows
-from fmscale.data.tokenizer import TextTokenizer
+from fmscale.data.text.tokenizer import TextTokenizer
 from fmscale.evaluation.confidence import (
     accuracy_of_most_confident,
     calibration,

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fmscale.data.known_language import KnownLanguage
-from fmscale.data.mixture import Mixture
+from fmscale.data.languages.known_language import KnownLanguage
+from fmscale.data.text.mixture import Mixture
 from fmscale.evaluation.language import token_nats
 from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error, measuring
 

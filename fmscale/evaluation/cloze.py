@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from fmscale.data.jsonl_rows import read_rows
-from fmscale.data.labelled_texts import check_choices
-from fmscale.data.tokenizer import TextTokenizer
+from fmscale.data.prompts.labelled_texts import check_choices
+from fmscale.data.text.tokenizer import TextTokenizer
 from fmscale.evaluation.in_context import text_tokenizer
 from fmscale.evaluation.language import check_language
 from fmscale.evaluation.metric import Metric, Objective

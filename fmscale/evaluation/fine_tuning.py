@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.data.labelled_texts import (
+from fmscale.data.prompts.labelled_texts import (
     FIELDS,
     Form,
     Labelled,
@@ -28,7 +28,7 @@ from fmscale.data.labelled_texts import (
     shortest_context,
     transform,
 )
-from fmscale.data.toy_labelled import toy_examples
+from fmscale.data.prompts.toy_labelled import toy_examples
 from fmscale.evaluation.in_context import text_tokenizer
 from fmscale.evaluation.labelled_classifier import Batch, LabelledClassifier
 from fmscale.evaluation.language import HeldOutText, check_language

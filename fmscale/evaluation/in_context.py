@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fmscale.data.arithmetic_tasks import Rendering
 from fmscale.data.counter_random import random_bits
-from fmscale.data.prompt_task import PromptTask
-from fmscale.data.prompt_tasks import build_tasks
-from fmscale.data.tokenizer import TextTokenizer
+from fmscale.data.prompts.arithmetic_tasks import Rendering
+from fmscale.data.prompts.prompt_task import PromptTask
+from fmscale.data.prompts.prompt_tasks import build_tasks
+from fmscale.data.text.tokenizer import TextTokenizer
 from fmscale.evaluation.language import check_language
 from fmscale.evaluation.metric import Metric, Objective, Rows
 from fmscale.evaluation.scoring import (

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.data.labelled_texts import N_SPECIAL, Form, Labelled
+from fmscale.data.prompts.labelled_texts import N_SPECIAL, Form, Labelled
 from fmscale.models.gpt import GPT
 
 INIT_STD = 0.02  # of new embeddings and of the classifier, as in GPT-1

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.data.known_language import KnownLanguage
-from fmscale.data.token_dataset import ByteText
+from fmscale.data.languages.known_language import KnownLanguage
+from fmscale.data.text.token_dataset import ByteText
 from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error, measuring
 
 

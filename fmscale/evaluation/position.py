@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fmscale.data.known_language import KnownLanguage
+from fmscale.data.languages.known_language import KnownLanguage
 from fmscale.evaluation.language import check_language, token_nats
 from fmscale.evaluation.metric import Metric, Objective, measuring
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.data.tokenizer import TextTokenizer
+from fmscale.data.text.tokenizer import TextTokenizer
 from fmscale.evaluation.metric import measuring
 from fmscale.models.gpt import GPT
 

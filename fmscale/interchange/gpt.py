@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fmscale.data.tokenizer import OWN_SEPARATOR, ByteTokenizer, FileTokenizer
+from fmscale.data.text.tokenizer import OWN_SEPARATOR, ByteTokenizer, FileTokenizer
 from fmscale.interchange.weights import read_weights
 from fmscale.models.gpt import GPT
 from fmscale.runs.files import write_json

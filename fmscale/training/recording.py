@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from fmscale.build import Parts
-from fmscale.data.mixture_order import MixtureOrder
 from fmscale.data.order import Order, item_order
 from fmscale.data.protocol import TrainingData
+from fmscale.data.text.mixture_order import MixtureOrder
 from fmscale.evaluation.runner import Measured
 from fmscale.job import Branch, Job
 from fmscale.runs.provenance import environment, git_state

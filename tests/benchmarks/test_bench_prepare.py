@@ -13,7 +13,7 @@ import pytest
 from fmscale.data.corpus.recipe import Recipe
 from fmscale.data.shards.build import build_shards
 from fmscale.data.shards.manifest import Manifest
-from fmscale.data.tokenizer import open_tokenizer, train_bpe
+from fmscale.data.text.tokenizer import open_tokenizer, train_bpe
 from tests.fmscale.data.corpus.test_cleaning import words
 from tests.fmscale.data.shards.test_build import Silent
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fmscale.data.tokenizer import ByteTokenizer
+from fmscale.data.text.tokenizer import ByteTokenizer
 from fmscale.evaluation.in_context import InContext
 from fmscale.evaluation.sampling import generate
 from fmscale.evaluation.scoring import Prompt, exact_matches, line_ends, score

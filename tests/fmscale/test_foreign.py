@@ -10,7 +10,7 @@ import torch
 
 import analysis
 from fmscale import evaluate, foreign, sample
-from fmscale.data.tokenizer import ByteTokenizer
+from fmscale.data.text.tokenizer import ByteTokenizer
 from fmscale.interchange.gpt import export_gpt2, import_gpt2, write_byte_tokenizer
 from fmscale.models.gpt import GPT
 from fmscale.runs.store import Study

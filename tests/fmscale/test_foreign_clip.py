@@ -11,14 +11,14 @@ import torch
 
 from fmscale import evaluate, foreign
 from fmscale.convert import load_run
-from fmscale.data.scene_captions import CaptionTokenizer
-from fmscale.data.scenes import Scenes
+from fmscale.data.scenes.captions import CaptionTokenizer
+from fmscale.data.scenes.dataset import Scenes
 from fmscale.evaluation import runner
 from fmscale.evaluation.pairs import HeldOutPairs, pair_losses
 from fmscale.interchange.clip import export_clip
 from fmscale.objectives.contrastive import Contrastive
 from fmscale.runs.store import Study
-from tests.fmscale.data.pair_files import scene_pairs, write_classes, write_shards
+from tests.fmscale.data.pairs.pair_files import scene_pairs, write_classes, write_shards
 from tests.fmscale.interchange.test_clip import build
 
 transformers = pytest.importorskip("transformers")

@@ -34,7 +34,7 @@ from fmscale.data.corpus.verdict import KEPT, is_held_out, judge
 from fmscale.data.shards.manifest import BUILDING, FORMAT_VERSION, MANIFEST, SPLITS, TOKENIZER
 from fmscale.data.shards.pool import Report, run_all
 from fmscale.data.shards.writer import write_shard
-from fmscale.data.tokenizer import FileTokenizer, open_tokenizer, train_bpe
+from fmscale.data.text.tokenizer import FileTokenizer, open_tokenizer, train_bpe
 from fmscale.runs.files import read_json, write_atomically, write_json
 
 

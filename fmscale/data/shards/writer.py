@@ -17,7 +17,7 @@ from fmscale.data.corpus.readers import read_piece
 from fmscale.data.corpus.recipe import Recipe
 from fmscale.data.corpus.verdict import KEPT, REASONS, is_held_out, judge
 from fmscale.data.shards.manifest import SPLITS
-from fmscale.data.tokenizer import ByteTokenizer, FileTokenizer
+from fmscale.data.text.tokenizer import ByteTokenizer, FileTokenizer
 from fmscale.runs.files import write_json
 
 BATCH_BYTES = 1 << 20  # text handed to the tokenizer at once

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fmscale.data.markov import Markov
+from fmscale.data.languages.markov import Markov
 from fmscale.data.order import SeededOrder, item_order
 
 

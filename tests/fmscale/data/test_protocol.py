@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fmscale.data.protocol import TrainingData
-from fmscale.data.scenes import Scenes
-from fmscale.data.token_dataset import ByteText
+from fmscale.data.scenes.dataset import Scenes
+from fmscale.data.text.token_dataset import ByteText
 
 
 def test_both_data_sets_follow_the_protocol(tmp_path: Path, text_folder: Path):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from fmscale.data.task_documents import TaskDocuments
-from fmscale.data.tokenizer import ByteTokenizer
+from fmscale.data.prompts.task_documents import TaskDocuments
+from fmscale.data.text.tokenizer import ByteTokenizer
 from fmscale.evaluation.answers import Answers
 from fmscale.evaluation.metric import Metric, Rows
 from fmscale.sizing import GPTShape

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from fmscale.data.task_documents import TaskDocuments
+from fmscale.data.prompts.task_documents import TaskDocuments
 from fmscale.evaluation.cloze import FilledBlank, LastWord
 from fmscale.models.gpt import GPT
 from fmscale.sizing import GPTShape

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fmscale.data.markov import Markov
-from fmscale.data.task_documents import TaskDocuments
+from fmscale.data.languages.markov import Markov
+from fmscale.data.prompts.task_documents import TaskDocuments
 from fmscale.evaluation.detector import MachineDetector, two_sample_test
 from fmscale.evaluation.metric import Metric, Rows
 from fmscale.models.gpt import GPT

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fmscale.data.scenes import Scenes
+from fmscale.data.scenes.dataset import Scenes
 from fmscale.evaluation.adaptation import Adaptation
 from fmscale.evaluation.features import image_features, image_vectors, shared_features
 from fmscale.evaluation.pairs import HeldOutPairs

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fmscale.data.labelled_texts import read_labelled, transform
-from fmscale.data.task_documents import TaskDocuments
-from fmscale.data.tokenizer import ByteTokenizer
+from fmscale.data.prompts.labelled_texts import read_labelled, transform
+from fmscale.data.prompts.task_documents import TaskDocuments
+from fmscale.data.text.tokenizer import ByteTokenizer
 from fmscale.evaluation.fine_tuning import FineTuning, Recipe, _optimizer_groups
 from fmscale.evaluation.labelled_classifier import (
     Batch,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fmscale.data.scenes import Scenes
+from fmscale.data.scenes.dataset import Scenes
 from fmscale.evaluation.image_finetuning import (
     ImageClassifier,
     ImageFineTuning,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fmscale.data.task_documents import TaskDocuments
-from fmscale.data.tokenizer import ByteTokenizer
+from fmscale.data.prompts.task_documents import TaskDocuments
+from fmscale.data.text.tokenizer import ByteTokenizer
 from fmscale.evaluation.in_context import InContext
 from fmscale.evaluation.metric import Rows
 from fmscale.sizing import GPTShape
@@ -103,7 +103,7 @@ def test_examples_that_do_not_fit_are_named_before_anything_is_computed():
 
 
 def test_data_without_text_is_refused():
-    from fmscale.data.markov import Markov
+    from fmscale.data.languages.markov import Markov
 
     with pytest.raises(ValueError, match="tokens of Markov stand for no text"):
         InContext(["reversed_words"]).check(Markov(n_symbols=4, seq_len=8, vocab_size=5))

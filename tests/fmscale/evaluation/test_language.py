@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.data.token_dataset import ByteText
+from fmscale.data.text.token_dataset import ByteText
 from fmscale.evaluation.language import HeldOutText
 from fmscale.evaluation.runner import evaluate
 from fmscale.models.gpt import GPT

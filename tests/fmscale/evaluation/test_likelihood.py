@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from fmscale.data.scenes import Scenes
+from fmscale.data.scenes.dataset import Scenes
 from fmscale.data.zero_shot_task import ZeroShotTask
 from fmscale.evaluation.likelihood import likeliest
 from fmscale.evaluation.pairs import HeldOutPairs

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from fmscale.data.task_documents import TaskDocuments
+from fmscale.data.prompts.task_documents import TaskDocuments
 from fmscale.evaluation.other_text import OtherText
 from fmscale.models.gpt import GPT
 from fmscale.sizing import GPTShape

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fmscale.data.scene_floor import pair_information
-from fmscale.data.scene_grammar import SceneGrammar
-from fmscale.data.scenes import Scenes
+from fmscale.data.scenes.dataset import Scenes
+from fmscale.data.scenes.floor import pair_information
+from fmscale.data.scenes.grammar import SceneGrammar
 from fmscale.evaluation.pairs import HeldOutPairs, pair_losses
 from fmscale.evaluation.runner import evaluate
 from fmscale.models.clip import CLIP

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from fmscale.data.in_context_markov import InContextMarkov
-from fmscale.data.markov import Markov
+from fmscale.data.languages.in_context_markov import InContextMarkov
+from fmscale.data.languages.markov import Markov
 from fmscale.evaluation.position import LossByPosition
 from fmscale.evaluation.regret import Regret
 

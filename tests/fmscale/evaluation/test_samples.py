@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fmscale.data.markov import Markov
-from fmscale.data.task_documents import TaskDocuments
-from fmscale.data.tokenizer import ByteTokenizer
+from fmscale.data.languages.markov import Markov
+from fmscale.data.prompts.task_documents import TaskDocuments
+from fmscale.data.text.tokenizer import ByteTokenizer
 from fmscale.evaluation.samples import PROMPTS, Samples, continuation
 from fmscale.evaluation.sampling import generate
 from fmscale.models.gpt import GPT

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fmscale.data.tokenizer import ByteTokenizer
+from fmscale.data.text.tokenizer import ByteTokenizer
 from fmscale.evaluation import scoring
 from fmscale.evaluation.sampling import generate
 from fmscale.evaluation.scoring import Prompt, complete, exact_matches, line_ends, score

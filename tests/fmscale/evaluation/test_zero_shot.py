@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.data.scenes import Scenes
+from fmscale.data.scenes.dataset import Scenes
 from fmscale.data.zero_shot_task import ZeroShotTask
 from fmscale.evaluation.runner import evaluate
 from fmscale.evaluation.zero_shot import ZeroShot

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fmscale import convert
-from fmscale.data.scene_captions import CaptionTokenizer
+from fmscale.data.scenes.captions import CaptionTokenizer
 from fmscale.interchange.clip import export_clip, import_clip
 from fmscale.models.clip import CLIP
 from fmscale.models.vit import Pixels

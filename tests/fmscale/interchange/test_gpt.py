@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fmscale import convert
-from fmscale.data.tokenizer import ByteTokenizer
+from fmscale.data.text.tokenizer import ByteTokenizer
 from fmscale.interchange.gpt import export_gpt2, import_gpt2
 from fmscale.models.gpt import GPT
 from fmscale.sizing import GPTShape

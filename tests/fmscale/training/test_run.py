@@ -262,7 +262,7 @@ def test_gpt_on_image_data_is_refused(tiny, plan_one):
     job = plan_one([*tiny, "budget.tokens=2560"])
     wrong = plan_one([*tiny, "budget.tokens=2560"])
     wrong.config["data"] = {
-        "_target_": "fmscale.data.scenes.Scenes", "n_val_samples": 64, "val_batch_size": 32,
+        "_target_": "fmscale.data.scenes.dataset.Scenes", "n_val_samples": 64, "val_batch_size": 32,
     }  # fmt: skip
     with pytest.raises(ValueError, match="the model counts tokens, the data samples"):
         run.check(wrong)

@@ -18,7 +18,7 @@ from fmscale.data.corpus.recipe import Recipe
 from fmscale.data.corpus.verdict import is_held_out
 from fmscale.data.shards.build import build_shards
 from fmscale.data.shards.manifest import Manifest, verify
-from fmscale.data.tokenizer import FileTokenizer
+from fmscale.data.text.tokenizer import FileTokenizer
 from tests.fmscale.data.corpus.test_cleaning import BROKEN, PROSE, changed, words
 
 

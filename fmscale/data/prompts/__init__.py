@@ -1,0 +1,1 @@
+"""Tasks written as text: prompts with answers, examples in documents, and texts with labels."""

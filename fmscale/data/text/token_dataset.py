@@ -1,0 +1,197 @@
+"""Byte-level text as fixed-length sequences, with the data budget applied.
+
+Sequences are cut from all documents laid end to end, one separator after each, with no mask across
+documents (as in Brown et al. 2020, App. B).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from fmscale.data.text.sources import SourceFiles, content_hash, split_by_file, split_tails
+from fmscale.data.text.token_cache import TokenCache, build_cache, open_cache, settings_hash
+from fmscale.data.text.token_sequences import TokenSequences, check_sizes
+from fmscale.data.text.tokenizer import ByteTokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SPLITS = {"by_file": split_by_file, "tail": split_tails}
+
+
+class ByteText:
+    """Text files as byte sequences for next-token prediction.
+
+    Args:
+        data_dir: where the token cache is kept, in `<name>-<hash>/`.
+        seq_len: positions of one sequence.
+        root: folder of text files; None means the Python standard library's own sources.
+        suffixes: file name endings to take.
+        name: the data set's name in records and in the cache folder's name.
+        vocab_size: must be what the tokenizer has; stated so that the model can read it.
+        split: "by_file" holds out whole files, "tail" the end of every file.
+        val_fraction: share of the bytes that is held out for validation.
+        n_val_tokens: size of the fixed validation set: sequences evenly spaced over the split.
+        val_batch_size: sequences of one validation batch; it does not change the loss.
+        n_unique_tokens: data budget U; None takes all. Sequences are kept in one fixed random
+            order, so a smaller budget is a subset of a larger one and spans all documents.
+        content: mark of the text in `root`, part of the run's id; None: not checked.
+    """
+
+    unit: Literal["tokens"] = "tokens"
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        seq_len: int,
+        root: str | os.PathLike[str] | None = None,
+        suffixes: Sequence[str] = (".py",),
+        name: str = "text",
+        vocab_size: int = 256,
+        split: Literal["by_file", "tail"] = "by_file",
+        val_fraction: float = 0.06,
+        n_val_tokens: int = 262_144,
+        val_batch_size: int = 32,
+        n_unique_tokens: int | None = None,
+        content: str | None = None,
+    ) -> None:
+        self.tokenizer = ByteTokenizer()
+        if vocab_size != self.tokenizer.vocab_size:
+            raise ValueError(
+                f"data.vocab_size = {vocab_size}, but the {self.tokenizer.name} tokenizer has "
+                f"{self.tokenizer.vocab_size} tokens. Set data.vocab_size="
+                f"{self.tokenizer.vocab_size}."
+            )
+        if split not in SPLITS:
+            raise ValueError(f"data.split = {split!r}: choose one of {sorted(SPLITS)}.")
+        if not 0 < val_fraction < 1:
+            raise ValueError(f"data.val_fraction = {val_fraction}: give a share between 0 and 1.")
+        check_sizes(seq_len, val_batch_size, n_val_tokens, n_unique_tokens)
+        self.name = name
+        self.seq_len = seq_len
+        self.vocab_size = vocab_size
+        self.split = split
+        self.val_fraction = val_fraction
+        self.n_val_tokens = n_val_tokens
+        self.val_batch_size = val_batch_size
+        self.n_unique_tokens = n_unique_tokens
+        self.content = content
+        self.data_dir = Path(data_dir)
+        # Listing the files now finds a missing or an empty folder before anything is computed.
+        self.sources = SourceFiles(root, suffixes)
+
+    @staticmethod
+    def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The mark of one's own text, so that other text is another run.
+
+        Raises:
+            ValueError, FileNotFoundError: naming the folder, if there is no text in it.
+        """
+        root = settings.get("root")
+        if root is None:  # the standard library: its version is in the record
+            return {}
+        return {"content": _text_mark(str(root), tuple(settings.get("suffixes", (".py",))))}
+
+    @property
+    def units_per_item(self) -> int:
+        """Tokens predicted by one sequence."""
+        return self.seq_len
+
+    @property
+    def n_items(self) -> int:
+        """Distinct training sequences after the data budget."""
+        return self._train.n_sequences if self._subset is None else len(self._subset)
+
+    @property
+    def val_bytes_per_token(self) -> float:
+        """Bytes that one validation token stands for; turns nats/token into bits/byte."""
+        return 1.0  # the separator counts as a byte
+
+    def prepare(self) -> None:
+        """Build the token cache unless it is there; safe for several processes at once."""
+        _ = self._cache
+
+    def train_batch(self, indices: np.ndarray) -> dict[str, Tensor]:
+        """Sequences of the given items: {"tokens": (B, seq_len + 1) int64}."""
+        numbers = indices if self._subset is None else self._subset[indices]
+        return as_batch(self._train.rows(numbers))
+
+    def validation_batches(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
+        """The fixed validation sequences in order; the last batch may be short."""
+        for first in range(0, len(self._held_out), batch_size):
+            yield as_batch(self._validation.rows(self._held_out[first : first + batch_size]))
+
+    def describe(self) -> dict[str, object]:
+        """Counts and hashes of the text, as stored in every record."""
+        return {
+            "name": self.name,
+            "tokenizer": self.tokenizer.name,
+            "vocab_size": self.vocab_size,
+            "seq_len": self.seq_len,
+            "separator": self.tokenizer.separator,
+            "n_unique_tokens": self.n_items * self.seq_len,
+            "n_val_tokens": len(self._held_out) * self.seq_len,
+            "cache": self._cache.folder.name,
+            **self._cache.manifest,
+        }
+
+    @cached_property
+    def _cache(self) -> TokenCache:
+        files = self.sources.read()
+        content = content_hash(files)
+        if self.content is not None and self.content != content[:16]:
+            raise ValueError(
+                f"data.content = {self.content}, but the text in {self.sources.root} is "
+                f"{content[:16]}: it was changed since the run was planned. Give the old text, or "
+                "plan the run again."
+            )
+        settings: dict[str, object] = {
+            "content_sha256": content,
+            "n_files": len(files),
+            "n_bytes": sum(len(file.text) for file in files),
+            "tokenizer": self.tokenizer.name,
+            "separator": self.tokenizer.separator,
+            "split": self.split,
+            "val_fraction": self.val_fraction,
+        }
+        folder = self.data_dir / f"{self.name}-{settings_hash(settings)}"
+        if not (folder / "manifest.json").exists():
+            split = SPLITS[self.split]
+            build_cache(folder, files, self.tokenizer, split, self.val_fraction, settings)
+        return open_cache(folder, self.tokenizer)
+
+    @cached_property
+    def _train(self) -> TokenSequences:
+        return TokenSequences([self._cache.train], self.seq_len, "training")
+
+    @cached_property
+    def _validation(self) -> TokenSequences:
+        return TokenSequences([self._cache.validation], self.seq_len, "validation")
+
+    @cached_property
+    def _subset(self) -> np.ndarray | None:
+        return self._train.subset(self.n_unique_tokens)
+
+    @cached_property
+    def _held_out(self) -> np.ndarray:
+        return self._validation.spread(self.n_val_tokens)
+
+
+@lru_cache(maxsize=8)
+def _text_mark(root: str, suffixes: tuple[str, ...]) -> str:
+    """Read once in a process: a sweep plans many runs on the same text."""
+    return content_hash(SourceFiles(root, suffixes).read())[:16]
+
+
+def as_batch(rows: np.ndarray) -> dict[str, Tensor]:
+    """Token ids (B, seq_len + 1) as what a language model is trained on."""
+    # torch comes late, so that a process that only counts the data need not load it.
+    import torch
+
+    return {"tokens": torch.from_numpy(rows.astype(np.int64))}

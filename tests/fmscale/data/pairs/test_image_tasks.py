@@ -1,0 +1,99 @@
+"""Folders of images by class, and CIFAR's pickles, as tasks."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+from fmscale.data.pairs.image_tasks import image_task
+from fmscale.data.pairs.image_transforms import ImageTransform
+from tests.fmscale.data.pairs.pair_files import write_classes
+
+TRANSFORM = ImageTransform(16, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def test_a_folder_is_a_task(tmp_path):
+    task = image_task(write_classes(tmp_path / "colors"), TRANSFORM)
+    assert task.class_names == ("blue one", "green", "red")  # by folder
+    assert task.templates == ("a photo of a {}.",)
+    assert task.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert task.fit_images is None
+    brightest = task.images[0:18].mean(axis=(2, 3)).argmax(axis=1)
+    assert brightest.tolist() == [2] * 6 + [1] * 6 + [0] * 6
+    rows = np.array([17, 0])
+    assert np.array_equal(task.images[rows], task.images[0:18][rows])
+
+
+def test_splits_names_and_templates_are_read(tmp_path):
+    folder = write_classes(tmp_path / "colors", n_each=4, splits=("train", "test"))
+    (folder / "class_names.txt").write_text("red\tdeep red\nblue_one\tsea blue\n")
+    (folder / "templates.txt").write_text("a {} thing\n\nmostly {}\n")
+    task = image_task(folder, TRANSFORM)
+    assert task.class_names == ("sea blue", "green", "deep red")
+    assert task.templates == ("a {} thing", "mostly {}")
+    assert len(task.images) == len(task.fit_images) == 12
+    assert (task.fit_labels == task.labels).all()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "red" / "0.png").write_bytes(b"no picture"), "0.png cannot be read"),
+        (lambda f: [p.unlink() for p in (f / "red").iterdir()], "red holds no image"),
+        (lambda f: (f / "templates.txt").write_text("a thing\n"), "needs exactly one {}"),
+        (lambda f: (f / "class_names.txt").write_text("rot\tred\n"), "line 1.*'rot"),
+        (lambda f: (f / "class_names.txt").write_text("red\tgreen\n"), "more than once"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_computed(tmp_path, spoil, message):
+    folder = write_classes(tmp_path / "colors")
+    spoil(folder)
+    with pytest.raises(ValueError, match=message):
+        image_task(folder, TRANSFORM)
+
+
+def test_a_folder_without_classes_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="is no folder"):
+        image_task(tmp_path / "none", TRANSFORM)
+    with pytest.raises(ValueError, match="holds 0 folders"):
+        image_task(tmp_path, TRANSFORM)
+    folder = write_classes(tmp_path / "colors", splits=("train", "test"))
+    for path in sorted((folder / "train" / "red").iterdir()):
+        path.unlink()
+    (folder / "train" / "red").rmdir()
+    with pytest.raises(ValueError, match="lacks the folder 'red'"):
+        image_task(folder, TRANSFORM)
+
+
+def write_cifar(folder, n=8):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        batch = {b"data": rng.integers(0, 256, (n, 3072), dtype=np.uint8),
+                 b"labels": [i % 10 for i in range(n)]}  # fmt: skip
+        (folder / name).write_bytes(pickle.dumps(batch))
+    names = [f"class_{i}" for i in range(10)]
+    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": names}))
+    return folder
+
+
+def test_cifar_is_read_without_trusting_its_pickles(tmp_path):
+    folder = write_cifar(tmp_path / "cifar-10-batches-py")
+    task = image_task(folder, ImageTransform(32, mean=(0, 0, 0), std=(1, 1, 1)))
+    assert task.name == "cifar_10_batches_py"
+    assert len(task.images) == 8
+    assert len(task.fit_images) == 40
+    assert task.class_names[3] == "class 3"
+    stored = pickle.loads((folder / "test_batch").read_bytes())[b"data"]
+    pixels = np.round(task.images[0:8] * 255).astype(np.uint8)
+    assert np.array_equal(pixels.reshape(8, -1), stored)
+
+    class Evil:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    (folder / "test_batch").write_bytes(pickle.dumps({b"data": Evil(), b"labels": []}))
+    with pytest.raises(ValueError, match=r"builtins\.print"):
+        image_task(folder, TRANSFORM)
