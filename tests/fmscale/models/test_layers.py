@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from fmscale.models.layers import Attention, Block, block_roles, sizing_groups
+from fmscale.models.layers import SHORT, Attention, Block, attend, block_roles, sizing_groups
 from fmscale.sizing.recipe import GPT2, Recipe
 
 
@@ -53,6 +54,20 @@ def test_a_block_read_at_one_position_is_the_block_there_with_its_gradients(caus
         theirs = torch.autograd.grad(expected, list(block.parameters()), weight, retain_graph=True)
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("T", [7, SHORT + 1])
+def test_short_sequences_are_attended_in_float32_under_autocast_and_long_ones_are_not(T):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, T, 8)
+    exact = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        found = attend(q, k, v, is_causal=True)
+    assert not torch.equal(rounded.float(), exact)
+    assert torch.equal(found, exact if T <= SHORT else rounded)
+    low = [x.bfloat16() for x in (q, k, v)]
+    assert attend(*low).dtype == torch.bfloat16  # what goes in comes out
 
 
 def test_dropout_acts_in_training_only():
