@@ -250,7 +250,7 @@ def compare_approaches(
 def _approach_2(table: RunTable, metric: str, method: str, seed: int) -> dict[str, Any]:
     found = fit_isoflop(table, metric, method, seed=seed)
     if found.n_opt is None or found.d_opt is None:
-        raise FitError(f"2: IsoFLOP ({method}): " + "; ".join(found.warnings[-1:]))
+        raise FitError("; ".join(found.warnings[-1:]))
     used = sum(not m.reason for m in found.minima)
     return {
         "approach": f"2: IsoFLOP ({method})",

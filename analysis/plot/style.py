@@ -136,16 +136,39 @@ def short_number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def log_tick_steps(low: float, high: float) -> list[float]:
+    """Which multiples of a power of ten to write at a logarithmic metric axis; [] for a long one.
+
+    A library's own ticks are powers of ten with bare digits between them, which say nothing on an
+    axis from 1.3 to 2.6.
+    """
+    if not 0 < low < high < 1000 * low:
+        return []
+    finer = (np.arange(1, 10, step).tolist() for step in (1, 0.5, 0.2, 0.1, 0.05, 0.02))
+    for steps in ([1.0, 2.0, 5.0], [1.0, 2.0, 3.0, 5.0], *finer):
+        if len(_multiples(steps, low, high)) >= 4:
+            return steps
+    return []
+
+
+def log_tick_values(low: float, high: float) -> list[float]:
+    """The ticks of `log_tick_steps` between two values, in order."""
+    return _multiples(log_tick_steps(low, high), low, high)
+
+
+def _multiples(steps: list[float], low: float, high: float) -> list[float]:
+    powers = range(int(np.floor(np.log10(low))), int(np.floor(np.log10(high))) + 1)
+    values = [round(step * 10.0**power, 12) for power in powers for step in steps]
+    return [value for value in values if low <= value <= high]
+
+
 def log_ticks(axis: Any) -> None:
-    """A few readable ticks on a logarithmic metric axis that spans less than a decade or two."""
+    """A few readable ticks on a logarithmic metric axis of less than three decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    low, high = sorted(axis.get_view_interval())
-    if low > 0 and np.log10(high / low) < 1.6:
-        subs = list(np.arange(1.0, 10.0)) if np.log10(high / low) < 0.9 else [1.0, 2.0, 3.0, 5.0]
-        if np.log10(high / low) < 0.35:
-            subs = list(np.arange(1.0, 10.0, 0.2 if np.log10(high / low) > 0.12 else 0.1))
-        axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
+    steps = log_tick_steps(*sorted(axis.get_view_interval()))
+    if steps:
+        axis.set_major_locator(LogLocator(base=10, subs=steps, numticks=12))
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         axis.set_minor_formatter(NullFormatter())
 

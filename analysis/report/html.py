@@ -13,7 +13,14 @@ from analysis.card import fit_card
 from analysis.isoflop import PowerOfCompute
 from analysis.json_values import finite
 from analysis.plot.fits import curve, label
-from analysis.plot.style import LAW_COLORS, OTHER_COLOR, axis_label, short_number, size_colors
+from analysis.plot.style import (
+    LAW_COLORS,
+    OTHER_COLOR,
+    axis_label,
+    log_tick_values,
+    short_number,
+    size_colors,
+)
 from analysis.report.study import Panel, StudyReport
 from analysis.result import FitResult
 
@@ -37,7 +44,8 @@ def render_html(studies: Sequence[StudyReport]) -> str:
     figures: dict[str, dict[str, Any]] = {}
     for study in studies:
         body.append(f"<h2 id='{_e(study.study)}'>{_e(study.study)} ({_e(study.family)})</h2>")
-        body.append(f"<p>{len(study.table)} runs. " + " ".join(map(_e, study.notes)) + "</p>")
+        notes = "".join(f"<li>{_e(note)}</li>" for note in study.notes)
+        body.append(f"<p>{_count(len(study.table), 'run')}</p><ul>{notes}</ul>")
         if study.table.dropped:
             items = "".join(f"<li>{_e(str(d))}</li>" for d in study.table.dropped)
             body.append(f"<details open><summary>Left out</summary><ul>{items}</ul></details>")
@@ -115,10 +123,11 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
     ratio = (y.max() / y.min()) ** 0.25 * 1.02 if log_y else 1.0
     axis: dict[str, Any] = {"title": {"text": axis_label("metric", panel.metric)}}
     if log_y:
-        axis |= {
-            "type": "log",
-            "range": [float(np.log10(y.min() / ratio)), float(np.log10(y.max() * ratio))],
-        }
+        low, high = float(y.min() / ratio), float(y.max() * ratio)
+        ticks = log_tick_values(low, high)
+        axis |= {"type": "log", "range": [float(np.log10(low)), float(np.log10(high))]}
+        if ticks:
+            axis |= {"tickvals": ticks, "ticktext": [f"{value:g}" for value in ticks]}
     return {
         "data": traces,
         "layout": {
@@ -126,6 +135,8 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
             "margin": {"l": 70, "r": 20, "t": 20, "b": 60},
             "xaxis": {
                 "type": "log",
+                "dtick": "D2",  # 1, 2, 5
+                "exponentformat": "power" if shown == "C" else "SI",
                 "gridcolor": "#eee",
                 "title": {"text": axis_label(shown, first.conventions.get(shown))},
             },
@@ -231,13 +242,21 @@ def _table(panel: Panel) -> str:
             f"{_e(n)} = {v:.6g} {_e(whole.interval_text(n))}" for n, v in whole.parameters.items()
         )
         held = r.held_out and r.held_out["mean_absolute_relative_error"]
-        error = f"{held:.2%} ({r.held_out['n']} runs)" if r.held_out and held is not None else "-"
+        error = (
+            f"{held:.2%} ({_count(r.held_out['n'], 'run')})"
+            if r.held_out and held is not None
+            else "-"
+        )
         warnings = "".join(f"<br><span class='warn'>{_e(w)}</span>" for w in r.warnings)
         rows.append(
             f"<tr><td>{_e(r.law)}</td><td><code>{_e(r.formula())}</code></td><td>{parameters}</td>"
             f"<td>{error}</td><td>{r.n_points} points; {_e(r.interval_method)}{warnings}</td></tr>"
         )
     return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _sensitivity(panel: Panel) -> str:
@@ -270,21 +289,27 @@ def _optimal(study: StudyReport) -> str:
     title = "<h3>Compute-optimal size and data: N* ~ C^a, D* ~ C^b</h3>"
     if "refused" in found:
         return f"{title}<p class='warn'>{_e(found['refused'])}</p>"
-    verdict = {True: "agree within their intervals", False: "do not agree", None: "stand alone"}
+    verdict = {
+        True: "The approaches agree within their intervals.",
+        False: "The approaches do not agree.",
+        None: "Fewer than two approaches have an interval: they cannot be held against each other.",
+    }
     rows = "".join(
         f"<tr><td>{_e(r['approach'])}</td>{_power(r.get('a'))}{_power(r.get('b'))}"
         f"<td>{_e(r.get('reason', ''))}</td></tr>"
         for r in found["approaches"]
     )
-    rows += "".join(
-        f"<tr><td>3, N = {_e(r['N'])}, C = {_e(r['C'])}</td>{_power(r['a'])}{_power(r['b'])}"
+    conventions = "".join(
+        f"<tr><td>N = {_e(r['N'])}, C = {_e(r['C'])}</td>{_power(r['a'])}{_power(r['b'])}"
         f"<td>C = {_e(r['rule'])}</td></tr>"
         for r in found["conventions"]
     )
+    head = "<th>a</th><th>b</th><th></th></tr>"
     return (
-        f"{title}<p class='quiet'>The approaches {verdict[found['consistent']]}.</p><details open>"
-        "<summary>exponents (95 %)</summary><table><tr><th>approach</th><th>a</th><th>b</th>"
-        f"<th></th></tr>{rows}</table></details>"
+        f"{title}<p class='quiet'>{verdict[found['consistent']]} Exponents with 95 % intervals.</p>"
+        f"<table><tr><th>approach</th>{head}{rows}</table>"
+        "<details><summary>Approach 3 under each way to count parameters and compute</summary>"
+        f"<table><tr><th>counted</th>{head}{conventions}</table></details>"
     )
 
 

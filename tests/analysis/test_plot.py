@@ -14,7 +14,7 @@ from analysis.plot.coverage import plot_coverage
 from analysis.plot.fan import draw_fan, plot_fan
 from analysis.plot.isoflop import plot_frontier, plot_isoflop
 from analysis.plot.profiles import plot_profiles
-from analysis.plot.style import draw_floor, short_number
+from analysis.plot.style import draw_floor, log_tick_values, short_number
 from analysis.plot.tornado import plot_tornado
 from analysis.sensitivity import sensitivity, tornado
 from tests.analysis.test_fit import isoflop_grid
@@ -122,6 +122,19 @@ def test_drawing_leaves_matplotlibs_settings_alone(fits):
 @pytest.mark.parametrize(("value", "text"), [(950.0, "950"), (12_345_678, "12.3M"), (7e10, "70B")])
 def test_numbers_are_short(value, text):
     assert short_number(value) == text
+
+
+@pytest.mark.parametrize("ends", [(1.32, 1.41), (1.1, 2.5), (0.2, 1.3), (0.05, 0.9), (2, 71)])
+def test_a_short_logarithmic_axis_has_a_few_readable_ticks(ends):
+    ticks = log_tick_values(*ends)
+    assert 3 <= len(ticks) <= 12
+    assert ticks == sorted(ticks)
+    assert ends[0] <= ticks[0] <= ticks[-1] <= ends[1]
+    assert all(len(f"{tick:g}") <= 4 for tick in ticks)
+
+
+def test_a_long_logarithmic_axis_keeps_the_librarys_ticks():
+    assert log_tick_values(1e18, 1e24) == []
 
 
 def test_the_fan_shows_every_variant_and_the_interval():
