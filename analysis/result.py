@@ -17,7 +17,7 @@ from analysis.certificate import Certificate
 from analysis.laws import Law, get_law
 from analysis.laws.law import Array
 from analysis.points import Noise
-from analysis.table import Dropped
+from analysis.table import C_COLUMNS, D_COLUMNS, N_COLUMNS, Dropped
 from analysis.uncertainty import percentiles
 
 if TYPE_CHECKING:
@@ -137,8 +137,9 @@ class FitResult:
         """The law with its numbers; x is called N, D or C when that is what it is."""
         text = self.model.format(self.parameters)
         source = self.columns.get("x")
-        for letter in ("N", "D", "C", "S"):
-            if source is not None and source in (letter, self.conventions.get(letter)):
+        known = {"N": N_COLUMNS, "D": D_COLUMNS, "C": C_COLUMNS, "S": ()}
+        for letter, columns in known.items():
+            if source is not None and source in (letter, self.conventions.get(letter), *columns):
                 text = re.sub(r"\bx\b", letter, text)
         return text.replace(f"{self.model.target} =", f"{self._symbol()} =", 1)
 

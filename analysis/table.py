@@ -28,6 +28,7 @@ UNITS = {
 
 # Counting conventions of a run record: columns for N, columns for C.
 N_COLUMNS = ("n_params_total", "n_params_non_embedding", "n_params_matmul")
+D_COLUMNS = ("n_tokens", "n_samples")
 C_COLUMNS = ("flops", "flops_causal", "flops_6nd", "flops_6nd_non_embedding", "flops_6nd_matmul")
 
 

@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
+from analysis.plot.style import size_colors
+
 OPTIMIZERS = Path(__file__).parent.parent / "conf" / "optimizer"
 D_REF = 524_288  # tokens or samples at which a rule with a power of D has its reference
 # Standard deviation of the final loss between seeds, nats: measured in experiments/precision.
@@ -132,14 +134,21 @@ def edge_warnings(table: pd.DataFrame, unit: str) -> list[str]:
 
 def draw(results: pd.DataFrame, table: pd.DataFrame, unit: str, path: Path) -> None:
     """Loss against learning rate for each size at its largest budget; optima against size."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
     largest = results[results[unit] == results[unit].max()]
+    colors = size_colors(largest["n_params_non_embedding"].tolist())
     for n_params, group in largest.groupby("n_params_non_embedding"):
         group = group.sort_values("lr_peak")
-        left.plot(group["lr_peak"], group["val_loss"], "o-", label=f"N = {n_params:,}")
+        left.plot(
+            group["lr_peak"],
+            group["val_loss"],
+            "o-",
+            color=colors[n_params],
+            label=f"N = {n_params:,}",
+        )
     left.set(xscale="log", xlabel="peak learning rate", ylabel="validation loss [nats]",
              title=f"D = {int(largest[unit].iloc[0]):,} {unit.removeprefix('n_')}")  # fmt: skip
-    left.legend(title="non-embedding parameters")
+    left.legend(title="non-embedding", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     inside, edge = table[table["bracketed"]], table[~table["bracketed"]]
     best = inside["lr_best"]
     right.errorbar(inside["n_params_non_embedding"], best,
@@ -151,7 +160,7 @@ def draw(results: pd.DataFrame, table: pd.DataFrame, unit: str, path: Path) -> N
     right.plot(line["n_params_non_embedding"], line["lr_rule"], "k--", label="rule in use")
     right.set(xscale="log", yscale="log", xlabel="non-embedding parameters N",
               ylabel="best peak learning rate", title="optimum against size")  # fmt: skip
-    right.legend()
+    right.legend(loc="best", fontsize=9)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
                 from analysis.plot.isoflop import plot_frontier, plot_isoflop
 
                 title = name if args.by else ""
-                save_axes(plot_isoflop(found, title=title), beside(args.plot, title))
+                drawn = plot_isoflop(found, title=title, columns=part.conventions)
+                save_axes(drawn, beside(args.plot, title))
                 if found.n_opt is not None:
                     path = beside(beside(args.plot, title), "frontier")
                     save_axes(plot_frontier(found), path)

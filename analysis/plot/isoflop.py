@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +21,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_isoflop(found: IsoFlop, ax: Axes | None = None, title: str = "") -> Axes:
-    """Loss against N, one colour per budget; diamonds are minima, hollow curves are excluded."""
+def plot_isoflop(
+    found: IsoFlop,
+    ax: Axes | None = None,
+    title: str = "",
+    columns: Mapping[str, str] | None = None,
+) -> Axes:
+    """Loss against N, one colour per budget; diamonds are minima, hollow curves are excluded.
+
+    Args:
+        columns: what `N` and `metric` are called where they come from, for the axes.
+    """
+    names = columns or {}
     with style():
         if ax is None:
             ax = new_figure(8.4, 4.8)[1]
@@ -55,8 +66,8 @@ def plot_isoflop(found: IsoFlop, ax: Axes | None = None, title: str = "") -> Axe
         ax.set_xscale("log")
         ax.set_yscale("log")
         log_ticks(ax.yaxis)
-        ax.set_xlabel(axis_label("N"))
-        ax.set_ylabel("loss")
+        ax.set_xlabel(axis_label("N", names.get("N")))
+        ax.set_ylabel(axis_label("metric", names.get("metric", "loss")))
         ax.set_title(title, loc="left", fontsize=10.5)
         outside_legend(ax)
     return ax

@@ -1,6 +1,7 @@
 """Known truths: parameters to eight digits, certificates, refusals, hold-outs, round trips."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -268,3 +269,13 @@ def test_a_joint_law_of_one_data_budget_is_refused():
         fit("joint", one)
     fixed = fit("joint", one, fix={"B": 410.7, "beta": 0.28}, interval="none")
     assert fixed.parameters["alpha"] == pytest.approx(0.34, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("column", "letter"),
+    [("n_params_matmul", "N"), ("n_samples", "D"), ("flops_6nd", "C"), ("width", "x")],
+)
+def test_a_formula_calls_a_column_of_the_run_store_by_its_letter(column, letter):
+    frame = pd.DataFrame({column: [1e3, 1e4, 1e5, 1e6], "loss": [5.0, 4.0, 3.3, 2.6]})
+    found = fit("power", frame, "loss", columns={"x": column}, interval="none")
+    assert re.fullmatch(rf"L = [\d.]+ {letter}\^-[\d.]+", found.formula())

@@ -80,7 +80,8 @@ def test_joint_law_has_one_curve_per_size():
 
 def test_isoflop_frontier_coverage_profile_and_tornado(fits):
     found = fit_isoflop(RunTable(symmetric_grid(0.002)))
-    ax = plot_isoflop(found)
+    ax = plot_isoflop(found, columns={"N": "n_params_total", "metric": "val_loss"})
+    assert ax.get_ylabel() == "validation loss [nats]"
     assert len([line for line in ax.lines if len(line.get_xdata()) == 200]) == 8
     labels = [t.get_text() for t in plot_frontier(found).get_legend().get_texts()]
     assert labels[0].startswith("N* ~ C^0.4")
