@@ -8,27 +8,11 @@ import math
 import pytest
 import torch
 
-from fmscale.data.prompts.task_documents import TaskDocuments
 from fmscale.evaluation.other_text import OtherText
 from fmscale.models.gpt import GPT
 from fmscale.sizing import GPTShape
 
 TEXT = "The cat sat on the mat; the dog did not. ä€ and so on, until the window has moved."
-
-
-@pytest.fixture
-def model() -> GPT:
-    torch.manual_seed(0)
-    model = GPT(GPTShape(n_layer=1, n_head=2, d_model=16, vocab_size=256, seq_len=32))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
-
-
-@pytest.fixture
-def data() -> TaskDocuments:
-    return TaskDocuments(seq_len=32, tasks=["reversed_words"], n_val_tokens=64)
 
 
 def nats_by_hand(model: GPT, text: str, stride: int) -> list[float]:
