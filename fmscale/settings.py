@@ -130,11 +130,13 @@ class Schedule:
         if units is None:
             units = min(shape.n_params_total, 0.1 * shortest.n_units)
         n_steps = math.ceil(units / pace.units_per_step)
-        if n_steps > MAX_WARMUP_SHARE * pace.full_steps(shortest.n_steps):
+        longest = MAX_WARMUP_SHARE * pace.full_steps(shortest.n_steps)
+        if n_steps > longest:
             raise ConfigError(
-                f"schedule.warmup_units={units:g} is {n_steps} steps, "
-                f"{n_steps / shortest.n_steps:.0%} of the shortest budget of {shortest.n_steps} "
-                f"steps (at most {MAX_WARMUP_SHARE:.0%}); shorten the warm-up or raise the budget"
+                f"schedule.warmup_units={units:g} is {n_steps} full steps, "
+                f"{MAX_WARMUP_SHARE * n_steps / longest:.1%} of the shortest budget of "
+                f"{shortest.n_units:,} (at most {MAX_WARMUP_SHARE:.0%}, rounded up to steps); "
+                "shorten the warm-up or raise the budget"
             )
         return n_steps
 

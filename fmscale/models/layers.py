@@ -41,10 +41,18 @@ class KeyValueCache:
         return key, value
 
 
+class RMSNorm(nn.RMSNorm):
+    """Computed in float32 whatever comes in; under autocast torch's own takes a slow way there."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.rms_norm(x.float(), self.normalized_shape, self.weight, self.eps)
+        return y.type_as(x)
+
+
 def norm_of(recipe: Recipe, width: int) -> nn.Module:
     """The recipe's norm over the last `width` components."""
     if recipe.norm == "rms":
-        return nn.RMSNorm(width, eps=RMS_EPS)
+        return RMSNorm(width, eps=RMS_EPS)
     return nn.LayerNorm(width)
 
 
@@ -94,8 +102,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=recipe.bias)
         self.out = nn.Linear(d_model, d_model, bias=recipe.bias)
         d_head = d_model // n_head
-        self.norm_query = nn.RMSNorm(d_head, eps=RMS_EPS) if recipe.qk_norm else None
-        self.norm_key = nn.RMSNorm(d_head, eps=RMS_EPS) if recipe.qk_norm else None
+        self.norm_query = RMSNorm(d_head, eps=RMS_EPS) if recipe.qk_norm else None
+        self.norm_key = RMSNorm(d_head, eps=RMS_EPS) if recipe.qk_norm else None
 
     def forward(
         self,

@@ -53,7 +53,7 @@ class GPTShape:
         """
         if self.d_ff is not None:
             return self.d_ff
-        return 4 * self.d_model if self.recipe.mlp == "gelu" else -(-self.d_model // 3) * 8
+        return -(-self.d_model // 3) * 8 if self.recipe.mlp == "swiglu" else 4 * self.d_model
 
     @property
     def d_head(self) -> int:

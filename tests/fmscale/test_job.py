@@ -98,7 +98,11 @@ def test_mup_is_refused_for_a_model_it_is_not_written_for(tiny_clip):
         (["+model.shape.typo=1"], "section model.shape.*typo"),
         (["budget.flops=1e9"], "exactly one horizon"),
         (["budget.tokens=10"], "less than one batch"),
-        (["schedule.warmup_units=2000"], "32% of the shortest budget.*at most 20%"),
+        (["schedule.warmup_units=2000"], "32.0% of the shortest budget.*at most 20%"),
+        (
+            ["schedule.warmup_units=2000", "batch_ramp={start: 2, units: 2e3}"],
+            "32.1% of the shortest budget of 6,384",  # counted in tokens: a ramp has more steps
+        ),
         (["model.shape.n_head=3"], "n_head=3 does not divide d_model=16"),
         (["trainer.precision=fp8"], "trainer.precision='fp8'"),
         (["trainer.accumulate=3"], "does not divide batch_size=4"),

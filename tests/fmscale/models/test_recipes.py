@@ -1,5 +1,7 @@
 """Every recipe against another library's model, and what all of them must share."""
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,12 +9,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmscale.models.gpt import GPT
-from fmscale.models.layers import KeyValueCache
+from fmscale.models.layers import KeyValueCache, RMSNorm
 from fmscale.models.positions import banded_attention, visible
 from fmscale.sizing import GPTShape, Recipe
 
 MODERN = Recipe("modern", norm="rms", position="rotary", mlp="swiglu", qk_norm=True, bias=False)
-NEOX = Recipe("pythia", residual="parallel", position="rotary", rotary_share=0.5, tied=False)
+NEOX = Recipe(
+    "pythia", residual="parallel", position="rotary", rotary_share=0.5, mlp="gelu_exact", tied=False
+)
 GPT1 = Recipe("gpt1", residual="post")
 BANDED = Recipe("gpt3", window=3)
 RECIPES = [Recipe(), GPT1, BANDED, NEOX, MODERN, Recipe("mix", window=5, position="rotary")]
@@ -74,7 +78,7 @@ def test_the_pythia_recipe_is_gpt_neox_of_transformers():
     config = transformers.GPTNeoXConfig(
         vocab_size=32, hidden_size=d, intermediate_size=4 * d, num_hidden_layers=3,
         num_attention_heads=2, max_position_embeddings=12, use_parallel_residual=True,
-        hidden_act="gelu_pytorch_tanh", tie_word_embeddings=False, layer_norm_eps=1e-5,
+        hidden_act="gelu", tie_word_embeddings=False, layer_norm_eps=1e-5,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0,
                          "partial_rotary_factor": 0.5},
     )  # fmt: skip
@@ -176,6 +180,22 @@ def test_flops_equal_torch_counter(recipe):
         F.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten()).backward()
     expected = model.shape.train_flops_per_unit()["flops"] * tokens.numel()
     assert counter.get_total_flops() == expected
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_rms_norm_is_that_of_torch_without_its_warning(precision):
+    torch.manual_seed(0)
+    norm, x = RMSNorm(16, eps=1e-6), torch.randn(4, 16).to(precision)
+    with torch.no_grad():
+        norm.weight.add_(torch.randn(16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = norm(x)
+    with warnings.catch_warnings():  # of the slow way that it takes for unequal precisions
+        warnings.simplefilter("ignore")
+        theirs = F.rms_norm(x, (16,), norm.weight, 1e-6)
+    assert found.dtype == x.dtype
+    torch.testing.assert_close(found, theirs)
 
 
 def test_an_unknown_choice_names_key_and_choices():
