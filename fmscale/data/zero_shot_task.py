@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,20 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: slice | np.ndarray, /) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of images, read when they are asked for."""
+
+    images: Images
+    rows: np.ndarray  # (n,) of `images`
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        return self.images[self.rows[rows]]
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,25 @@ class ZeroShotTask:
         """Accuracy of a blind guess."""
         return 1 / self.n_way
 
+    def with_fitting_images(self) -> ZeroShotTask:
+        """Itself where it has some; otherwise its images cut in two `halves`."""
+        if self.fit_images is not None:
+            return self
+        fit, scored = halves(self.labels)
+        return replace(
+            self,
+            images=Rows(self.images, scored),
+            labels=self.labels[scored],
+            fit_images=Rows(self.images, fit),
+            fit_labels=self.labels[fit],
+        )
+
     def prompts(self) -> list[str]:
         """All texts, class after class, each in every template."""
         return [t.format(name) for name in self.class_names for t in self.templates]
+
+
+def halves(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to fit on and rows to score on: every other image of each class, (n / 2,) each."""
+    order = np.argsort(labels, kind="stable")
+    return np.sort(order[::2]), np.sort(order[1::2])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fmscale.data.counter_random import random_order
-from fmscale.data.zero_shot_task import ZeroShotTask
+from fmscale.data.zero_shot_task import ZeroShotTask, halves
 from fmscale.evaluation.features import check_tasks, image_features
 from fmscale.evaluation.metric import Metric, Objective
 from fmscale.evaluation.zero_shot import ZeroShotData
@@ -120,8 +120,7 @@ def encode(model: Any, task: ZeroShotTask, batch_size: int) -> Features:
     """Features of one task, standardised on the fitting part."""
     x = image_features(model, task.images, batch_size).double().numpy()
     if task.fit_images is None or task.fit_labels is None:
-        order = np.argsort(task.labels, kind="stable")
-        fit, test = np.sort(order[::2]), np.sort(order[1::2])
+        fit, test = halves(task.labels)
         fit_x, fit_y, test_x, test_y = x[fit], task.labels[fit], x[test], task.labels[test]
     else:
         fit_x = image_features(model, task.fit_images, batch_size).double().numpy()

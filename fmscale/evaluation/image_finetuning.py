@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fmscale.data.counter_random import random_order
 from fmscale.data.zero_shot_task import ZeroShotTask
+from fmscale.evaluation.adaptation import suitable
 from fmscale.evaluation.features import check_tasks, encoded
 from fmscale.evaluation.likelihood import predicts_captions
 from fmscale.evaluation.metric import Metric, Objective
@@ -59,7 +60,8 @@ class ImageFineTuning:
 
     Args:
         tasks: names of the tasks to fine-tune on, each from the trained model; null takes the
-            first that names its classes and has fitting images.
+            first that has fitting images of its own, or else the first. One that has none is
+            cut in two halves, as for probes, and scored on the second alone.
         alphas: weights of the fine-tuned model in the interpolation, between 0 and 1; both ends
             are always measured.
         n_epochs: passes over the task's fitting images.
@@ -105,8 +107,9 @@ class ImageFineTuning:
             .classifier(model, data.tokenizer, data.seq_len, task).cpu()
             for task in named
         }  # fmt: skip
-        for task in self._select(named):
-            others = [other for other in named if other is not task]
+        for chosen in self._select(named):
+            others = [other for other in named if other is not chosen]
+            task = chosen.with_fitting_images()
             start = ImageClassifier(model, texts[task.name], model.scale().item())
             tuned = self.finetune(start, task)
             on_task, on_others = {}, {}
@@ -152,13 +155,15 @@ class ImageFineTuning:
         return tuned
 
     def _select(self, named: list[ZeroShotTask]) -> list[ZeroShotTask]:
-        usable = {t.name: t for t in named if t.fit_images is not None and t.candidates is None}
-        wanted = self.tasks or tuple(usable)[:1]
+        usable = {t.name: t for t in named if suitable(t)}
+        own = [name for name, task in usable.items() if task.fit_images is not None]
+        wanted = self.tasks or (own or list(usable))[:1]
         unknown = [name for name in wanted if name not in usable]
         if unknown or not usable:
             raise ValueError(
-                f"fine-tuning tasks = {list(wanted)}: {unknown or 'none'} cannot be used. Choose "
-                f"tasks with named classes and fitting images: {sorted(usable)}."
+                f"tasks = {unknown or 'null'}: cannot be fine-tuned on. Choose from "
+                f"{sorted(usable)} (named, fixed classes with at least 4 images each), or leave "
+                "fine-tuning out: ~evaluation.evaluators.finetuning"
             )
         return [usable[name] for name in wanted]
 

@@ -20,8 +20,8 @@ class HeldOutPairs:
     captions, their negative log-likelihood.
 
     Pairs are contrasted within the data's own fixed batches, since the loss grows with the batch
-    (log B for an untrained model). Where the data know the floor that no model can be expected to
-    pass, it comes with the loss.
+    (log B for an untrained model). With the loss comes the floor that no model can be expected to
+    pass: the data's own where they know it, as rendered scenes do, or that of equal captions.
     """
 
     def check(self, data: Any) -> None:
@@ -49,10 +49,26 @@ class HeldOutPairs:
         yield Metric("val_loss", loss, "nats/pair")
         if math.isfinite(error):
             yield Metric("val_loss_standard_error", error, "nats/pair")
-        floor = getattr(data, "loss_floor", None)  # known for rendered scenes alone
-        if floor is not None:
-            yield Metric("val_loss_floor", floor[0], "nats/pair")
+        # Rendered scenes know more than which captions are the same.
+        known = getattr(data, "loss_floor", None)
+        floor = (
+            collision_floor(vectors.captions, data.val_batch_size) if known is None else known[0]
+        )
+        yield Metric("val_loss_floor", floor, "nats/pair")
         yield Metric("val_match_accuracy", float(torch.cat(hits).mean()), "fraction")
+
+
+def collision_floor(captions: Tensor, batch_size: int) -> float:
+    """Loss in nats per pair that no model can pass, as some captions of a batch are the same.
+
+    Equal captions score alike: a caption that comes m times in its batch costs ln m at least, in
+    either direction.
+
+    Args:
+        captions: token ids (n, T), n a multiple of the batch size.
+    """
+    counts = [batch.unique(dim=0, return_counts=True)[1] for batch in captions.split(batch_size)]
+    return float(torch.cat([n * n.double().log() for n in counts]).sum()) / len(captions)
 
 
 def pair_losses(logits: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """Image folders and CIFAR as tasks of classification: zero-shot, probes, fine-tuning.
 
 A folder holds one folder of images for each class, or `train` and `test` (or `val`) with these:
-then probes learn from `train`, and `test` is scored. Beside them may lie `class_names.txt` (a line
-"folder<TAB>name in words" for each class) and `templates.txt` (a line with one {} for each
-template). Without them a class is called by its folder, and the template is CLIP's own.
+then probes learn from `train`, and `test` is scored. Images are decoded once (`task_images`).
+Beside them may lie `class_names.txt` (a line "folder<TAB>name in words" for each class) and
+`templates.txt` (a line with one {} for each template). Without them a class is called by its
+folder, and the template is CLIP's own.
 """
 
 from __future__ import annotations
@@ -17,54 +18,28 @@ import numpy as np
 from PIL import Image
 
 from fmscale.data.pairs.image_transforms import ImageTransform
-from fmscale.data.pairs.pair_index import read_picture
-from fmscale.data.pairs.pair_sources import IMAGE_SUFFIXES, WHOLE_FILE, Place
+from fmscale.data.pairs.pair_sources import IMAGE_SUFFIXES
+from fmscale.data.pairs.task_images import TaskImages, decoded_once
 from fmscale.data.zero_shot_task import ZeroShotTask
 
 TEMPLATES = ("a photo of a {}.",)  # Radford et al. 2021, Sec. 3.1.4
 SCORED = ("test", "val", "validation")
 
 
-class FileImages:
-    """Image files, decoded and normalised when their rows are asked for."""
-
-    def __init__(self, paths: list[Path], transform: ImageTransform) -> None:
-        self.paths, self.transform = paths, transform
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """(n, 3, S, S) float32."""
-        chosen = self.paths[rows] if isinstance(rows, slice) else [self.paths[i] for i in rows]
-        squares = [
-            self.transform.center(
-                read_picture(path.parent, Place(path.name, 0, WHOLE_FILE), self.transform)
-            )
-            for path in chosen
-        ]
-        return self.transform.normalize(np.stack(squares))
-
-
-class ArrayImages:
-    """Squares (n, S, S, 3) uint8 in memory, normalised when their rows are asked for."""
-
-    def __init__(self, squares: np.ndarray, transform: ImageTransform) -> None:
-        self.squares, self.transform = squares, transform
-
-    def __len__(self) -> int:
-        return len(self.squares)
-
-    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """(n, 3, S, S) float32."""
-        return self.transform.normalize(self.squares[rows])
-
-
-def image_task(folder: str | Path, transform: ImageTransform) -> ZeroShotTask:
+def image_task(
+    folder: str | Path, transform: ImageTransform, kept: Path, max_broken: float = 0.0
+) -> ZeroShotTask:
     """The task in a folder, named after it.
 
+    Args:
+        folder: of classes, or CIFAR's.
+        transform: the model's.
+        kept: where decoded images are kept.
+        max_broken: share of its images that may be unreadable; they are left out.
+
     Raises:
-        ValueError: if the folder is missing, empty, or holds an unreadable image or name.
+        ValueError: naming the place, if the folder is missing, empty, or holds more unreadable
+            images, or a name or template that cannot be used.
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
@@ -72,18 +47,30 @@ def image_task(folder: str | Path, transform: ImageTransform) -> ZeroShotTask:
             f"data.tasks: {str(folder)!r} is no folder. Give one with a folder a class."
         )
     name = re.sub(r"[^a-z0-9]+", "_", root.resolve().name.lower()).strip("_")
-    templates = _lines(root / "templates.txt") or list(TEMPLATES)
+    templates = tuple(_lines(root / "templates.txt") or TEMPLATES)
     if (root / "batches.meta").exists() or (root / "meta").is_file():
-        return _cifar(root, name, tuple(templates), transform)
+        return _cifar(root, name, templates, transform)
     scored = next((root / part for part in SCORED if (root / part).is_dir()), root)
     classes = _classes(scored)
     spoken = _class_names(root / "class_names.txt", classes)
-    images, labels = _images(scored, classes, transform)
+
+    def read(split: Path) -> tuple[TaskImages, np.ndarray]:
+        paths, labels = _files(split, classes)
+        images = decoded_once(paths, split, transform, kept / name, max_broken)
+        labels = labels[images.rows]
+        for label in set(range(len(classes))) - set(labels.tolist()):
+            raise ValueError(f"data.tasks: no image of {split / classes[label]} can be read.")
+        return images, labels
+
+    images, labels = read(scored)
     fit_images = fit_labels = None
     if scored is not root and (root / "train").is_dir():
-        fit_images, fit_labels = _images(root / "train", classes, transform)
-    return ZeroShotTask(name, spoken, tuple(templates), images, labels,
-                        fit_images=fit_images, fit_labels=fit_labels)  # fmt: skip
+        fit_images, fit_labels = read(root / "train")
+    try:
+        return ZeroShotTask(name, spoken, templates, images, labels,
+                            fit_images=fit_images, fit_labels=fit_labels)  # fmt: skip
+    except ValueError as error:  # a name or a template: say in which folder
+        raise ValueError(f"data.tasks: {root}: {error}") from error
 
 
 def _classes(folder: Path) -> list[str]:
@@ -96,9 +83,8 @@ def _classes(folder: Path) -> list[str]:
     return classes
 
 
-def _images(
-    folder: Path, classes: list[str], transform: ImageTransform
-) -> tuple[FileImages, np.ndarray]:
+def _files(folder: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
+    """The image files of all classes, and their labels."""
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
@@ -115,22 +101,20 @@ def _images(
             )
         paths += own
         labels += [label] * len(own)
-    for path in paths:
-        try:
-            with Image.open(path):  # reads the header alone
-                pass
-        except OSError as error:
-            raise ValueError(
-                f"data.tasks: {path} cannot be read ({error}). Repair it or take it out."
-            ) from error
-    return FileImages(paths, transform), np.array(labels)
+    return paths, np.array(labels)
 
 
 def _class_names(path: Path, classes: list[str]) -> tuple[str, ...]:
     """Names in words, in the order of the folders; the folders' own without the file."""
     spoken = dict(zip(classes, (name.replace("_", " ") for name in classes), strict=True))
+    named: set[str] = set()
     for number, line in enumerate(_lines(path), start=1):
         folder, tab, words = line.partition("\t")
+        if folder in named:
+            raise ValueError(
+                f"{path}, line {number}: {folder!r} has a name already. Give each class one."
+            )
+        named.add(folder)
         if not tab or folder not in spoken or not words.strip():
             raise ValueError(
                 f"{path}, line {number}: {line!r} is not a class's folder, a tab and its name. "
@@ -143,7 +127,10 @@ def _class_names(path: Path, classes: list[str]) -> tuple[str, ...]:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"{path} is empty. Fill it, or delete it to take what is usual.")
+    return lines
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -179,14 +166,14 @@ def _cifar(
 
 def _cifar_split(
     root: Path, files: list[str], transform: ImageTransform
-) -> tuple[ArrayImages, np.ndarray]:
+) -> tuple[TaskImages, np.ndarray]:
     batches = [_unpickle(root / file) for file in files]
     key = "labels" if "labels" in batches[0] else "fine_labels"
     labels = np.concatenate([np.array(batch[key]) for batch in batches])
     data = np.concatenate([batch["data"] for batch in batches])
     pixels = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     squares = np.stack([transform.center(transform.shrink(Image.fromarray(p))) for p in pixels])
-    return ArrayImages(squares, transform), labels
+    return TaskImages(squares, transform), labels
 
 
 def _unpickle(path: Path) -> dict[str, Any]:

@@ -59,8 +59,8 @@ class ImageText:
         augment: cut a random square out of each image in training; otherwise the middle one.
         keep_decoded: decode every image once and keep it at the model's size.
         max_kept_gigabytes: refuse to keep more than this.
-        max_broken: share of pairs that may lack a part or hold an unreadable image; they are
-            skipped and counted.
+        max_broken: share of pairs that may lack a part or hold an unreadable image, and of images
+            of a task that may be unreadable; they are skipped and counted.
         mean, std: of the channels, for normalising.
     """
 
@@ -158,7 +158,11 @@ class ImageText:
     @cached_property
     def zero_shot_tasks(self) -> tuple[ZeroShotTask, ...]:
         """The tasks of the given folders."""
-        tasks = tuple(image_task(folder, self.transform) for folder in self.task_folders)
+        kept = self.data_dir / "tasks"
+        tasks = tuple(
+            image_task(folder, self.transform, kept, self.max_broken)
+            for folder in self.task_folders
+        )
         names = [task.name for task in tasks]
         if len(set(names)) < len(names):
             raise ValueError(f"data.tasks: two folders have the same name {names}. Rename one.")
@@ -178,6 +182,11 @@ class ImageText:
             "val_batch_size": self.val_batch_size,
             "tasks": [task.name for task in self.zero_shot_tasks],
             "n_unreadable_met": len(self._unreadable),
+            "n_task_images_unreadable": sum(
+                getattr(images, "n_unreadable", 0)
+                for task in self.zero_shot_tasks
+                for images in (task.images, task.fit_images)
+            ),
             **self.captions.describe(self._index),
             **manifest,
         }

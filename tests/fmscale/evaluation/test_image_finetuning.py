@@ -1,12 +1,15 @@
 """Fine-tuning learns its task, leaves the model alone, and interpolation meets both ends."""
 
 import copy
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from fmscale.data.scenes.dataset import Scenes
+from fmscale.data.zero_shot_task import halves
 from fmscale.evaluation.image_finetuning import (
     ImageClassifier,
     ImageFineTuning,
@@ -95,5 +98,21 @@ def test_impossible_settings_are_refused(settings, message):
 
 @pytest.mark.parametrize("name", ["relation", "digit", "smell"])
 def test_tasks_without_names_or_fixed_classes_cannot_be_fine_tuned_on(name, model):
-    with pytest.raises(ValueError, match="cannot be used"):
+    with pytest.raises(ValueError, match="cannot be fine-tuned on. Choose from"):
         list(ImageFineTuning(tasks=[name])(model, DATA, Contrastive()))
+
+
+def test_a_task_without_fitting_images_is_learned_on_one_half_and_scored_on_the_other(model):
+    (task,) = (task for task in DATA.zero_shot_tasks if task.name == "background")
+    bare = replace(task, fit_images=None, fit_labels=None)
+    data = SimpleNamespace(name="bare", unit="samples", zero_shot_tasks=(bare,),
+                           tokenizer=DATA.tokenizer, seq_len=DATA.seq_len)  # fmt: skip
+    tuning = ImageFineTuning(alphas=[], n_epochs=60, learning_rate=5e-3)
+    found = {metric.name: metric.value for metric in tuning(model, data, Contrastive())}
+    fit, scored = halves(bare.labels)
+    assert found["finetune_background_accuracy"] > 0.6  # of six classes
+    assert round(found["finetune_background_accuracy"] * len(scored), 9).is_integer()
+    assert sorted([*fit, *scored]) == list(range(len(bare.labels)))
+    counts = [np.bincount(bare.labels[part], minlength=len(bare.class_names))
+              for part in (fit, scored)]  # fmt: skip
+    assert np.abs(counts[0] - counts[1]).max() <= 1

@@ -1,6 +1,7 @@
 """Held-out contrastive loss against a double loop, chance and the floor."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,3 +124,29 @@ def test_a_trained_model_comes_near_the_floor_and_not_below_it() -> None:
     found = evaluate(model, data, Contrastive(), {"pairs": HeldOutPairs()}).metrics
     above = found["val_loss"] - found["val_loss_floor"]
     assert -3 * found["val_loss_standard_error"] < above < 0.25
+
+
+class Reader(nn.Module):
+    """Tells every caption from every other, and equal ones not: vectors of one axis a caption."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = torch.eye(8)[text[:, 0]]
+        return z, z, torch.tensor(100.0)
+
+
+def test_equal_captions_set_a_floor_where_the_data_know_none() -> None:
+    captions = torch.tensor([[1, 1, 2, 3], [4, 4, 4, 4], [5, 6, 7, 1]])
+
+    def batches(size: int) -> list[dict[str, Tensor]]:
+        return [{"image": torch.zeros(4, 1), "text": row[:, None]} for row in captions]
+
+    data = SimpleNamespace(unit="samples", name="repeats", val_batch_size=4,
+                           validation_batches=batches)  # fmt: skip
+    found = {m.name: m.value for m in HeldOutPairs()(Reader(), data, Contrastive())}
+    floor = (2 * math.log(2) + 4 * math.log(4)) / 12
+    assert found["val_loss_floor"] == pytest.approx(floor)
+    assert found["val_loss"] == pytest.approx(floor, abs=1e-6)
