@@ -7,25 +7,26 @@ documents (as in Brown et al. 2020, App. B).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fmscale.data.text.sequence_data import SequenceData
 from fmscale.data.text.sources import SourceFiles, content_hash, split_by_file, split_tails
 from fmscale.data.text.token_cache import TokenCache, build_cache, open_cache, settings_hash
 from fmscale.data.text.token_sequences import TokenSequences, check_sizes
 from fmscale.data.text.tokenizer import ByteTokenizer
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 SPLITS = {"by_file": split_by_file, "tail": split_tails}
 
 
-class ByteText:
+class ByteText(SequenceData):
     """Text files as byte sequences for next-token prediction.
 
     Args:
@@ -43,8 +44,6 @@ class ByteText:
             order, so a smaller budget is a subset of a larger one and spans all documents.
         content: mark of the text in `root`, part of the run's id; None: not checked.
     """
-
-    unit: Literal["tokens"] = "tokens"
 
     def __init__(
         self,
@@ -99,16 +98,6 @@ class ByteText:
         return {"content": _text_mark(str(root), tuple(settings.get("suffixes", (".py",))))}
 
     @property
-    def units_per_item(self) -> int:
-        """Tokens predicted by one sequence."""
-        return self.seq_len
-
-    @property
-    def n_items(self) -> int:
-        """Distinct training sequences after the data budget."""
-        return self._train.n_sequences if self._subset is None else len(self._subset)
-
-    @property
     def val_bytes_per_token(self) -> float:
         """Bytes that one validation token stands for; turns nats/token into bits/byte."""
         return 1.0  # the separator counts as a byte
@@ -116,16 +105,6 @@ class ByteText:
     def prepare(self) -> None:
         """Build the token cache unless it is there; safe for several processes at once."""
         _ = self._cache
-
-    def train_batch(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """Sequences of the given items: {"tokens": (B, seq_len + 1) int64}."""
-        numbers = indices if self._subset is None else self._subset[indices]
-        return as_batch(self._train.rows(numbers))
-
-    def validation_batches(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
-        """The fixed validation sequences in order; the last batch may be short."""
-        for first in range(0, len(self._held_out), batch_size):
-            yield as_batch(self._validation.rows(self._held_out[first : first + batch_size]))
 
     def describe(self) -> dict[str, object]:
         """Counts and hashes of the text, as stored in every record."""
@@ -175,10 +154,6 @@ class ByteText:
         return TokenSequences([self._cache.validation], self.seq_len, "validation")
 
     @cached_property
-    def _subset(self) -> np.ndarray | None:
-        return self._train.subset(self.n_unique_tokens)
-
-    @cached_property
     def _held_out(self) -> np.ndarray:
         return self._validation.spread(self.n_val_tokens)
 
@@ -187,11 +162,3 @@ class ByteText:
 def _text_mark(root: str, suffixes: tuple[str, ...]) -> str:
     """Read once in a process: a sweep plans many runs on the same text."""
     return content_hash(SourceFiles(root, suffixes).read())[:16]
-
-
-def as_batch(rows: np.ndarray) -> dict[str, Tensor]:
-    """Token ids (B, seq_len + 1) as what a language model is trained on."""
-    # torch comes late, so that a process that only counts the data need not load it.
-    import torch
-
-    return {"tokens": torch.from_numpy(rows.astype(np.int64))}

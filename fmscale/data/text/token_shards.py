@@ -8,25 +8,25 @@ that values of different tokenizers on the same text can be compared.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fmscale.data.shards.manifest import TOKENIZER, Manifest, Shard
-from fmscale.data.text.token_dataset import as_batch
+from fmscale.data.text.sequence_data import SequenceData
 from fmscale.data.text.token_sequences import TokenSequences, check_sizes
 from fmscale.data.text.tokenizer import ByteTokenizer, FileTokenizer, TextTokenizer
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 MOST_VAL_TOKENS = 262_144  # unless more are asked for
 _READ_AT_ONCE = 1 << 22  # tokens, when ids are checked
 
 
-class TokenShards:
+class TokenShards(SequenceData):
     """Token ids of a folder as sequences for next-token prediction.
 
     Args:
@@ -45,8 +45,6 @@ class TokenShards:
     Raises:
         ValueError: naming field or file, for anything that does not fit together.
     """
-
-    unit: Literal["tokens"] = "tokens"
 
     def __init__(
         self,
@@ -119,16 +117,6 @@ class TokenShards:
             return ByteTokenizer()
         return FileTokenizer(self.manifest.folder / TOKENIZER, self.manifest.separator)
 
-    @property
-    def units_per_item(self) -> int:
-        """Tokens predicted by one sequence."""
-        return self.seq_len
-
-    @property
-    def n_items(self) -> int:
-        """Distinct training sequences after the data budget."""
-        return self._train.n_sequences if self._subset is None else len(self._subset)
-
     @cached_property
     def val_bytes_per_token(self) -> float | None:
         """Bytes of the validation tokens by their number; None where nothing states it."""
@@ -144,16 +132,6 @@ class TokenShards:
         _ = self.n_items, self._held_out
         if self.manifest.is_foreign:
             self._check_ids()
-
-    def train_batch(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """Sequences of the given items: {"tokens": (B, seq_len + 1) int64}."""
-        numbers = indices if self._subset is None else self._subset[indices]
-        return as_batch(self._train.rows(numbers))
-
-    def validation_batches(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
-        """The fixed validation sequences in order; the last batch may be short."""
-        for first in range(0, len(self._held_out), batch_size):
-            yield as_batch(self._validation.rows(self._held_out[first : first + batch_size]))
 
     def describe(self) -> dict[str, object]:
         """Counts and hashes, as stored in every record."""
@@ -177,10 +155,6 @@ class TokenShards:
     @cached_property
     def _validation(self) -> TokenSequences:
         return TokenSequences(self._open("validation"), self.seq_len, "validation")
-
-    @cached_property
-    def _subset(self) -> np.ndarray | None:
-        return self._train.subset(self.n_unique_tokens)
 
     @cached_property
     def _held_out(self) -> np.ndarray:
