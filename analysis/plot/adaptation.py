@@ -23,6 +23,7 @@ from analysis.adaptation import (
     shots,
     skill,
 )
+from analysis.plot.labels import label_ends, label_points
 from analysis.plot.style import log_ticks, new_figure, short_number, size_colors, style
 
 if TYPE_CHECKING:
@@ -83,10 +84,6 @@ def plot_agreement(run: pd.Series[Any]) -> Figure:
         ax.fill_between([low, 1], [low - WITHIN, 1 - WITHIN], [low + WITHIN, 1 + WITHIN],
                         color=GRAY, alpha=0.18, lw=0)  # fmt: skip
         ax.scatter(found.probe, found.zero_shot, s=30, color=BLUE, zorder=3)
-        points = sorted(zip(found.probe, found.zero_shot, found.tasks, strict=True))
-        for i, (x, y, task) in enumerate(points):  # neighbours on other sides
-            ax.annotate(task, (x, y), xytext=(5, 3) if i % 2 else (5, -9),
-                        textcoords="offset points", fontsize=7.5)  # fmt: skip
         r = "" if found.r is None else f"r = {found.r:.2f}, "
         ax.set_title(f"{r}{found.n_within} of {len(found.tasks)} within 3 points", loc="left",
                      fontsize=10)  # fmt: skip
@@ -95,6 +92,7 @@ def plot_agreement(run: pd.Series[Any]) -> Figure:
         ax.set_xlabel("linear probe accuracy [fraction]")
         ax.set_ylabel("zero-shot accuracy [fraction]")
         ax.legend(loc="upper left")
+        label_points(ax, found.probe, found.zero_shot, found.tasks, fontsize=7.5)
     return figure
 
 
@@ -113,18 +111,12 @@ def plot_errors(runs: pd.DataFrame) -> Figure:
             if values.notna().any():
                 name = str(task) if values.notna().iloc[-1] else f"{task} (no error)"
                 ends[name] = float(values.dropna().iloc[-1])
-        for task, level in spread(ends, 1.06).items():
-            ax.annotate(task, (x[-1], level), xytext=(6, 0), textcoords="offset points",
-                        fontsize=7, color="#666666", va="center")  # fmt: skip
         ax.scatter(x, mean, color=BLUE, s=34, zorder=3, label=f"mean of {error.shape[1]} tasks")
         if len(x) >= 2:
             a, b = power_line(x, mean)
             grid = np.geomspace(x[0], x[-1], 50)
             ax.plot(grid, a * grid**b, color=BLUE, lw=1.6,
                     label=f"error = {a:.3g} C^{b:.3f}")  # fmt: skip
-        for place, level, name in zip(x, mean, sizes["model"], strict=True):
-            ax.annotate(name, (place, level), xytext=(0, -13), textcoords="offset points",
-                        fontsize=7.5, color=BLUE, ha="center")  # fmt: skip
         ax.set_xscale("log")
         ax.set_yscale("log")
         log_ticks(ax.yaxis)
@@ -132,18 +124,12 @@ def plot_errors(runs: pd.DataFrame) -> Figure:
         ax.set_xlabel("training compute C [FLOPs], longest run of each size")
         ax.set_ylabel("zero-shot error [fraction]")
         ax.legend(loc="lower left")
+        for place, name in zip(x, sizes["model"], strict=True):
+            ax.annotate(name, (place, 1.0), xycoords=ax.get_xaxis_transform(), xytext=(0, 3),
+                        textcoords="offset points", fontsize=7.5, color=BLUE, rotation=25,
+                        ha="left", va="bottom", rotation_mode="anchor")  # fmt: skip
+        label_ends(ax, x[-1], ends, fontsize=7, color="#666666")
     return figure
-
-
-def spread(levels: dict[str, float], factor: float) -> dict[str, float]:
-    """Places on a log axis for labels: in order, no two nearer than `factor`, near their levels."""
-    ordered = sorted(levels.items(), key=lambda item: -item[1])
-    places: dict[str, float] = {}
-    above = np.inf
-    for name, level in ordered:
-        above = min(level, above / factor)
-        places[name] = above
-    return places
 
 
 def plot_learning_order(runs: pd.DataFrame) -> Figure:
