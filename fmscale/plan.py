@@ -6,10 +6,12 @@ import argparse
 
 from hydra import compose, initialize_config_module
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from rich.console import Console
 
+from fmscale.composition import Composer
 from fmscale.job import Job
 from fmscale.launching import register_launchers
 from fmscale.launching.pool import Pool, Task
@@ -41,6 +43,7 @@ def expand(overrides: list[str]) -> list[Job]:
     parser = OverridesParser.create()
     try:
         with initialize_config_module("conf", version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
             given = parser.parse_overrides(overrides)
             single = [o.input_line for o in given if not o.is_sweep_override() and o.input_line]
             base = compose("train", overrides=single, return_hydra_config=True)
@@ -49,7 +52,8 @@ def expand(overrides: list[str]) -> list[Job]:
             ]
             grid = parser.parse_overrides([*in_preset, *overrides])
             (combinations,) = BasicSweeper.split_arguments(grid, max_batch_size=None)
-            return merge([plan_job(compose("train", overrides=c)) for c in combinations])
+            composed = Composer(loader, lambda own: compose("train", overrides=own))
+            return merge([plan_job(composed(c)) for c in combinations])
     except HydraException as error:
         raise ConfigError(str(error)) from error
     except ConfigError:

@@ -39,6 +39,7 @@ HYDRA_IN = {
     "fmscale/evaluate.py",
     "fmscale/plan.py",
     "fmscale/build.py",
+    "fmscale/composition.py",
     "fmscale/launching/plugins/hydra_plugins/fmscale_local.py",
     "fmscale/launching/plugins/hydra_plugins/fmscale_remote.py",
 }

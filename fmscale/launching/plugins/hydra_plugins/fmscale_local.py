@@ -12,7 +12,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 
 @dataclass
@@ -66,7 +66,7 @@ class LocalLauncher(Launcher):
         from fmscale.settings import config_errors_exit
 
         with config_errors_exit():
-            jobs, returns = planned_jobs(self, job_overrides, initial_job_idx)
+            jobs, returns = planned_jobs(self, job_overrides)
             if run_sweep(jobs, **self.options):
                 raise SystemExit(1)
         return returns
@@ -89,7 +89,7 @@ def set_up(
 
 
 def planned_jobs(
-    launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    launcher: Any, job_overrides: Sequence[Sequence[str]]
 ) -> tuple[list[Any], list[JobReturn]]:
     """Compose and plan every job of a launcher that has been set up.
 
@@ -99,6 +99,7 @@ def planned_jobs(
     Raises:
         ConfigError: for a configuration that could not be trained.
     """
+    from fmscale.composition import Composer
     from fmscale.settings import ConfigError
     from fmscale.train import plan_job
     from fmscale.world import World
@@ -111,11 +112,9 @@ def planned_jobs(
         )
     jobs, returns = [], []
     loader = launcher.hydra_context.config_loader
-    for index, overrides in enumerate(job_overrides):
-        config = loader.load_sweep_config(launcher.config, list(overrides))
-        with open_dict(config):
-            config.hydra.job.id = str(initial_job_idx + index)
-            config.hydra.job.num = initial_job_idx + index
+    composed = Composer(loader, lambda own: loader.load_sweep_config(launcher.config, own))
+    for overrides in job_overrides:
+        config = composed(overrides)
         jobs.append(plan_job(config))
         done: Any = JobReturn(overrides=list(filter_overrides(overrides)), cfg=config)
         done.status = JobStatus.COMPLETED

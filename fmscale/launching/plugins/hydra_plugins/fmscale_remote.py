@@ -131,7 +131,7 @@ class RemoteLauncher(Launcher):
 
         with config_errors_exit():
             crew = self.crew()
-            jobs, returns = planned_jobs(self, job_overrides, initial_job_idx)
+            jobs, returns = planned_jobs(self, job_overrides)
             if run_remote_sweep(jobs, crew, Options(**self.common)):
                 raise SystemExit(1)
         return returns
