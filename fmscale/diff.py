@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fmscale import config_text
 from fmscale.runs.identity import canonical, identity
 from fmscale.runs.store import RunFolder, check_name
 
@@ -105,7 +105,7 @@ def main() -> None:
         folders = [find(Path(options.runs_dir), name) for name in (options.first, options.second)]
     except ValueError as error:
         sys.exit(f"error: {error}")
-    configs = [yaml.safe_load((f.path / "config.yaml").read_text()) for f in folders]
+    configs = [config_text.read(f.path / "config.yaml") for f in folders]
     found = differences(*configs)
     console = Console()
     if not found:

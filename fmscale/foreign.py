@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from rich.console import Console
 
+from fmscale import config_text
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError, config_errors_exit
 
@@ -99,7 +99,7 @@ def clip_settings(model: CLIP, folder: Path, overrides: Sequence[str]) -> list[s
             f"data.vocab_size={text.vocab_size}"]  # fmt: skip
     choice = next((o.removeprefix("data=") for o in overrides if o.startswith("data=")), "scenes")
     path = Path(next(iter(conf.__path__))) / "data" / f"{choice}.yaml"
-    keys = yaml.safe_load(path.read_text()) if path.exists() else {}
+    keys = config_text.read(path) if path.exists() else {}
     if "mean" in keys:  # files, and not images of bytes that the model normalises itself
         own += [f"data.{name}={value}" for name, value in pixels.items()]
     tokenizer = folder / "tokenizer.json"
@@ -235,7 +235,7 @@ def import_run(folder: Path, overrides: Sequence[str], study: str, runs_dir: str
     run = where.run(f"{model.shape.label}-imported-{digest.hexdigest()[:10]}")
     if run.is_finished():
         return run
-    run.create(yaml.safe_dump({**config, "imported": source}, sort_keys=False))
+    run.create(config_text.write({**config, "imported": source}))
     weights = checkpoint.Checkpoint(0, model.state_dict(), {}, 0.0, "32-true")
     checkpoint.save(run.checkpoints, weights)
     run.write_record(_record(run.run_id, study, model, data, source))

@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fmscale import config_text
 from fmscale.runs.store import RunFolder
 from fmscale.settings import ConfigError
 
@@ -28,7 +27,7 @@ def stored_config(folder: RunFolder, replaced: Collection[str] = ()) -> dict[str
         ConfigError: naming the target and the remedy.
     """
     path = folder.path / "config.yaml"
-    config: dict[str, Any] = yaml.safe_load(path.read_text())
+    config: dict[str, Any] = config_text.read(path)
     used = {key: value for key, value in config.items() if key not in replaced}
     trusted = [name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip()]
     for where, target in _targets(used):

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fmscale import config_text
 from fmscale.runs.files import read_json, write_json
 from fmscale.runs.record import RunRecord
 from fmscale.runs.store import RunFolder, Study, now
@@ -74,7 +73,7 @@ def push_run(folder: RunFolder, outlet: Outlet, skip: int = 0) -> int:
         Rows that are there now.
     """
     record, rows = folder.record(), folder.metrics()
-    config = yaml.safe_load((folder.path / "config.yaml").read_text())
+    config = config_text.read(folder.path / "config.yaml")
     with tempfile.TemporaryDirectory() as scratch:  # W&B's own files do not belong into the store
         outlet.open(
             RunCard(

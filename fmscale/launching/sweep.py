@@ -8,18 +8,18 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fmscale import config_text
 from fmscale.job import Branch, Job
 from fmscale.launching.display import SweepDisplay, print_outcome
 from fmscale.launching.packs import packs_of, train_packs
 from fmscale.launching.pool import Event, Pool, Task
 from fmscale.planner import merge, study_of, take_over, unfinished
-from fmscale.runs.identity import digest
+from fmscale.runs.identity import canonical, digest
 from fmscale.runs.store import Study, check_name
 from fmscale.settings import ConfigError
 from fmscale.world import World, check_world
@@ -28,6 +28,7 @@ ON_ERROR = ("continue", "stop")
 # Rough cost model for ordering tasks and for the ETA's weights; `fmscale plan` measures instead.
 SECONDS_PER_STEP = 3e-3  # fixed cost of an optimizer step
 FLOPS_PER_SECOND = 3e10  # one core, small matrices
+SUBMITTERS = 8  # threads that write configurations
 # A model whose step takes less than this gains nothing from a second thread.
 SMALL_STEP_FLOPS = 1e11
 
@@ -236,16 +237,21 @@ def submit(jobs: list[Job]) -> None:
         for path, its_jobs in by_study.items():
             plans = [planned(job) for job in its_jobs]
             Study(path).extend_manifest({k: v for plan in plans for k, v in plan.items()})
-        for job in jobs:
-            for branch in unfinished(job):
-                folder = study_of(job).run(branch.run_id)
-                if folder.is_at_work():
-                    continue  # another sweep has submitted it
-                folder.create(yaml.safe_dump(job.branch_config(branch), sort_keys=False))
-                if folder.status() is None:
-                    folder.set_status("queued", n_steps=branch.n_steps)
+        # Each file waits for the disk: several at once wait together.
+        with ThreadPoolExecutor(SUBMITTERS) as submitters:
+            list(submitters.map(_submit_run, ((job, b) for job in jobs for b in unfinished(job))))
     except OSError as error:
         raise _cannot_write(error) from error
+
+
+def _submit_run(run: tuple[Job, Branch]) -> None:
+    job, branch = run
+    folder = study_of(job).run(branch.run_id)
+    if folder.is_at_work():
+        return  # another sweep has submitted it
+    folder.create(config_text.write(job.branch_config(branch)))
+    if folder.status() is None:
+        folder.set_status("queued", n_steps=branch.n_steps)
 
 
 def check_store(runs_dir: str | Path, study: str) -> None:
@@ -271,13 +277,14 @@ def _cannot_write(error: OSError) -> ConfigError:
 
 
 def check_all(pool: Pool, jobs: list[Job]) -> None:
-    """Have the workers build every job's parts and prepare the data.
+    """Have the workers build every job's parts and prepare the data; one seed stands for all.
 
     Raises:
         ConfigError: with the reasons, if any job cannot be trained as configured.
     """
     problems = []
-    for event in pool.run([Task("check", job.config, job=i) for i, job in enumerate(jobs)]):
+    different = {canonical({**job.config, "seed": None}): i for i, job in enumerate(jobs)}
+    for event in pool.run([Task("check", jobs[i].config, job=i) for i in different.values()]):
         if event.name == "failed":
             reason = event.fields["reason"].removeprefix("ConfigError: ")
             problems.append(f"{jobs[event.task.job].shape.label}: {reason}")

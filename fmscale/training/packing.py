@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import yaml
 
+from fmscale import config_text
 from fmscale.build import Parts, build_model, build_parts
 from fmscale.data.module import StepBatches
 from fmscale.job import Branch, Job
@@ -98,7 +98,7 @@ def _member(job: Job, branch: Branch | None, stack: contextlib.ExitStack) -> Mem
             return None
         lock = stack.enter_context(trunk.lock())
         start = checkpoint.latest(trunk.checkpoints, at_most=min(missing))
-        trunk.create(yaml.safe_dump(job.config, sort_keys=False))
+        trunk.create(config_text.write(job.config))
         resume_metrics(trunk, NoOutlet(), [], start.step if start else 0, None)
         return Member(job, None, trunk, lock, start, max(missing), frozenset(open_steps))
     folder = study.run(branch.run_id)
@@ -108,7 +108,7 @@ def _member(job: Job, branch: Branch | None, stack: contextlib.ExitStack) -> Mem
     start, rows, broken_at = branch_start(branch, folder, trunk)
     if broken_at is not None or (start is not None and start.step >= branch.n_steps):
         return None
-    folder.create(yaml.safe_dump(job.branch_config(branch), sort_keys=False))
+    folder.create(config_text.write(job.branch_config(branch)))
     begin = start.step if start else 0
     resume_metrics(folder, NoOutlet(), rows, begin, branch.n_steps)
     return Member(job, branch, folder, lock, start, branch.n_steps, frozenset({branch.n_steps}))

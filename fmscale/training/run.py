@@ -8,8 +8,7 @@ import functools
 import time
 from typing import Any
 
-import yaml
-
+from fmscale import config_text
 from fmscale.build import Parts, build_model, build_parts
 from fmscale.data.order import supplies
 from fmscale.evaluation.runner import check_evaluators, evaluate
@@ -91,7 +90,7 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
     if not missing or _diverged_at(folder) is not None:
         return
 
-    folder.create(yaml.safe_dump(job.config, sort_keys=False))
+    folder.create(config_text.write(job.config))
     parts = parts_of(job, job.config)
     card = _card(job, folder, job.trunk_id, "trunk", job.config)
     segments = segments_to(missing, dict.fromkeys(saved))
@@ -141,7 +140,7 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
 def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report: Report) -> None:
     folder = study.run(branch.run_id)
     config = job.branch_config(branch)
-    folder.create(yaml.safe_dump(config, sort_keys=False))
+    folder.create(config_text.write(config))
     folder.clear_traceback()
     parts = parts_of(job, config)
     started_at = now()

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import yaml
 
+from fmscale import config_text
 from fmscale.job import Job
 from fmscale.runs.lock import LockLost
 from fmscale.runs.secrets import redact_error
@@ -99,5 +99,5 @@ def fail_branches(job: Job, error: Exception) -> None:
         folder = study.run(branch.run_id)
         starts = not branch.branch_step or branch.branch_step in saved
         if not starts and not folder.is_finished() and not folder.is_at_work():
-            folder.create(yaml.safe_dump(job.branch_config(branch), sort_keys=False))
+            folder.create(config_text.write(job.branch_config(branch)))
             note_failure(folder, error, branch.n_steps)
