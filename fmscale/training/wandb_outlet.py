@@ -8,6 +8,7 @@ from typing import Any
 
 from fmscale.training.outlet import RunCard
 
+FORBIDDEN = "/\\#?%:"  # in names of W&B projects and entities
 MODES = ("online", "offline", "disabled")
 
 
@@ -33,6 +34,9 @@ class WandbOutlet:
     ) -> None:
         if mode is not None and mode not in MODES:
             raise ValueError(f"logger.mode={mode!r}; use one of {', '.join(MODES)}, or null")
+        for key, name in (("project", project), ("entity", entity)):
+            if name is not None and (not name or set(name) & set(FORBIDDEN)):
+                raise ValueError(f"logger.{key}={name!r}; W&B takes a name without {FORBIDDEN}")
         self.project = project
         self.entity = entity
         self.mode = mode

@@ -138,3 +138,10 @@ def test_mode_is_offline_without_a_key(monkeypatch, tmp_path):
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="logger.mode='on'"):
         WandbOutlet(mode="on")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a:b", ""])
+def test_a_name_that_wandb_refuses_is_refused_before_training(name):
+    for key in ("project", "entity"):
+        with pytest.raises(ValueError, match=f"logger.{key}="):
+            WandbOutlet(**{key: name})
