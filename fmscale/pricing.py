@@ -55,7 +55,8 @@ def print_plan(jobs: list[Job], speeds: dict[str, Speed], price: float | None) -
         console.print(towers_table(jobs))
     if "sources" in jobs[0].config["data"]:
         console.print(sources_table(jobs))
-    console.print(runs_table(plans, speeds, price))
+    hourly = None if price is None else price / n_workers
+    console.print(runs_table(plans, speeds, hourly))
     for line in summary(plans, total):
         console.print(line, highlight=False)
     if total.seconds is None or total.seconds_apart is None:
@@ -161,33 +162,40 @@ def sources_table(jobs: list[Job]) -> Table:
     return table
 
 
-def runs_table(plans: Sequence[JobPlan], speeds: dict[str, Speed], price: float | None) -> Table:
-    """One row a run; time and price are what it adds to what is left to train."""
+def runs_table(plans: Sequence[JobPlan], speeds: dict[str, Speed], hourly: float | None) -> Table:
+    """One row a run; time and price are what it adds to what is left to train.
+
+    Steps and the other count of FLOPs make room for them: the table fits 80 columns.
+
+    Args:
+        hourly: dollars for an hour of one worker's work, or None.
+    """
     unit = plans[0].job.shape.unit
     table = Table(title=f"{plans[0].job.config['study']}: runs", title_justify="left")
     table.add_column("model")
-    shown = ["seed", f"D ({unit})", "steps", "C (FLOP)", "6 N D"]
-    shown += ["time"] if speeds else []
-    shown += ["price"] if speeds and price is not None else []
-    for name in shown:
+    extra = [*(["time"] if speeds else []), *(["price"] if speeds and hourly is not None else []),
+             "steps", "6 N D"][:2]  # fmt: skip
+    for name in ("seed", f"D ({unit})", "C (FLOP)", *extra):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("work")
+    table.add_column("work", no_wrap=True)
     for plan in plans:
         for branch in plan.branches:
             flops = plan.job.flops(branch.n_units)
-            row = [
+            seconds = _seconds(plan, branch, speeds) if speeds else 0.0
+            cells = {
+                "time": clock(seconds),
+                "price": dollars(seconds / 3600 * (hourly or 0.0)),
+                "steps": str(branch.n_steps),
+                "6 N D": f"{flops['flops_6nd']:.3g}",
+            }
+            table.add_row(
                 plan.job.shape.label,
                 str(plan.job.config["seed"]),
                 short_number(branch.n_units),
-                str(branch.n_steps),
                 f"{flops['flops']:.3g}",
-                f"{flops['flops_6nd']:.3g}",
-            ]
-            if speeds:
-                seconds = _seconds(plan, branch, speeds)
-                row += [clock(seconds)]
-                row += [] if price is None else [dollars(seconds / 3600 * price)]
-            table.add_row(*row, plan.work(branch))
+                *(cells[name] for name in extra),
+                plan.work(branch),
+            )
     return table
 
 
@@ -198,10 +206,11 @@ def summary(plans: Sequence[JobPlan], total: Bill) -> list[str]:
     n_left = sum(len(plan.left) for plan in plans)
     extended = sum(any(s.start for s in plan.segments) for plan in plans)
     taken = f"{n_adopted} from other studies, " if n_adopted else ""
-    on = f"; {extended} trunks go on from a checkpoint" if extended else ""
+    on = f"; of {extended}, a checkpoint is there to go on from" if extended else ""
     saved = 1 - total.flops_fresh / total.flops_apart
     return [
-        f"{n_done + n_adopted + n_left} runs from {len(plans)} trunks: {n_done} done, {taken}"
+        f"{n_done + n_adopted + n_left} runs from {len(plans)} trunk{'s'[: len(plans) > 1]}: "
+        f"{n_done} done, {taken}"
         f"{n_left} left{on}. C counts matrix products and full attention; time is what a run adds: "
         "its share of the trunk, its cooldown and its evaluation.",
         f"Compute: {total.flops:.3g} FLOP left; all runs together {total.flops_fresh:.3g}, each by "

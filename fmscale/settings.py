@@ -76,7 +76,7 @@ class Limits:
         costs = [("max_flops", flops, f"{flops:.3g} FLOPs"), ("max_hours", hours, f"{hours:.3g} h")]
         if self.dollars_per_hour is not None:
             price = hours * self.dollars_per_hour
-            costs.append(("max_dollars", price, f"${price:.2f}"))
+            costs.append(("max_dollars", price, f"${price:.3g}"))
         for name, cost, text in costs:
             limit = getattr(self, name)
             if limit is not None and cost > limit:

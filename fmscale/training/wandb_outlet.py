@@ -75,7 +75,7 @@ class WandbOutlet:
                 disable_git=True,  # the record holds commit and dirty flag
                 disable_code=True,
                 x_disable_stats=True,
-                x_save_requirements=False,  # reading them takes 0.1 s a run; the record has versions
+                x_save_requirements=False,  # 0.1 s a run; the record holds versions
             ),
         )
         # One horizontal axis is the default of every metric; the others are logged in each row,

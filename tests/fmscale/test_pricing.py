@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from fmscale.plan import expand
-from fmscale.pricing import sizes_table, towers_table
+from fmscale.planner import plan_jobs
+from fmscale.pricing import Speed, dollars, runs_table, sizes_table, towers_table
 
 OBJECTIVES = "objective=contrastive,sigmoid,bag_of_words,caption"
 LABELS = ["clip_2x48", "siglip_2x48", "word_predictor_2x48", "captioner_2x48"]
@@ -37,3 +41,19 @@ def test_the_work_of_image_and_caption_is_shown_apart(jobs):
     assert jobs[0].shape.forward_macs()["image"] == image
     assert cells(table, 1) == [f"{image / 1e6:.3g}M"] * 4
     assert cells(table, 2)[2] == f"{jobs[2].shape.forward_macs()['text'] / 1e3:.3g}k"
+
+
+def test_a_priced_table_fits_a_terminal_and_adds_up_over_workers(tmp_path):
+    jobs = expand(["experiment=gpt_demo", "model=gpt_2x24", f"paths.runs_dir={tmp_path}"])
+    speed, n_workers, price = Speed(seconds_per_step=0.5, seconds_eval=0.0), 2, 3.0
+    plans = plan_jobs(jobs)
+    table = runs_table(plans, {job.trunk_id: speed for job in jobs}, price / n_workers)
+    assert [column.header for column in table.columns][-3:] == ["time", "price", "work"]
+    shown = sum(float(cell.removeprefix("$")) for cell in cells(table, 5))
+    n_steps = sum(plan.steps for plan in plans)
+    assert shown == pytest.approx(n_steps * 0.5 / n_workers / 3600 * price, rel=0.02)
+    out = io.StringIO()
+    Console(file=out, width=80).print(table)
+    assert "gpt_2x24" in out.getvalue()
+    assert "train" in out.getvalue()
+    assert dollars(0.0) == "$0"
