@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from fmscale.models.gpt import GPT
+from fmscale.objectives.next_token import NextToken
+from fmscale.optim.param_groups import adamw
+from fmscale.sizing import GPTShape
+from fmscale.training.pack import Pack
 from fmscale.training.packing import train_together
 from fmscale.training.run import train_trunk
 
@@ -62,3 +68,57 @@ def _time(jobs, together: bool) -> float:
         for job in jobs:
             train_trunk(job)
     return (time.perf_counter() - began) / jobs[0].trunk_steps
+
+
+def test_the_step_of_a_pack_alone_and_compiled():
+    """What is left without Lightning: bare PyTorch loops over the members, and packs of them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(N_THREADS)
+    table = Table(title=f"a step of {N_MEMBERS} models, without Lightning, {N_THREADS} threads")
+    columns = ("batch", "bare loop, ms", "packed, ms", "compiled, ms", "packed is faster by",
+               "compiled is faster by", "compiling took, s")  # fmt: skip
+    for name in columns:
+        table.add_column(name, justify="right")
+    for width, batch, length in SETTINGS:
+        shape = GPTShape(n_layer=2, n_head=2, d_model=width, vocab_size=256, seq_len=length)
+        tokens = [{"tokens": torch.randint(256, (batch, length + 1))} for _ in range(N_MEMBERS)]
+        began = time.perf_counter()
+        compiled = _pack_step(shape, tokens, compile=True)
+        compiled()
+        took = time.perf_counter() - began
+        ways = {"bare": _bare_loop(shape, tokens), "packed": _pack_step(shape, tokens),
+                "compiled": compiled}  # fmt: skip
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(20):
+            for name, way in ways.items():
+                began = time.perf_counter()
+                way()
+                seconds[name].append(time.perf_counter() - began)
+        median = {name: statistics.median(times[2:]) for name, times in seconds.items()}
+        table.add_row(f"{batch} x {length}", *(f"{1e3 * t:.1f}" for t in median.values()),
+                      *(f"{median['bare'] / median[n]:.2f}x" for n in ("packed", "compiled")),
+                      f"{took:.0f}")  # fmt: skip
+    torch.set_num_threads(before)
+    Console(width=110).print(table)
+
+
+def _pack_step(shape: GPTShape, tokens, *, compile: bool = False) -> Callable[[], object]:
+    models = [GPT(shape) for _ in tokens]
+    optimizers = [adamw(model, 1e-3) for model in models]
+    pack = Pack(models, optimizers, NextToken(), clip=1.0, compile=compile)
+    return lambda: pack.step([tokens], 1.0)
+
+
+def _bare_loop(shape: GPTShape, tokens) -> Callable[[], object]:
+    models = [GPT(shape) for _ in tokens]
+    optimizers = [adamw(model, 1e-3) for model in models]
+    objective = NextToken()
+
+    def step() -> None:
+        for model, optimizer, batch in zip(models, optimizers, tokens, strict=True):
+            optimizer.zero_grad()
+            objective(model, batch)["loss"].backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+    return step

@@ -84,10 +84,19 @@ def same_weights(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
     ],
 )
 def test_every_member_equals_its_lone_run(make, objective, batches, accumulate):
+    members_equal_lone_runs(make, objective, batches, accumulate)
+
+
+@pytest.mark.slow  # compiling takes half a minute, and needs a C++ compiler
+def test_every_member_of_a_compiled_pack_equals_its_lone_run():
+    members_equal_lone_runs(gpt, NextToken(), tokens, 1, compile=True)
+
+
+def members_equal_lone_runs(make, objective, batches, accumulate, *, compile=False):
     n_steps, seeds = 12, [1, 2, 3]
     models = [make(seed) for seed in seeds]
     optimizers = [adamw(m, rate) for m, rate in zip(models, RATES, strict=True)]
-    pack = Pack(models, optimizers, objective, clip=1.0)
+    pack = Pack(models, optimizers, objective, clip=1.0, compile=compile)
     history = []
     for step in range(n_steps):
         micro = [
