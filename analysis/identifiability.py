@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from analysis.certificate import FitError
 from analysis.laws import Law, SumLaw
 from analysis.laws.law import Array
+from analysis.misfit import find_misfit
 from analysis.points import Points
 
 if TYPE_CHECKING:
@@ -143,6 +144,9 @@ def after(law: Law, result: FitResult, points: Points) -> list[str]:
             )
             out.append(f"the interval of {p.name} is open {side}: the data do not bound it")
     out += _confounded(law, result)
+    misfit = find_misfit(law, result, points)
+    if misfit is not None:
+        out.append(str(misfit))
     noise = result.noise
     repeats = noise is not None and noise.origin == "repeats"
     if noise and repeats and noise.log == result.residual_log and result.residual_sd is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ from analysis.result import FitResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+LABEL_WIDTH = 52  # characters of a formula beside a figure
 
 
 def curve(results: Sequence[FitResult], letter: str, decades: float = 0.3) -> Array:
@@ -93,7 +96,7 @@ def too_wide(low: pd.Series[float], high: pd.Series[float], result: FitResult) -
 
 def label(result: FitResult) -> str:
     """Formula and, where there is one, the error on held-out runs."""
-    text = result.formula()
+    text = textwrap.fill(result.formula(), LABEL_WIDTH, break_long_words=False)
     if result.held_out and result.held_out["mean_absolute_relative_error"] is not None:
         text += f"\n(held-out error {result.held_out['mean_absolute_relative_error']:.1%})"
     return text

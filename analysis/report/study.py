@@ -6,7 +6,7 @@ against D the runs at one N, against C the Pareto front; the largest-compute run
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,15 +19,18 @@ from analysis.envelope import envelope
 from analysis.files import map_columns
 from analysis.fit import fit
 from analysis.identifiability import distinct
+from analysis.misfit import MISFIT
 from analysis.optimal import compare_approaches, under_conventions
 from analysis.points import Noise, measure_noise
 from analysis.result import FitResult
+from analysis.scores import aicc
 from analysis.select import cross_section, final_runs, largest_compute, positive_values
+from analysis.selection import log_errors
 from analysis.sensitivity import sensitivity
 from analysis.table import RunTable, TableError
 
 CURVE_LAWS = ("log_linear", "power", "power_floor")
-JOINT_LAWS = ("joint", "joint_tied")
+JOINT_LAWS = ("joint", "joint_tied", "kaplan")
 PAIR_FAMILIES = ("clip", "captioner", "word_predictor")
 DATA_COLUMN = {"gpt": "n_tokens", **dict.fromkeys(PAIR_FAMILIES, "n_samples")}
 METRICS = {"gpt": ("val_loss",), **dict.fromkeys(PAIR_FAMILIES, ("val_loss", "zero_shot_error"))}
@@ -35,6 +38,7 @@ BOUNDS = {"zero_shot_error": (0.0, 1.0)}
 PARAMETERS = "n_params_total"
 COMPUTE = "flops"
 LOSS = "val_loss"
+CLEARLY = 10.0  # difference in AICc beyond which a law has no support (Burnham & Anderson 2004)
 OPTIMAL_REFITS = 400  # enough for an interval of an exponent that 19 fits are made for
 EMBEDDING_SHARE = 0.2  # above it non-embedding and total counts tell different stories
 
@@ -46,7 +50,7 @@ class Panel:
     metric: str
     against: str  # "N", "D", "C" or "joint"
     rule: str  # how its runs were chosen
-    fits: tuple[FitResult, ...]
+    fits: tuple[FitResult, ...]  # joint laws: the one that is drawn first
     full: tuple[FitResult, ...]  # the same laws on all runs, nothing held out
     refused: tuple[tuple[str, str], ...]  # law, reason
     sizes: NDArray[np.float64]  # N of each point, for colour
@@ -115,6 +119,7 @@ def analyze_study(
             panels.append(
                 _panel(chosen, rule, metric, against, noise[metric], bootstrap, seed, progress)
             )
+    notes += _misfits(panels)
     study = str(table.frame["study"].iloc[0])
     if progress:
         progress("compute-optimal training, three ways")
@@ -207,12 +212,35 @@ def _panel(
         except (FitError, TableError) as reason:
             refused.append((f"{law} below the held-out runs", str(reason)))
             good.append(full_fit)
+    if joint:
+        best = _most_likely(full)
+        good, full = ([*some[best:], *some[:best]] for some in (good, full))
     choices = sensitivity(full[0]) if joint and full else None
     sizes = chosen.numbers("N")
     return Panel(
         metric, against, rule, tuple(good), tuple(full), tuple(refused), sizes, choices,
         floor_of(chosen, metric),
     )  # fmt: skip
+
+
+def _most_likely(fits: Sequence[FitResult]) -> int:
+    """The first law that no other beats clearly, by AICc on all runs."""
+    scores = [aicc(log_errors(one), len(one.parameters)) for one in fits]
+    known = [score for score in scores if score is not None]
+    if len(known) < len(fits) or not known:
+        return 0
+    return next(i for i, score in enumerate(known) if score < min(known) + CLEARLY)
+
+
+def _misfits(panels: Sequence[Panel]) -> list[str]:
+    """The laws of all runs that do not follow them, in words."""
+    return [
+        f"{panel.name}, law {one.law}: {warning}"
+        for panel in panels
+        for one in panel.full
+        for warning in one.warnings
+        if warning.startswith(MISFIT)
+    ]
 
 
 def _last(table: RunTable, letter: str) -> NDArray[np.bool_]:

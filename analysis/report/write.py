@@ -190,7 +190,7 @@ def summary_rows(studies: Sequence[StudyReport]) -> list[tuple[str, ...]]:
                 exponents = ", ".join(
                     f"{n} {whole.interval_text(n)}"
                     for n in whole.parameters
-                    if n in ("b", "c", "alpha", "beta", "E")
+                    if n in ("b", "c", "alpha", "beta", "alpha_N", "alpha_D", "E")
                 )
                 held = result.held_out
                 error = held["mean_absolute_relative_error"] if held else None

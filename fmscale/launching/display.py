@@ -137,9 +137,10 @@ def print_outcome(jobs: list[Job], failed: dict[str, str]) -> None:
     """
     console = Console()
     unit = jobs[0].shape.unit
-    table = Table(title=f"{jobs[0].config['study']}: runs", title_justify="left", pad_edge=False)
+    title = f"{jobs[0].config['study']}: runs, D in {unit}, C in FLOP"
+    table = Table(title=title, title_justify="left", pad_edge=False)
     table.add_column("model", overflow="fold")
-    for name in ("seed", f"D ({unit})", "C (FLOP)", "val_loss", "train s", "MFU"):
+    for name in ("seed", "D", "C", "val_loss", "train s", "MFU"):
         table.add_column(name, justify="right")
     table.add_column("status", no_wrap=True)
     for job in jobs:

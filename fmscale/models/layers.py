@@ -114,8 +114,9 @@ class Attention(nn.Module):
     ) -> Tensor:
         B, T, d_model = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.n_head, d_model // self.n_head)
-        # One unbind, so that the backward pass writes one gradient instead of adding three.
-        q, k, v = qkv.transpose(1, 3).unbind(2)  # each (B, n_head, T, d_head)
+        # One unbind, so that the backward pass writes one gradient instead of adding three; and
+        # before the transposition, so that it writes it as the product above reads it.
+        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, n_head, T, d_head)
         if self.norm_query is not None and self.norm_key is not None:
             q, k = self.norm_query(q), self.norm_key(k)
         if rotation is not None:
@@ -139,7 +140,7 @@ class Attention(nn.Module):
         in_query, in_rest = (None, None) if bias is None else bias.split([d_model, 2 * d_model])
         q = F.linear(row_at(x, position), weight[:d_model], in_query)
         kv = F.linear(x, weight[d_model:], in_rest).view(B, T, 2, self.n_head, d_head)
-        k, v = kv.transpose(1, 3).unbind(2)  # each (B, n_head, T, d_head)
+        k, v = (part.transpose(1, 2) for part in kv.unbind(2))  # each (B, n_head, T, d_head)
         q = q.view(B, self.n_head, 1, d_head)
         if self.norm_query is not None and self.norm_key is not None:
             q, k = self.norm_query(q), self.norm_key(k)

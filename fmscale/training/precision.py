@@ -10,10 +10,10 @@ store the choice with the run and do not measure again on resume.
 
 import copy
 import json
+import logging
 import platform
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from fmscale.optim.param_groups import adamw
 from fmscale.runs.files import write_json
+
+log = logging.getLogger(__name__)
 
 FULL, MIXED = "32-true", "bf16-mixed"  # Lightning's names
 MIN_GAIN = 1.15  # bfloat16 must be this much faster, or exactness is worth more
@@ -150,7 +152,7 @@ def _read(cache_path: Path) -> dict[str, PrecisionChoice]:
         entries = json.loads(cache_path.read_text())
         return {key: PrecisionChoice(**entry) for key, entry in entries.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        warnings.warn(f"{cache_path} is unreadable ({error}); measuring anew", stacklevel=3)
+        log.warning("%s is unreadable (%s); measuring anew", cache_path, error)
         return {}
 
 

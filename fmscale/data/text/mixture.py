@@ -7,10 +7,10 @@ has not been seen whole.
 from __future__ import annotations
 
 import itertools
-import warnings
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,6 +21,8 @@ from fmscale.data.text.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 MOST_VAL_TOKENS = 262_144  # unless more are asked for
 
@@ -277,11 +279,14 @@ def normalized(weights: Mapping[str, float]) -> dict[str, float]:
     shares = {name: weight / total for name, weight in weights.items()}
     if all(abs(total - whole) > 1e-9 * whole for whole in (1, 100)):
         listed = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
-        warnings.warn(
-            f"the weights of the mixture add up to {total:g}; normalised, they are {listed}",
-            stacklevel=3,
-        )
+        _warn_once(f"the weights of the mixture add up to {total:g}; normalised, they are {listed}")
     return shares
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """In one line, and not again for each run of a sweep."""
+    log.warning("warning: %s", message)
 
 
 def _tokenizer_id(data: Any) -> str:
