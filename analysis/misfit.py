@@ -107,4 +107,4 @@ def _groups(over: NDArray[np.float64], along: NDArray[np.float64]) -> list[NDArr
 
 
 def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return values - values.mean()
+    return values - float(np.mean(values))
