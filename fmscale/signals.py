@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 from typing import Any
+
+# What stops a whole process group reaches a worker twice: by itself, and passed on by its parent.
+# The second must not cut the last words of the first short.
+ECHO_SECONDS = 3.0
 
 
 class Interrupted(SystemExit):
@@ -17,6 +23,13 @@ class Interrupted(SystemExit):
         return f"stopped by {signal.Signals(self.signum).name}"
 
 
+_told_at = -math.inf
+
+
 def interrupt(signum: int, frame: Any) -> None:
     """A signal handler: runs note that they were interrupted, then the process ends."""
-    raise Interrupted(signum)
+    global _told_at
+    now = time.monotonic()
+    if now - _told_at > ECHO_SECONDS:
+        _told_at = now
+        raise Interrupted(signum)

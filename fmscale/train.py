@@ -20,7 +20,7 @@ from fmscale.launching import register_launchers
 from fmscale.runs.secrets import find_secret
 from fmscale.settings import ConfigError, config_errors_exit
 from fmscale.signals import Interrupted, interrupt
-from fmscale.world import World, check_world
+from fmscale.world import World, check_world, one_speaks
 
 
 def plan_job(cfg: DictConfig) -> Job:
@@ -66,9 +66,9 @@ def _refuse_secret(where: str | None) -> None:
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")
 def run(cfg: DictConfig) -> None:
     """One job, in this process."""
-    with config_errors_exit():
+    with config_errors_exit(), one_speaks(world := World.here()):
         job = plan_job(cfg)
-        check_world(job, world := World.here())
+        check_world(job, world)
 
         from fmscale.launching.solo import train_job  # imports torch
 
@@ -79,7 +79,8 @@ def main() -> None:
     """Entry point of `fmscale train`, `fmscale sweep` and `python -m fmscale.train`."""
     register_launchers()
     signal.signal(signal.SIGTERM, interrupt)
-    with config_errors_exit():  # before Hydra writes the command line into its own files
+    # Before Hydra writes the command line into its own files.
+    with config_errors_exit(), one_speaks(World.here()):
         _refuse_secret(find_secret(sys.argv[1:], "the command line"))
     try:
         run()
@@ -90,7 +91,8 @@ def main() -> None:
 
 
 def _stopped(code: int) -> int:
-    print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
+    if World.here().leads:
+        print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
     return code
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fmscale.job import Job
@@ -64,6 +67,29 @@ class World:
         os.environ.setdefault("MASTER_ADDR", _first_host(os.environ["SLURM_STEP_NODELIST"]))
         port = 20_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000
         os.environ.setdefault("MASTER_PORT", str(port))
+
+
+# How long a process that may not be the only one to see a mistake waits for the end.
+SILENT_SECONDS = 10.0
+
+
+@contextmanager
+def one_speaks(world: World) -> Iterator[None]:
+    """A mistake in the configuration, which all processes see, is told by rank 0 alone.
+
+    The others wait for torchrun or srun to end them. One that is left waiting was alone to see
+    it, as when one machine lacks a file, and does tell.
+
+    Raises:
+        ConfigError: as raised inside.
+    """
+    try:
+        yield
+    except ConfigError:
+        if not world.leads:
+            signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(1))
+            time.sleep(SILENT_SECONDS)
+        raise
 
 
 def check_world(job: Job, world: World) -> None:

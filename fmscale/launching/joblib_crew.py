@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+import signal
+from concurrent.futures import Future, wait
 from typing import Any
 
 from fmscale.launching.carry_out import Order, carry_out
 from fmscale.launching.remote import Crew
 from fmscale.launching.sweep import cores
 from fmscale.settings import ConfigError
+from fmscale.signals import Interrupted, interrupt
 
 
 class JoblibCrew(Crew):
@@ -42,13 +44,50 @@ class JoblibCrew(Crew):
         threads = max(order.n_threads or cores() for order in orders.values())
         n_jobs = min(len(orders), self.n_jobs or max(1, cores() // threads))
         self._pool = self._make_pool(max_workers=n_jobs, timeout=None)
-        self._futures = {i: self._pool.submit(carry_out, order) for i, order in orders.items()}
+        self._futures = {i: self._pool.submit(_work, order) for i, order in orders.items()}
 
     def ended(self) -> dict[int, str]:
         return {i: _how(future) for i, future in self._futures.items() if future.done()}
 
     def leave(self, *, finished: bool) -> None:
-        self._pool.shutdown(wait=finished, kill_workers=not finished)
+        try:
+            if not finished:
+                for process in self._pool._processes.values():
+                    process.terminate()  # it saves its step and leaves
+                wait(self._futures.values())
+        finally:  # also after a second Ctrl-C
+            self._pool.shutdown(wait=finished, kill_workers=not finished)
+
+
+class _Desk:
+    """Where a joblib process takes its orders; once told to stop, it takes no more."""
+
+    def __init__(self) -> None:
+        self.at_work = self.closed = False
+
+    def work(self, order: Order) -> dict[str, str]:
+        # A Ctrl-C reaches the whole process group; the parent decides and sends SIGTERM.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self.close)
+        if self.closed:
+            raise Interrupted(signal.SIGTERM)
+        self.at_work = True
+        try:
+            return carry_out(order)
+        finally:
+            self.at_work = False
+
+    def close(self, signum: int, frame: Any) -> None:
+        self.closed = True
+        if self.at_work:  # an idle process that left would have joblib kill the others
+            interrupt(signum, frame)
+
+
+_desk = _Desk()
+
+
+def _work(order: Order) -> dict[str, str]:
+    return _desk.work(order)
 
 
 def _how(future: Future[Any]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 from fmscale.launching.carry_out import Order, carry_out
 from fmscale.launching.remote import Crew
 from fmscale.settings import ConfigError
+from fmscale.signals import Interrupted
 
 
 class RayCrew(Crew):
@@ -34,13 +37,18 @@ class RayCrew(Crew):
         return n_jobs
 
     def start(self, orders: dict[int, Order], keys: dict[int, str]) -> None:
+        # Ray would have its workers make way for whatever else this machine does (nice 15), for
+        # minutes on end on a busy one.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             self.ray.init(**self.init)
         except (ConnectionError, TypeError, ValueError) as error:
             raise ConfigError(f"ray.init(**hydra.launcher.ray.init) failed: {error}") from error
-        task = (
-            self.ray.remote(**self.remote)(carry_out) if self.remote else self.ray.remote(carry_out)
-        )
+        finally:
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would exit with code 15
+        self.name_what_is_lacking()
+        task = self.ray.remote(**self.remote)(_work) if self.remote else self.ray.remote(_work)
         self._open = {task.remote(order): index for index, order in orders.items()}
 
     def ended(self) -> dict[int, str]:
@@ -57,7 +65,30 @@ class RayCrew(Crew):
             return f"its Ray task failed: {type(error).__name__}: {error}".splitlines()[0]
         return "its Ray task ended without a word"
 
+    def name_what_is_lacking(self) -> None:
+        """Ray lets a task wait for ever for what no machine has, in case one joins that does."""
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        for option, resource in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
+            wanted = self.remote.get(option) or 0
+            most = max((node.get(resource, 0.0) for node in nodes), default=0.0)
+            if wanted > most:
+                print(
+                    f"hydra.launcher.ray.remote.{option}={wanted}, but no machine of this Ray "
+                    f"cluster has more than {most:g}: the jobs wait until one joins."
+                )
+
     def leave(self, *, finished: bool) -> None:
+        # As from Ctrl-C: a task at work saves its step; one that waits never starts.
         for reference in self._open:
-            self.ray.cancel(reference, force=True)
+            self.ray.cancel(reference)
+        if self._open:
+            self.ray.wait(list(self._open), num_returns=len(self._open))
         self.ray.shutdown()
+
+
+def _work(order: Order) -> dict[str, str]:
+    """What a Ray task does; cancelled, it saves its step and ends like any other."""
+    try:
+        return carry_out(order)
+    except Interrupted:
+        return {}

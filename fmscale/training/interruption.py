@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from typing import Any
 
 import pytorch_lightning as pl
 
-from fmscale.signals import Interrupted
+from fmscale.signals import ECHO_SECONDS, Interrupted
 from fmscale.training.callbacks import CheckpointWriter, StepCallback
 from fmscale.training.module import TrainingModule
 
@@ -25,12 +26,13 @@ class InterruptionGuard(StepCallback):
 
     Then the handler that was there before acts, so that a launcher's own (which may ask a
     scheduler to start the job again) still has its say; where there is none, the process ends. A
-    second signal does not wait.
+    second signal, later than an echo of the first, does not wait.
     """
 
     def __init__(self, writer: CheckpointWriter) -> None:
         self.writer = writer
         self.requested: int | None = None
+        self.requested_at = 0.0  # seconds of the monotonic clock
         # Before Lightning installs its own, which would end an accumulated step half-way.
         self.before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
@@ -61,9 +63,10 @@ class InterruptionGuard(StepCallback):
         self._restore()
 
     def _request(self, signum: int, frame: Any) -> None:
-        if self.requested is not None:
+        if self.requested is None:
+            self.requested, self.requested_at = signum, time.monotonic()
+        elif time.monotonic() - self.requested_at > ECHO_SECONDS:
             raise Interrupted(signum)
-        self.requested = signum
 
     def _restore(self) -> None:
         for signum, handler in self.before.items():

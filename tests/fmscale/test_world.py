@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from fmscale import world
 from fmscale.settings import ConfigError
 from fmscale.world import World, check_world
 from tests.fmscale.launching.test_sweep import ROOT, fmscale
@@ -114,3 +116,34 @@ def test_a_sweep_is_not_started_by_each_of_several_processes(tiny, tmp_path):
     )  # fmt: skip
     assert result.returncode == 1
     assert "each of several processes would start this whole sweep" in result.stderr
+
+
+def test_a_mistake_that_all_processes_see_is_told_once(tiny, tmp_path):
+    """As torchrun does it: when the first of them has failed, the others are told to end."""
+    command = [sys.executable, "-m", "fmscale.cli", "train", *tiny, "trainer=ddp", "batch_size=3"]
+    first, second = (
+        subprocess.Popen(
+            [*command, "budget.tokens=2560"], stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            env={**os.environ, **TORCHRUN, "WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank,
+                 "PYTHONPATH": str(ROOT)},
+        )
+        for rank in "01"
+    )  # fmt: skip
+    said = first.communicate(timeout=120)[1]
+    assert first.returncode == 1
+    assert said.count("multiple of 2") == 1
+    with pytest.raises(subprocess.TimeoutExpired):  # it sees the mistake, and waits
+        second.wait(timeout=1)
+    second.terminate()
+    assert second.communicate(timeout=60)[1] == ""
+    assert second.returncode in (1, 143)  # 143 if it was not there yet
+
+
+def test_a_mistake_that_one_process_alone_sees_is_told_by_it(monkeypatch):
+    monkeypatch.setattr(world, "SILENT_SECONDS", 0.0)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(ConfigError, match="only here"), world.one_speaks(World(1, 2, 1, 2)):
+            raise ConfigError("only here")
+    finally:
+        signal.signal(signal.SIGTERM, before)

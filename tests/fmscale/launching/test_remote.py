@@ -9,14 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fmscale.launching.ray_crew import RayCrew
+from fmscale.launching.solo import train_job
+from fmscale.plan import expand
 from fmscale.runs.record import TIMES
+from fmscale.world import World
 from tests.fmscale.launching.test_sweep import BUDGETS, EXPLODING, KILLED, statuses, sweep
 
-RAY = importlib.util.find_spec("ray") is not None
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="ray is not installed (fmscale[ray])"
+)
 
 
 def results(folder: Path) -> dict[str, dict]:
@@ -43,29 +50,51 @@ def in_folder(overrides: list[str], folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        ["launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.launcher.poll_seconds=0.3"],
-        pytest.param(
-            ["launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"],
-            marks=pytest.mark.skipif(not RAY, reason="ray is not installed (fmscale[ray])"),
-        ),
-    ],
-    ids=lambda words: words[0],
-)
-def test_all_launchers_give_the_same_numbers(tiny, tmp_path, launcher):
-    grid = ["model=gpt_1x16,gpt_2x24", BUDGETS]
-    calm = sweep([*in_folder(tiny, tmp_path / "local"), *grid], tmp_path / "local")
-    assert calm.returncode == 0, calm.stderr
-    there = tmp_path / "there"
-    other = sweep([*in_folder(tiny, there), *grid, *launcher], there)
-    assert other.returncode == 0, other.stderr
-    assert len(results(there)) == 4
-    assert results(there) == results(tmp_path / "local")
-    assert other.stdout.count("completed") == 4
-    again = sweep([*in_folder(tiny, there), *grid, *launcher], there)
+GRID = ["model=gpt_1x16,gpt_2x24", BUDGETS]
+
+
+@pytest.fixture
+def same_numbers(tiny, tmp_path) -> Callable[..., Path]:
+    """Sweeps with a launcher's words, and compares with runs of this process."""
+
+    def compare(*launcher: str) -> Path:
+        there = tmp_path / "there"
+        other = sweep([*in_folder(tiny, there), *GRID, *launcher], there)
+        assert other.returncode == 0, other.stderr
+        assert other.stdout.count("completed") == 4
+        assert "Traceback" not in other.stderr
+        here = in_folder(tiny, tmp_path / "here")
+        for job in expand([*here, *GRID]):
+            train_job(job, World())
+        assert len(results(there)) == 4
+        assert results(there) == results(tmp_path / "here")
+        return there
+
+    return compare
+
+
+def test_joblib_gives_the_same_numbers(tiny, tmp_path, same_numbers):
+    launcher = ["launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.launcher.poll_seconds=0.3"]
+    there = same_numbers(*launcher)
+    again = sweep([*in_folder(tiny, there), *GRID, *launcher], there)
     assert "Nothing to train: all 4 runs of default are complete" in again.stdout
+
+
+@needs_ray
+def test_ray_gives_the_same_numbers(same_numbers):
+    same_numbers("launcher=ray", "+hydra.launcher.ray.init.num_cpus=2",
+                 "hydra.launcher.poll_seconds=0.3")  # fmt: skip
+
+
+@needs_ray
+def test_what_no_machine_of_a_ray_cluster_has_is_named(monkeypatch, capsys):
+    crew = RayCrew({}, {"num_cpus": 2, "num_gpus": 1})
+    nodes = [{"Alive": True, "Resources": {"CPU": 8.0}}, {"Alive": False, "Resources": {"GPU": 1}}]
+    monkeypatch.setattr(crew.ray, "nodes", lambda: nodes)
+    crew.name_what_is_lacking()
+    said = capsys.readouterr().out
+    assert "hydra.launcher.ray.remote.num_gpus=1, but no machine" in said
+    assert "num_cpus" not in said
 
 
 @pytest.mark.parametrize(
@@ -119,25 +148,44 @@ def test_slurm_where_there_is_none_is_an_error_that_says_so(tiny, tmp_path, monk
     assert "Traceback" not in result.stderr
 
 
-def test_a_parent_told_to_stop_takes_its_joblib_processes_along(tiny, tmp_path):
+@pytest.mark.parametrize(
+    ("launcher", "signum", "code"),
+    [
+        pytest.param(["launcher=joblib", "hydra.launcher.n_jobs=1"], signal.SIGTERM, 143,
+                     id="joblib"),
+        pytest.param(["launcher=ray", "+hydra.launcher.ray.init.num_cpus=1"], signal.SIGINT, 130,
+                     id="ray", marks=needs_ray),
+    ],
+)  # fmt: skip
+def test_a_parent_told_to_stop_has_its_processes_save_their_step_and_leave(
+    tiny, tmp_path, launcher, signum, code
+):
     root = Path(__file__).parents[3]
-    grid = [*tiny, "launcher=joblib", "hydra.launcher.n_jobs=1", "model=gpt_2x24",
-            "budget.tokens=[409600]", "budget.max_epochs=1e6"]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fmscale.cli", "sweep", *grid], cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    metrics = tmp_path / "runs" / "default" / "trunks"
-    for _ in range(600):
-        if list(metrics.glob("*/metrics.jsonl")):
-            break
-        try:
-            process.wait(timeout=0.1)
-        except subprocess.TimeoutExpired:
-            continue
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 143
+    grid = [*tiny, *launcher, "model=gpt_2x24", "seed=1,2,3",
+            "budget.tokens=4e6", "budget.max_epochs=1e6"]  # fmt: skip
+    with (tmp_path / "said.txt").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fmscale.cli", "sweep", *grid], cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(root)},
+            stdout=said, stderr=said, start_new_session=True,
+        )  # fmt: skip
+    trunks = tmp_path / "runs" / "default" / "trunks"
+    deadline = time.monotonic() + 120
+    while not any(path.stat().st_size for path in trunks.glob("*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, (tmp_path / "said.txt").read_text()
+        time.sleep(0.05)
+    os.killpg(process.pid, signum)  # as from a terminal, or a container that ends
+    assert process.wait(timeout=60) == code
+    told = (tmp_path / "said.txt").read_text()
+    assert "Traceback" not in told
+    assert "the same command goes on from the last checkpoints" in told
+    (path,) = trunks.glob("*/status.json")  # the other jobs have not been begun
+    status = json.loads(path.read_text())
+    assert status["state"] == "interrupted"
+    (saved,) = trunks.glob("*/checkpoints/step_*.pt")
+    assert int(saved.stem.removeprefix("step_")) == status["step"] > 0
+    assert not list(trunks.parent.rglob("lock.json"))
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and in_session(process.pid):
         time.sleep(0.2)

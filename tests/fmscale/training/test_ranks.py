@@ -16,6 +16,7 @@ import torch
 
 from fmscale.launching.sweep import study_of
 from fmscale.plan import expand
+from fmscale.runs.record import TIMES
 from fmscale.training import checkpoint, sharded_checkpoint
 from tests.two_ranks import train
 
@@ -65,8 +66,8 @@ def base(tmp_path_factory) -> dict[str, list[str]]:
     }
 
 
-def interrupted(base, store: Path, name: str) -> None:
-    """`fmscale train` in two processes, told to stop in the middle of the trunk."""
+def begin(base, store: Path, name: str) -> subprocess.Popen[str]:
+    """`fmscale train` in two processes, in the middle of the trunk, with two checkpoints."""
     store.mkdir()
     command = [*base["long"], *strategy(name), f"paths.runs_dir={store}"]
     process = torchrun("-m", "fmscale.train", *command, "trainer.checkpoint_every_seconds=0",
@@ -77,29 +78,52 @@ def interrupted(base, store: Path, name: str) -> None:
         assert time.monotonic() < deadline
         assert process.poll() is None, finish(process)
         time.sleep(0.02)
+    return process
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGTERM)
     said = finish(process)
     assert process.returncode != 0
-    assert "stopped; the same command goes on from the last checkpoints" in said
+    assert said.count("stopped; the same command goes on from the last checkpoints") == 1
+
+
+def kill(process: subprocess.Popen[str], rank: int) -> None:
+    """One of the two vanishes, as when the system wants its memory."""
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
+    (victim,) = (
+        int(pid)
+        for pid in found.stdout.split()
+        if f"\0RANK={rank}\0" in Path(f"/proc/{pid}/environ").read_text()
+    )
+    os.kill(victim, signal.SIGKILL)
+    finish(process)
+    assert process.returncode != 0
 
 
 @pytest.fixture(scope="module")
 def stores(base, tmp_path_factory) -> Path:
     """All jobs, trained by one process and by two, in a store of each way.
 
-    In the store `fsdp_stopped` one run of two processes goes on that was told to stop; how it was
-    left is in `fsdp_left`.
+    In the store `fsdp_stopped` two processes go on with runs in which they were told to stop, in
+    `fsdp_killed` with those in which one of the two was killed; how these were left is in
+    `fsdp_stopped_left` and `fsdp_killed_left`.
     """
     folder = tmp_path_factory.mktemp("stores")
-    interrupted(base, folder / "fsdp_stopped", "fsdp")
-    shutil.copytree(folder / "fsdp_stopped", folder / "fsdp_left")
+    broken = ("fsdp_stopped", "fsdp_killed")
+    interrupt(begin(base, folder / "fsdp_stopped", "fsdp"))
+    kill(begin(base, folder / "fsdp_killed", "fsdp"), rank=1)
+    for name in broken:
+        shutil.copytree(folder / name, folder / f"{name}_left")
     together = [
         [*overrides, *strategy(name), f"paths.runs_dir={folder / name}"]
         for name in STRATEGIES
         for kind, overrides in base.items()
         if (name, kind) != ("ddp", "long")
     ]
-    together += [[*base["long"], *strategy("fsdp"), f"paths.runs_dir={folder / 'fsdp_stopped'}"]]
+    together += [
+        [*base["long"], *strategy("fsdp"), f"paths.runs_dir={folder / name}"] for name in broken
+    ]
     (folder / "jobs.json").write_text(json.dumps(together))
     process = torchrun("-m", "tests.two_ranks", str(folder / "jobs.json"), folder=folder)
     for kind in ("gpt", "exact", "clip"):
@@ -170,15 +194,20 @@ def assert_same_runs(one: dict[str, dict], two: dict[str, dict]) -> None:
         assert run["losses"] == two[run_id]["losses"]
         for key, value in run["model"].items():
             assert torch.equal(value, two[run_id]["model"][key])
+        records = [found[run_id]["record"] for found in (one, two)]
+        numbers = [
+            {k: v for k, v in r.items() if k not in (*TIMES, "evaluations")} for r in records
+        ]
+        assert numbers[0] == numbers[1]
 
 
 @pytest.mark.timeout(300)
 def test_told_to_stop_they_save_and_go_on_bit_for_bit(stores):
-    (status,) = (stores / "fsdp_left").glob("long/trunks/*/status.json")
+    (status,) = (stores / "fsdp_stopped_left").glob("long/trunks/*/status.json")
     noted = json.loads(status.read_text())
     assert (noted["state"], noted["reason"]) == ("interrupted", "stopped by SIGTERM")
     # It went on from the step that it was told to stop in: what came before is not there twice.
-    (rows,) = (stores / "fsdp_left").glob("long/trunks/*/metrics.jsonl")
+    (rows,) = (stores / "fsdp_stopped_left").glob("long/trunks/*/metrics.jsonl")
     (again,) = (stores / "fsdp_stopped").glob("long/trunks/*/metrics.jsonl")
     assert again.read_text().startswith(rows.read_text())
     assert_same_runs(*(runs(stores / s, "long/gpt_*") for s in ("fsdp", "fsdp_stopped")))
@@ -186,10 +215,25 @@ def test_told_to_stop_they_save_and_go_on_bit_for_bit(stores):
 
 
 @pytest.mark.timeout(300)
+def test_one_of_two_is_killed_and_the_other_ends_and_they_go_on_bit_for_bit(stores):
+    left = stores / "fsdp_killed_left"
+    (status,) = left.glob("long/trunks/*/status.json")
+    noted = json.loads(status.read_text())
+    assert noted["state"] == "failed"
+    assert noted["reason"].startswith("RankLost: another process that trains this run is gone")
+    assert len(list(left.glob("long/trunks/*/checkpoints/step_*.parts"))) >= 2
+    assert list(left.rglob("record.json")) == []
+    assert list(left.rglob("lock.json")) == []
+    assert_same_runs(*(runs(stores / s, "long/gpt_*") for s in ("fsdp", "fsdp_killed")))
+    for debris in ("*.parts", ".growing*"):
+        assert list((stores / "fsdp_killed").rglob(debris)) == []
+
+
+@pytest.mark.timeout(300)
 def test_one_process_goes_on_where_two_were_and_without_a_torn_part(
     stores, base, tmp_path, plan_one, caplog
 ):
-    store = shutil.copytree(stores / "fsdp_left", tmp_path / "torn")
+    store = shutil.copytree(stores / "fsdp_stopped_left", tmp_path / "torn")
     job = plan_one([*base["long"], *strategy("default"), f"paths.runs_dir={store}"])
     folder = study_of(job).trunk(job.trunk_id).checkpoints
     before, newest = sorted(folder.glob("*.parts"))
@@ -211,14 +255,17 @@ def test_one_process_goes_on_where_two_were_and_without_a_torn_part(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_whole_models_too_are_saved_and_go_on_bit_for_bit(base, tmp_path):
-    interrupted(base, tmp_path / "stopped", "ddp")
-    for name in ("stopped", "calm"):
+    interrupt(begin(base, tmp_path / "stopped", "ddp"))
+    kill(begin(base, tmp_path / "killed", "ddp"), rank=0)
+    for name in ("stopped", "killed", "calm"):
         command = [*base["long"], *strategy("ddp"), f"paths.runs_dir={tmp_path / name}"]
         process = torchrun("-m", "fmscale.train", *command, folder=tmp_path)
         said = finish(process)
         assert process.returncode == 0, said
         assert said.count("completed") == 2  # the table is rank 0's alone
-    assert_same_runs(*(runs(tmp_path / name, "long/gpt_*") for name in ("stopped", "calm")))
+    calm = runs(tmp_path / "calm", "long/gpt_*")
+    for name in ("stopped", "killed"):
+        assert_same_runs(calm, runs(tmp_path / name, "long/gpt_*"))
 
 
 def test_parts_hold_no_code(tmp_path):

@@ -76,7 +76,9 @@ class SlurmConf(CommonConf):
 class RayPartConf:
     """Arguments of Ray itself."""
 
-    init: dict[str, Any] = field(default_factory=lambda: {"address": None})
+    # "auto" joins the cluster that runs here. Ray's own default would as well, and look for the
+    # last one, if that has died, for minutes.
+    init: dict[str, Any] = field(default_factory=lambda: {"address": "local"})
     remote: dict[str, Any] = field(default_factory=dict)
 
 
