@@ -100,7 +100,21 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
             _until(lambda: "idle" in _ask("sinfo", environment), "slurmd")
         except RuntimeError as error:
             raise RuntimeError(f"{error}\n{_logs(folder)}") from error
-        yield environment
+        try:
+            yield environment
+        finally:
+            _end_jobs(environment)
+
+
+def _end_jobs(environment: dict[str, str]) -> None:
+    """Without slurmd nobody would end what still runs."""
+    found = {**os.environ, **environment}
+    subprocess.run(["scancel", "--user", str(os.geteuid())], env=found, capture_output=True)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if len(_ask("squeue", environment).splitlines()) <= 1:  # the heading
+            return
+        time.sleep(0.2)
 
 
 @contextmanager

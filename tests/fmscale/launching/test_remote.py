@@ -154,7 +154,7 @@ def test_slurm_where_there_is_none_is_an_error_that_says_so(tiny, tmp_path, monk
         pytest.param(["launcher=joblib", "hydra.launcher.n_jobs=1"], signal.SIGTERM, 143,
                      id="joblib"),
         pytest.param(["launcher=ray", "+hydra.launcher.ray.init.num_cpus=1"], signal.SIGINT, 130,
-                     id="ray", marks=needs_ray),
+                     id="ray", marks=[needs_ray, pytest.mark.slow]),
     ],
 )  # fmt: skip
 def test_a_parent_told_to_stop_has_its_processes_save_their_step_and_leave(
