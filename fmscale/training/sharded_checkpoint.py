@@ -40,8 +40,8 @@ def save(
 
     Args:
         state: with the tensors that this process holds a part of.
-        keep: steps whose parts stay.
-        newest: how many of the others stay.
+        keep: steps whose checkpoints stay.
+        newest: how many of the others stay, of those in parts and of ordinary ones.
         group: of all processes, for tensors on the CPU.
     """
     rank = dist.get_rank()
@@ -64,6 +64,7 @@ def save(
         others = [step for step, _ in sorted(_parts(folder)) if step not in keep]
         for step in others[: max(0, len(others) - newest)]:
             shutil.rmtree(_path(folder, step))
+        checkpoint.prune(folder, keep=keep, newest=newest)  # put together at earlier starts
     dist.barrier(group=group)
 
 

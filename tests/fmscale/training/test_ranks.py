@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from fmscale.launching.sweep import study_of
 from fmscale.plan import expand
 from fmscale.runs.record import TIMES
 from fmscale.training import checkpoint, sharded_checkpoint
+from fmscale.training.checkpoint import Checkpoint
 from tests.two_ranks import train
 
 ROOT = Path(__file__).parents[3]
@@ -278,3 +280,17 @@ def test_parts_hold_no_code(tmp_path):
     sharded_checkpoint.assemble(tmp_path)
     assert not folder.exists()
     assert not (tmp_path / "hacked").exists()
+
+
+def test_checkpoints_of_earlier_starts_do_not_pile_up(tmp_path):
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        for step in range(1, 7):
+            state = Checkpoint(step, {"w": torch.full((4,), 1.0)}, {"state": {}}, 0.0, "32-true")
+            sharded_checkpoint.save(tmp_path, state, keep={2}, newest=2, group=dist.group.WORLD)
+            if step < 5:
+                sharded_checkpoint.assemble(tmp_path)  # as when training goes on
+    finally:
+        dist.destroy_process_group()
+    assert checkpoint.steps_saved(tmp_path) == [2, 3, 4]
+    assert [int(p.stem.removeprefix("step_")) for p in sorted(tmp_path.glob("*.parts"))] == [5, 6]
