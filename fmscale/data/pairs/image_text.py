@@ -271,7 +271,7 @@ def webdataset(root: str | None, **settings: Any) -> ImageText:
 
 
 def caption_table(
-    root: str | None, image_column: str, caption_column: str, separator: str, **settings: Any
+    root: str | None, image_column: str, caption_column: str, separator: str | None, **settings: Any
 ) -> ImageText:
     """Pairs in a table, as open_clip reads it; see `ImageText` for the settings."""
     table = CaptionTable(_given(root), image_column, caption_column, separator)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TextIO
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+SEPARATORS = ("\t", ",", ";")  # open_clip writes tabs, most others commas
 WHOLE_FILE = -1  # size of a place that is a file of its own
 
 
@@ -145,7 +146,8 @@ class CaptionTable:
         root: the table; paths in it are relative to its folder, or absolute.
         image_column: name of the column of paths.
         caption_column: name of the column of captions.
-        separator: what separates columns.
+        separator: what separates columns; None: the first of `SEPARATORS` that makes both columns
+            of the header.
     """
 
     kind = "table"
@@ -155,24 +157,31 @@ class CaptionTable:
         root: str | os.PathLike[str],
         image_column: str = "filepath",
         caption_column: str = "title",
-        separator: str = "\t",
+        separator: str | None = None,
     ) -> None:
         self.table = Path(root).expanduser()
         if not self.table.is_file():
             raise ValueError(f"data.root = {str(root)!r}: no such file. Give a CSV or TSV.")
-        if len(separator) != 1:
-            raise ValueError(f"data.separator = {separator!r}: give one character.")
+        if separator is not None and len(separator) != 1:
+            raise ValueError(
+                f"data.separator = {separator!r}: give one character, or null to see it in the "
+                "header."
+            )
         self.root = self.table.parent
         self.columns = (image_column, caption_column)
-        self.separator = separator
-        with self._open() as file:
-            header = next(csv.reader(file, delimiter=separator), [])
-        missing = [column for column in self.columns if column not in header]
-        if missing:
+        headers = {}
+        for candidate in SEPARATORS if separator is None else (separator,):
+            with self._open() as file:
+                headers[candidate] = next(csv.reader(file, delimiter=candidate), [])
+        fitting = [s for s, header in headers.items() if set(self.columns) <= set(header)]
+        if not fitting:
+            header = max(headers.values(), key=len)
+            missing = [column for column in self.columns if column not in header]
             raise ValueError(
                 f"{self.table} has no column {missing}; it has {header}. Set data.image_column, "
-                "data.caption_column or data.separator (open_clip writes tabs)."
+                "data.caption_column or data.separator."
             )
+        self.separator = fitting[0]
 
     def files(self) -> list[Path]:
         return [self.table]

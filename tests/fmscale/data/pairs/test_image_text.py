@@ -232,10 +232,10 @@ def write_table(folder, separator, header=("filepath", "title"), n=40):
     return folder / "pairs.csv"
 
 
-@pytest.mark.parametrize("separator", ["\t", ","])
-def test_a_table_gives_the_same_pairs(tmp_path, separator):
-    path = write_table(tmp_path / "table", separator)
-    data = caption_table(str(path), "filepath", "title", separator, data_dir=tmp_path / "data",
+@pytest.mark.parametrize(("written", "told"), [("\t", None), (",", None), (";", None), ("|", "|")])
+def test_a_table_gives_the_same_pairs(tmp_path, written, told):
+    path = write_table(tmp_path / "table", written)
+    data = caption_table(str(path), "filepath", "title", told, data_dir=tmp_path / "data",
                          **SETTINGS)  # fmt: skip
     data.prepare()
     pictures, captions = scene_pairs(40)
@@ -251,9 +251,13 @@ def test_mistakes_in_a_table_are_named(tmp_path):
     path = write_table(tmp_path / "table", "\t", ("image", "title"))
     common = {"data_dir": tmp_path / "data", **SETTINGS}
     with pytest.raises(ValueError, match=r"no column \['filepath'\]; it has \['image', 'title'\]"):
-        caption_table(str(path), "filepath", "title", "\t", **common)
+        caption_table(str(path), "filepath", "title", None, **common)
     with pytest.raises(ValueError, match="no such file"):
-        caption_table(str(tmp_path / "none.csv"), "filepath", "title", "\t", **common)
+        caption_table(str(tmp_path / "none.csv"), "filepath", "title", None, **common)
+    with pytest.raises(ValueError, match=r"it has \['image\\ttitle'\]"):
+        caption_table(str(path), "image", "title", ",", **common)
+    with pytest.raises(ValueError, match=r"data\.separator = '::': give one character, or null"):
+        caption_table(str(path), "image", "title", "::", **common)
     (tmp_path / "table" / "3.png").unlink()
     with pytest.raises(ValueError, match=r"1 of 40 pairs are broken \(1 without image\).*3\.png"):
         caption_table(str(path), "image", "title", "\t", **common).prepare()
