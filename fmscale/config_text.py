@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def write(config: Mapping[str, Any]) -> str:
@@ -29,5 +28,4 @@ def read(path: Path) -> Any:
         OSError: if there is none.
         yaml.YAMLError: if it is none.
     """
-    with path.open() as file:
-        return yaml.load(file, Loader=_LOADER)
+    return yaml.safe_load(path.read_text())

@@ -21,6 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import AdamW, Optimizer
 from torch.optim.adamw import adamw
 
+from fmscale.training.folded_attention import FoldedAttention
+
 Objective = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
 
 
@@ -83,6 +85,7 @@ class Pack:
         # Only the way forward is mapped: the way back through it is plain autograd, as one batch.
         mapped = vmap(loss)
         self._losses: Any = torch.compile(mapped) if compile else mapped
+        self._compiles = compile
 
     def __len__(self) -> int:
         return len(self.models)
@@ -131,14 +134,15 @@ class Pack:
 
     def _differentiate(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Losses (M,) and gradients, as `flat`."""
-        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
-            # The fused attention has no batching rule on the CPU; its plain form has.
-            warnings.filterwarnings("ignore", message=".*performance drop.*")
+        # A compiler fuses by itself, but can trace what vmap has rules for alone: plain attention.
+        mapping = sdpa_kernel(SDPBackend.MATH) if self._compiles else FoldedAttention(len(self))
+        with mapping, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*performance drop.*")  # of scalars
             losses = self._losses(self.weights, self.buffers, batch)
-            # No loss depends on another member's weights, so the sum has the gradients of all.
-            gradients = torch.autograd.grad(
-                losses.sum(), list(self.weights.values()), materialize_grads=True
-            )
+        # No loss depends on another member's weights, so the sum has the gradients of all.
+        gradients = torch.autograd.grad(
+            losses.sum(), list(self.weights.values()), materialize_grads=True
+        )
         return losses.detach(), _rows(gradients)
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from fmscale.objectives.contrastive import Contrastive
 from fmscale.objectives.next_token import NextToken
 from fmscale.optim.param_groups import adamw
 from fmscale.sizing import CLIPShape, GPTShape, TextShape, VisionShape
+from fmscale.sizing.recipe import Recipe
 from fmscale.training.pack import Pack, PackError
 
 RATES = [1e-3, 3e-3, 1e-2]
@@ -19,6 +20,12 @@ RATES = [1e-3, 3e-3, 1e-2]
 def gpt(seed: int) -> GPT:
     torch.manual_seed(seed)
     return GPT(GPTShape(n_layer=2, n_head=2, d_model=16, vocab_size=32, seq_len=8))
+
+
+def banded(seed: int) -> GPT:
+    torch.manual_seed(seed)
+    recipe = Recipe(window=4)
+    return GPT(GPTShape(n_layer=2, n_head=2, d_model=16, vocab_size=32, seq_len=8, recipe=recipe))
 
 
 def clip(seed: int) -> CLIP:
@@ -80,6 +87,7 @@ def same_weights(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
     [
         (gpt, NextToken(), tokens, 1),
         (gpt, NextToken(), tokens, 2),
+        (banded, NextToken(), tokens, 1),
         (clip, Contrastive(), pairs, 1),
     ],
 )
