@@ -48,8 +48,8 @@ class FoldedAttention(TorchFunctionMode):
             missing = [1] * (q.dim() - mask.dim())
             mask = mask.reshape(self.n_members, *missing, *mask.shape[1:])
             attn_mask = mask.expand(*rows, *mask.shape[2:]).flatten(0, 1)
-        folded = (tensor.flatten(0, 1) for tensor in (q, k, v))
-        y = F.scaled_dot_product_attention(*folded, attn_mask, **options)
+        q, k, v = (tensor.flatten(0, 1) for tensor in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask, **options)
         return _functorch._add_batch_dim(y.unflatten(0, rows), 0, level)
 
     def _members_first(self, tensor: Tensor) -> Tensor:
