@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     pass
 
 MOST_VAL_TOKENS = 262_144  # unless more are asked for
+MOST_CHECKED = 1 << 28  # training tokens, a fraction of a second's reading
 _READ_AT_ONCE = 1 << 22  # tokens, when ids are checked
 
 
@@ -128,9 +129,10 @@ class TokenShards(SequenceData):
         return float(total) / (len(self._held_out) * self.seq_len)
 
     def prepare(self) -> None:
-        """Open the files; ids that nobody has checked are read once in a process."""
+        """Open the files; their ids are read once in a process, unless there are very many that
+        `fmscale prepare` has written."""
         _ = self.n_items, self._held_out
-        if self.manifest.is_foreign:
+        if self.manifest.is_foreign or self.manifest.n_tokens("train") <= MOST_CHECKED:
             self._check_ids()
 
     def describe(self) -> dict[str, object]:
@@ -179,8 +181,13 @@ class TokenShards(SequenceData):
             part = array[first : first + _READ_AT_ONCE]
             if part.max() >= self.vocab_size:
                 place = first + int(np.argmax(part >= self.vocab_size))
+                remedy = (
+                    "Give the size of the tokenizer that made it; if it is not "
+                    f"{self.manifest.dtype}, state dtype in meta.json."
+                    if self.manifest.is_foreign
+                    else "The file is damaged: copy it again, or prepare the text again."
+                )
                 raise ValueError(
                     f"{shard.path}: token {place} is {array[place]}, outside the vocabulary of "
-                    f"data.vocab_size = {self.vocab_size}. Give the size of the tokenizer that "
-                    f"made it; if it is not {self.manifest.dtype}, state dtype in meta.json."
+                    f"data.vocab_size = {self.vocab_size}. {remedy}"
                 )

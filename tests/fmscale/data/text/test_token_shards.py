@@ -156,6 +156,17 @@ def test_tokens_outside_the_vocabulary_are_named_before_training(tmp_path):
         data.prepare()
 
 
+def test_a_damaged_id_in_a_shard_of_the_right_length_is_named(tmp_path, folders):
+    copy = shutil.copytree(folders["small"], tmp_path / "copy")
+    shard = sorted(copy.glob("train-*.bin"))[1]
+    with shard.open("r+b") as file:
+        file.seek(2 * 5)
+        file.write(b"\xff\xff")
+    data = open_shards(copy, vocab_size=Manifest.read(copy).vocab_size)
+    with pytest.raises(ValueError, match=rf"{shard.name}: token 5 is 65535.*file is damaged"):
+        data.prepare()
+
+
 def test_a_truncated_file_is_named(tmp_path, folders):
     root = nanogpt(tmp_path / "n")
     (root / "train.bin").write_bytes(b"123")
