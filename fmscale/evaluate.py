@@ -44,9 +44,9 @@ examples:
   fmscale evaluate my_tasks evaluation=in_context evaluation.evaluators.in_context.shots=[0,4]
 """
 NO_OUTLET = "fmscale.training.outlet.NoOutlet"
-FEW_RUNS = 2  # at most: the closing table has one row a metric instead of one a run
+FEW_RUNS = 3  # at most: the closing table has one row a metric instead of one a run
 RUN_WIDTH = 12  # characters; run ids fold before the names of metrics do
-MAX_ROWS, MAX_COLUMNS = 24, 6  # metrics that it shows of itself, in either form
+MAX_ROWS, MAX_COLUMNS = 24, 4  # metrics that it shows of itself, in either form
 
 
 @dataclass(frozen=True)

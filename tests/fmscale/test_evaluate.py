@@ -181,7 +181,7 @@ def test_samples_of_every_size_make_a_page(study, tmp_path, monkeypatch, capsys)
     assert longest.run_id in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("n_runs", [1, 2, 5])
+@pytest.mark.parametrize("n_runs", [1, 3, 5])
 def test_the_closing_table_fits_a_terminal_and_shows_every_run(n_runs):
     names = ["task_mid_word_1_anagrams_described_accuracy_at_0", "val_loss"]
     records = [
