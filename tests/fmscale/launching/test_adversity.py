@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from fmscale.launching.pool import Event, Task
 from fmscale.launching.solo import train_job
@@ -65,6 +66,7 @@ def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a process that knows CUDA cannot fork")
 def test_two_processes_on_one_store_train_each_run_once(tiny, plan_one, tmp_path, monkeypatch):
     """The same as two whole sweeps, below, but for the start of two sweeps."""
     (tmp_path / "counting.py").write_text(COUNTING)

@@ -27,7 +27,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 STRATEGIES = ("ddp", "fsdp")
 SHORT = ["budget.tokens=[1280,2560]", "trainer.log_every_steps=1"]
 # Some seconds, so that there is time to interrupt it.
-LONG = ["study=long", "budget.tokens=[3200,6400]"]
+LONG = ["study=long", "budget.tokens=[1920,3840]"]
 
 
 def torchrun(*arguments: str, folder: Path) -> subprocess.Popen[str]:
@@ -62,7 +62,7 @@ def base(tmp_path_factory) -> dict[str, list[str]]:
             "budget=samples", "batch_size=16"]  # fmt: skip
     return {
         "gpt": [*common, *gpt, *SHORT, "optimizer.lr=1e-3"],
-        "exact": [*common, *gpt, *SHORT, "study=exact"],
+        "exact": [*common, *gpt, "study=exact", "budget.tokens=2560", "trainer.log_every_steps=1"],
         "clip": [*common, *clip, "budget.samples=320", "trainer.log_every_steps=1"],
         "long": [*common, *gpt, *LONG],
     }
@@ -181,7 +181,7 @@ def test_at_a_high_rate_too_what_differs_is_rounding(stores, name):
     divides it by its own size, makes a whole step of its rounding error.
     """
     one, two = (runs(stores / way, "exact/gpt_*") for way in ("default", name))
-    assert len(one) == 2
+    assert len(one) == 1
     for run_id, run in two.items():
         assert run["losses"] == pytest.approx(one[run_id]["losses"], rel=1e-6)
         for key, value in one[run_id]["model"].items():
