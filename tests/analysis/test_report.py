@@ -128,6 +128,13 @@ def test_a_study_without_usable_runs_is_refused(tmp_path):
         analyze_study(load_runs(study))
 
 
+def test_a_table_of_ones_own_is_sent_to_the_commands_that_take_it(tmp_path, capsys):
+    path = tmp_path / "points.csv"
+    path.write_text("params,tokens,loss\n1e6,1e8,3.0\n2e6,2e8,2.8\n")
+    assert main(["report", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "no column study and no family" in capsys.readouterr().err
+
+
 def test_missing_zero_shot_metric_is_noted(tmp_path):
     study = write_study(tmp_path / "clip", "clip", sizes=(1e5, 3e5, 1e6), budgets=(2e4, 4e4, 8e4))
     for run in study.iterdir():

@@ -1,11 +1,14 @@
 """Intervals: coverage on planted laws, clusters, open profiles, seed noise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import chi2, kstest
 
 from analysis import Noise, RunTable, fit
+from analysis.plot.fits import why_no_band
 from analysis.points import measure_noise
 from analysis.strata import draw_strata, satterthwaite
 from analysis.uncertainty import enough, resample_weights, widened_level
@@ -110,6 +113,8 @@ def test_a_term_that_went_to_nothing_has_no_interval_and_is_named():
     assert any(w.startswith("E went to 0") for w in found.warnings)
     low, high = found.intervals["c1"]
     assert low < 0.25 < high
+    assert why_no_band(found) == "E went to 0: no band"
+    assert why_no_band(replace(found, parameters={**found.parameters, "E": 1.0})) == "no interval"
 
 
 def test_clusters_widen_the_interval_of_correlated_points():
