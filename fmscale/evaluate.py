@@ -302,6 +302,11 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         _print_table(console, folders, name)
 
 
+def _latest(record: RunRecord) -> list[Evaluation]:
+    """What each evaluator measured last, of all it measured under several settings."""
+    return list({entry.evaluator: entry for entry in record.evaluations}.values())
+
+
 def _report(
     console: Console,
     requests: Sequence[Request],
@@ -313,7 +318,7 @@ def _report(
         dict.fromkeys(
             metric
             for record in records
-            for entry in record.evaluations
+            for entry in _latest(record)
             if entry.evaluator in asked
             for metric in entry.metrics
         )

@@ -197,3 +197,12 @@ def test_the_closing_table_fits_a_terminal_and_shows_every_run(n_runs):
         assert any(f"{1.5 + k:.1f}" in line for line in lines)
     assert any("nats/" in line for line in lines)
     assert any("- │" in line for line in lines)  # not measured is not 0
+
+
+def test_the_closing_table_is_of_what_was_measured_last():
+    first, other, again = (
+        SimpleNamespace(evaluator=name, metrics=metrics)
+        for name, metrics in (("fine", ["a"]), ("language", ["val_loss"]), ("fine", ["b"]))
+    )
+    record = SimpleNamespace(evaluations=[first, other, again])
+    assert evaluate._latest(record) == [again, other]
