@@ -30,10 +30,11 @@ N_MEMBERS, N_STEPS, ROUNDS, N_THREADS = 8, 60, 3, 2
 SETTINGS = [(64, 2, 64), (64, 4, 64), (64, 8, 64)]  # width, sequences, length
 
 
-def test_packed_against_one_after_another(tiny, plan_one, tmp_path):
+@pytest.mark.parametrize("n_threads", [1, N_THREADS])  # a sweep gives small models one each
+def test_packed_against_one_after_another(tiny, plan_one, tmp_path, n_threads):
     before = torch.get_num_threads()
-    torch.set_num_threads(N_THREADS)
-    table = Table(title=f"{N_MEMBERS} runs of 2 layers, {N_STEPS} steps, {N_THREADS} threads")
+    torch.set_num_threads(n_threads)
+    table = Table(title=f"{N_MEMBERS} runs of 2 layers, {N_STEPS} steps, {n_threads} threads")
     for name in ("width", "batch", "one by one, ms/step", "packed, ms/step", "packed is faster by"):
         table.add_column(name, justify="right")
     for width, batch, length in SETTINGS:
