@@ -133,6 +133,8 @@ class SweepDisplay:
 def print_outcome(jobs: list[Job], failed: dict[str, str]) -> None:
     """Table of all runs of a sweep; failures with their reasons below it.
 
+    The learning rate is shown where runs of one model and seed differ by more than their budget.
+
     MFU is the share of this machine's speed at matrix products that the training used.
     """
     console = Console()
@@ -140,13 +142,18 @@ def print_outcome(jobs: list[Job], failed: dict[str, str]) -> None:
     title = f"{jobs[0].config['study']}: runs, D in {unit}, C in FLOP"
     table = Table(title=title, title_justify="left", pad_edge=False)
     table.add_column("model", overflow="fold")
-    for name in ("seed", "D", "C", "val_loss", "train s", "MFU"):
+    tuned = len({(job.shape.label, job.config["seed"]) for job in jobs}) < len(jobs)
+    seeded = not tuned or len({job.config["seed"] for job in jobs}) > 1
+    known = [name for name, shown in (("seed", seeded), ("lr", tuned)) if shown]
+    for name in (*known, "D", "C", "val_loss", "train s", "MFU"):
         table.add_column(name, justify="right")
     table.add_column("status", no_wrap=True)
     for job in jobs:
         study = Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
         for branch in job.branches:
-            table.add_row(*_outcome_row(study, job, branch))
+            model, seed, *rest = _outcome_row(study, job, branch)
+            varied = [*([seed] if seeded else []), *([f"{job.lr_peak:.3g}"] if tuned else [])]
+            table.add_row(model, *varied, *rest)
     console.print(table)
     for run_id, reason in failed.items():
         console.print(f"[red]failed[/red] {run_id}: {reason}", highlight=False)
