@@ -70,8 +70,9 @@ def optima(results: pd.DataFrame, unit: str) -> pd.DataFrame:
     for (model, n_params, n_units), group in results.groupby(
         ["model", "n_params_non_embedding", unit]
     ):
-        group = group.dropna(subset="val_loss").sort_values("lr_peak")
-        rates, losses = group["lr_peak"].to_numpy(), group["val_loss"].to_numpy()
+        # Seeds of one rate are one point; a run that diverged has no loss and is none.
+        means = group.dropna(subset="val_loss").groupby("lr_peak")["val_loss"].mean()
+        rates, losses = means.index.to_numpy(), means.to_numpy()
         optimum, bracketed, error = vertex(rates, losses)
         wide = float(np.exp(1.96 * error))
         used = rule["lr_ref"] * (n_params / rule["n_ref"]) ** -rule["exponent"]
@@ -138,10 +139,10 @@ def draw(results: pd.DataFrame, table: pd.DataFrame, unit: str, path: Path) -> N
     largest = results[results[unit] == results[unit].max()]
     colors = size_colors(largest["n_params_non_embedding"].tolist())
     for n_params, group in largest.groupby("n_params_non_embedding"):
-        group = group.sort_values("lr_peak")
+        means = group.groupby("lr_peak")["val_loss"].mean()
         left.plot(
-            group["lr_peak"],
-            group["val_loss"],
+            means.index,
+            means,
             "o-",
             color=colors[n_params],
             label=f"N = {n_params:,}",
@@ -165,19 +166,58 @@ def draw(results: pd.DataFrame, table: pd.DataFrame, unit: str, path: Path) -> N
     plt.close(figure)
 
 
-def analyze(folder: Path, unit: str) -> None:
-    """results.csv -> optima.csv, rule.json and figure.png in the same folder."""
-    results = pd.read_csv(folder / "results.csv")
+def read(path: Path) -> tuple[pd.DataFrame, str]:
+    """A table of runs as `fmscale export` writes it, and its column of D.
+
+    Raises:
+        ValueError: naming the file and the column it lacks.
+    """
+    results = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    units = [name for name in RULES if name in results and results[name].notna().any()]
+    needed = ("model", "n_params_non_embedding", "lr_peak", "val_loss")
+    missing = [name for name in needed if name not in results] + ([] if units else list(RULES)[:1])
+    if missing:
+        raise ValueError(
+            f"{path} lacks {', '.join(missing)}: write it by `fmscale export STUDY --out {path}`"
+        )
+    return results, units[0]
+
+
+def analyze(path: Path) -> None:
+    """A table of runs -> optima.csv, rule.json and figure.png beside it.
+
+    Raises:
+        ValueError: where no rule can be fitted; optima and figure are written all the same.
+    """
+    results, unit = read(path)
+    folder = path.parent
     table = optima(results, unit)
     table.to_csv(folder / "optima.csv", index=False)
-    (folder / "rule.json").write_text(json.dumps(power_rule(table), indent=2) + "\n")
     draw(results, table, unit, folder / "figure.png")
     print(table.to_string(index=False))
     print("\n".join(edge_warnings(table, unit)))
+    rule = folder / "rule.json"
+    rule.write_text(json.dumps(power_rule(table), indent=2) + "\n")
+    print(f"a ladder reads it by optimizer.lr_rule={rule}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `python -m experiments.learning_rate`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example: fmscale export my_lr --out my_lr/results.csv, then "
+        "python -m experiments.learning_rate my_lr/results.csv",
+    )
+    parser.add_argument(
+        "results", help="a study of this folder, or a CSV or Parquet file of `fmscale export`"
+    )
+    given = parser.parse_args(arguments).results
+    here = Path(__file__).parent / given / "results.csv"
+    try:
+        analyze(here if here.is_file() else Path(given))
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("study", choices=["gpt_lr", "clip_lr"])
-    study = parser.parse_args().study
-    analyze(Path(__file__).parent / study, "n_tokens" if study == "gpt_lr" else "n_samples")
+    main()

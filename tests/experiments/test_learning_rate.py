@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.learning_rate import edge_warnings, power_rule, vertex
+from experiments.learning_rate import edge_warnings, main, power_rule, vertex
+from fmscale.rules import LearningRateRule, Setting, read_rule
 
 RATES = np.array([1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2])
 
@@ -81,3 +82,30 @@ def test_a_rule_that_holds_predicts_a_size_it_never_saw():
     kept = check[check["rule"] == "N and D"]
     assert set(kept["model"]) == {"d", "e"}
     assert kept["ratio"].to_numpy() == pytest.approx(1, rel=1e-6)
+
+
+def test_a_study_of_ones_own_becomes_a_rule_that_a_ladder_reads(tmp_path, capsys):
+    rows = [
+        {"model": name, "n_params_non_embedding": n, "n_tokens": 1e6, "lr_peak": lr, "seed": seed,
+         "val_loss": 2 + 0.1 * np.log(lr / (4e-3 * (n / 1e5) ** -0.3)) ** 2 + 0.01 * seed}
+        for name, n in {"a": 3_000, "b": 30_000, "c": 300_000}.items()
+        for lr in np.geomspace(1e-4, 1e-1, 9) for seed in (1, 2)
+    ]  # fmt: skip
+    path = tmp_path / "results.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    main([str(path)])
+    assert f"optimizer.lr_rule={tmp_path / 'rule.json'}" in capsys.readouterr().out
+    rule = read_rule(LearningRateRule, str(tmp_path / "rule.json"), "optimizer.lr_rule")
+    assert rule(Setting(1e6, None)) == pytest.approx(4e-3 * 10**-0.3, rel=1e-3)  # four digits
+    assert (tmp_path / "figure.png").stat().st_size > 0
+
+
+def test_a_table_that_is_no_tuning_study_is_refused(tmp_path, capsys):
+    path = tmp_path / "results.csv"
+    pd.DataFrame({"model": ["a"], "val_loss": [2.0]}).to_csv(path, index=False)
+    with pytest.raises(SystemExit) as refused:
+        main([str(path)])
+    assert refused.value.code == 1
+    assert "lacks n_params_non_embedding, lr_peak, n_tokens: write it by `fmscale export" in (
+        capsys.readouterr().err
+    )
