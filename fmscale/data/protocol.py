@@ -56,3 +56,17 @@ class AugmentedData(Protocol):
     def augmented_batch(self, indices: np.ndarray, seed: int, step: int) -> dict[str, Tensor]:
         """As `train_batch`; what is altered depends on (seed, item, step) alone."""
         ...
+
+
+def check_val_batch_size(batch_size: int, val_batch_size: int) -> None:
+    """Refuse to validate pairs in batches of another size than the data state.
+
+    Raises:
+        ValueError: since a contrastive loss depends on the batch.
+    """
+    if batch_size != val_batch_size:
+        raise ValueError(
+            f"batch_size = {batch_size}, but this data set is validated in batches of "
+            f"data.val_batch_size = {val_batch_size}: the contrastive loss depends on "
+            "it. Change data.val_batch_size for all runs that are to be compared."
+        )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from fmscale.data.counter_random import random_uniform
+from fmscale.data.text.token_sequences import check_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,12 +62,7 @@ class KnownLanguage(ABC):
                 f"data.vocab_size = {vocab_size}, but {n_symbols} symbols and one start token make "
                 f"{n_symbols + 1}. Set data.vocab_size={n_symbols + 1}."
             )
-        for field, value in (("n_unique_tokens", n_unique_tokens), ("n_val_tokens", n_val_tokens)):
-            if value < seq_len:
-                raise ValueError(
-                    f"data.{field} = {value} is less than one sequence of {seq_len} tokens. "
-                    "Give at least data.seq_len."
-                )
+        check_sizes(seq_len, val_batch_size, n_val_tokens, n_unique_tokens)
         self.n_symbols = n_symbols
         self.seq_len = seq_len
         self.vocab_size = vocab_size

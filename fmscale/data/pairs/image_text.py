@@ -31,6 +31,7 @@ from fmscale.data.pairs.image_transforms import (
 )
 from fmscale.data.pairs.pair_index import PairIndex, build_index, open_index
 from fmscale.data.pairs.pair_sources import CaptionTable, PairSource, TarShards, fingerprint
+from fmscale.data.protocol import check_val_batch_size
 from fmscale.data.zero_shot_task import ZeroShotTask
 
 if TYPE_CHECKING:
@@ -146,12 +147,7 @@ class ImageText:
 
     def validation_batches(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
         """The fixed validation pairs, in batches of the fixed size."""
-        if batch_size != self.val_batch_size:
-            raise ValueError(
-                f"batch_size = {batch_size}, but this data set is validated in batches of "
-                f"data.val_batch_size = {self.val_batch_size}: the contrastive loss depends on "
-                "it. Change data.val_batch_size for all runs that are to be compared."
-            )
+        check_val_batch_size(batch_size, self.val_batch_size)
         for first in range(0, self.n_val_samples, batch_size):
             yield self._batch(self._order[first : first + batch_size], None)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from fmscale.data.protocol import check_val_batch_size
 from fmscale.data.scenes.captions import CaptionTokenizer, CaptionWriter
 from fmscale.data.scenes.floor import collision_floor
 from fmscale.data.scenes.glyph_tasks import glyph_tasks
@@ -132,12 +133,7 @@ class Scenes:
 
     def validation_batches(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
         """The fixed validation pairs, in batches of the fixed size."""
-        if batch_size != self.val_batch_size:
-            raise ValueError(
-                f"batch_size = {batch_size}, but this data set is validated in batches of "
-                f"data.val_batch_size = {self.val_batch_size}: the contrastive loss depends on "
-                "it. Change data.val_batch_size for all runs that are to be compared."
-            )
+        check_val_batch_size(batch_size, self.val_batch_size)
         indices = self._validation_indices
         for first in range(0, len(indices), batch_size):
             yield self.train_batch(indices[first : first + batch_size])
