@@ -17,6 +17,7 @@ from fmscale.data.languages.known_language import VALIDATION_START
 from fmscale.data.prompts.arithmetic_tasks import Rendering
 from fmscale.data.prompts.prompt_tasks import build_tasks
 from fmscale.data.prompts.word_tasks import WordTask, words_hash
+from fmscale.data.text.token_sequences import check_sizes
 from fmscale.data.text.tokenizer import ByteTokenizer, TextTokenizer
 
 if TYPE_CHECKING:
@@ -77,12 +78,7 @@ class TaskDocuments:
             raise ValueError(f"data.p_description = {p_description}: give a share from 0 to 1.")
         if max_examples < 1:
             raise ValueError(f"data.max_examples = {max_examples}: give at least 1.")
-        for field, value in (("n_unique_tokens", n_unique_tokens), ("n_val_tokens", n_val_tokens)):
-            if value < seq_len:
-                raise ValueError(
-                    f"data.{field} = {value} is less than one sequence of {seq_len} tokens. "
-                    "Give at least data.seq_len."
-                )
+        check_sizes(seq_len, val_batch_size, n_val_tokens, n_unique_tokens)
         self.tasks = build_tasks(tasks, rendering, words_file)
         self.seq_len = seq_len
         self.vocab_size = vocab_size
