@@ -12,6 +12,7 @@ from hydra.utils import get_object, instantiate
 from fmscale.runs.identity import canonical
 from fmscale.settings import ConfigError
 from fmscale.sizing import Shape
+from fmscale.sizing.contract import check_shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,9 +61,14 @@ def build_shape(config: Mapping[str, Any]) -> Shape:
     """The model's sizes; needs no torch.
 
     Raises:
-        ConfigError: for sizes that do not fit together or keys the shape does not know.
+        ConfigError: for sizes that do not fit together, keys the shape does not know, or a shape
+            of one's own that does not answer what plans and records ask.
     """
     shape: Shape = _instantiate(config["model"]["shape"], "model.shape")
+    try:
+        check_shape(shape)
+    except ValueError as error:
+        raise ConfigError(f"section model.shape: {error}") from error
     return shape
 
 

@@ -29,6 +29,8 @@ class GPT(nn.Module):
         self, shape: GPTShape, dropout: float = 0.0, parametrization: MuP | None = None
     ) -> None:
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"model.dropout={dropout} must be at least 0 and below 1")
         self.shape = shape
         self.parametrization = parametrization
         d_model, recipe, mup = shape.d_model, shape.recipe, parametrization

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fmscale.sizing.pairs import PairShape
-from fmscale.sizing.towers import CaptionShape, ImageShape
+from fmscale.sizing.towers import CaptionShape, ImageShape, TextShape
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,13 @@ class CLIPShape(PairShape):
         """Multiply-adds of one image and of one caption, projections included: half of the forward
         FLOPs, and what Radford et al. 2021, Fig. 9, call FLOPs."""
         return {"image": self.image_macs(), "text": self._text_flops(causal=False) // 2}
+
+    def unread_flops(self) -> int:
+        """Forward FLOPs of a pair that `flops` counts and nobody computes, in both towers."""
+        unread = super().unread_flops()
+        if isinstance(self.text, TextShape):
+            unread += self.text.unread_flops(self.text.seq_len)
+        return unread
 
     def _text_flops(self, causal: bool) -> int:
         return self.text.forward_flops(causal=causal) + 2 * self.d_embed * self.text.d_model

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 
 FLOPS_FORMULA: dict[str, str] = {
-    "flops": "matrix products and full T x T attention, head included, forward + backward = 3 x "
+    "flops": "matrix products, attention over all T x T pairs if any, head included, 3 x "
     "forward (Chowdhery et al. 2022, App. B)",
     "flops_causal": "as flops, with half of the attention term where the mask is causal "
     "(Kaplan et al. 2020, Table 1)",

@@ -85,6 +85,12 @@ class PairShape(ABC):
     def _text_flops(self, causal: bool) -> int:
         """Forward FLOPs of one caption, projection included."""
 
+    def unread_flops(self) -> int:
+        """Forward FLOPs of a pair that `flops` counts and nobody computes, in the image tower."""
+        if not isinstance(self.image, VisionShape):
+            return 0
+        return self.image.unread_flops(self.image.n_positions)
+
     def _meeting_flops(self, batch_size: int) -> int:
         """Forward FLOPs where image and text meet, for one pair."""
         return 0

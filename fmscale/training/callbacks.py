@@ -59,19 +59,19 @@ class MetricsRecorder(StepCallback):
         *,
         every: int,
         row_at: Callable[[int], dict[str, Any]],
-        ceiling: float,
+        utilization: Callable[[float], float | None],
     ) -> None:
         """Args:
         every: optimizer steps between rows.
         row_at: step -> the axes of a row: step, tokens or samples, flops.
-        ceiling: FLOP/s of matrix products here; what is reached of it goes to the outlet alone,
-            since a repeated run has the same rows but not the same speed.
+        utilization: FLOP/s -> the share of this machine's speed, or None; it goes to the outlet
+            alone, since a repeated run has the same rows but not the same speed.
         """
         self.folder = folder
         self.outlet = outlet
         self.every = every
         self.row_at = row_at
-        self.ceiling = ceiling
+        self.utilization = utilization
         self.marked: tuple[float, float] | None = None  # flops and clock at the last row
 
     def on_step_end(self, module: TrainingModule) -> None:
@@ -91,8 +91,8 @@ class MetricsRecorder(StepCallback):
         self.marked = flops, now
         if before is None or now <= before[1]:
             return {}
-        rate = (flops - before[0]) / (now - before[1])
-        return {"speed/flops_utilization": rate / self.ceiling}
+        share = self.utilization((flops - before[0]) / (now - before[1]))
+        return {} if share is None else {"speed/flops_utilization": share}
 
 
 class CheckpointWriter(StepCallback):

@@ -33,7 +33,7 @@ from fmscale.training.module import TrainingModule
 from fmscale.training.ranks import FitRequest, current_ranks, naming_lost_ranks
 from fmscale.training.sharding import whole
 from fmscale.training.trainer import build_trainer
-from fmscale.training.utilization import matmul_rate
+from fmscale.training.utilization import matmul_rate, utilization
 from fmscale.world import World
 
 Report = Callable[[dict[str, Any]], None]
@@ -139,7 +139,7 @@ def fit_steps(
         parts.outlet,
         every=settings.log_every_steps,
         row_at=functools.partial(axes, job),
-        ceiling=matmul_rate(settings, precision),
+        utilization=functools.partial(utilization, job, ceiling=matmul_rate(settings, precision)),
     )
     callbacks = [
         *leading,

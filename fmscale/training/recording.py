@@ -19,7 +19,7 @@ from fmscale.runs.store import now
 from fmscale.sizing import FLOPS_FORMULA
 from fmscale.training.fit import Fitted
 from fmscale.training.ranks import current_ranks
-from fmscale.training.utilization import matmul_rate
+from fmscale.training.utilization import matmul_rate, utilization
 
 # Columns are `split_name`, logged keys `split/name`.
 SPLIT = re.compile(
@@ -111,7 +111,9 @@ def make_record(
         seconds_eval=seconds_eval,
         matmul_flops_per_second=ceiling,
         flops_utilization=(
-            flops["flops"] / fitted.seconds / ceiling if fitted.seconds > 0 else None
+            utilization(job, flops["flops"] / fitted.seconds, ceiling)
+            if fitted.seconds > 0
+            else None
         ),
         val_batch_size=parts.data.val_batch_size,
         metrics=measured.metrics if measured else {},

@@ -12,7 +12,9 @@ import time
 
 import torch
 
+from fmscale.job import Job
 from fmscale.settings import TrainerSettings
+from fmscale.sizing.pairs import PairShape
 from fmscale.training.precision import MIXED
 from fmscale.training.ranks import current_ranks
 
@@ -31,6 +33,20 @@ def matmul_rate(settings: TrainerSettings, precision: str) -> float:
     one = measured_rate("cuda" if on_gpu else "cpu", dtype, torch.get_num_threads())
     ranks = current_ranks()
     return one * (ranks.world.size if ranks is not None else 1)
+
+
+def utilization(job: Job, flops_per_second: float, ceiling: float) -> float | None:
+    """Share of `ceiling` at which a job's `flops` are trained; None where it cannot be told.
+
+    What `flops` counts as published counts do and nobody computes is left out. More than the whole
+    says that the ceiling was measured while the machine did something else.
+    """
+    shape = job.shape
+    if isinstance(shape, PairShape):
+        counted = shape.train_flops_per_unit(job.config["batch_size"])["flops"]
+        flops_per_second *= 1 - 3 * shape.unread_flops() / counted
+    share = flops_per_second / ceiling
+    return share if share <= 1 else None
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from fmscale.training.run import check
         (["model.shape.text.vocab_size=40"], "the data have 87 tokens, the model knows 40"),
         (["objective=sigmoid", "model.shape.n_scalars=1"], "needs a model with a bias"),
         (["model=clip_rn1-1x4+2x24", "trainer.strategy=ddp", "trainer.devices=null"],
-         "batch norms would normalise each part by itself"),
+         "batch norms would normalize each part by itself"),
         (["objective=caption", "objective._target_=fmscale.objectives.contrastive.Contrastive"],
          "Contrastive trains clip models, not captioner"),
     ],
@@ -48,3 +48,10 @@ def test_batches_and_towers_that_cannot_be_are_refused_by_the_plan(tiny_clip, ov
 def test_every_objective_fits_every_image_tower(tiny_clip, objective, model):
     (job,) = expand([*tiny_clip, "budget.samples=160", f"objective={objective}", f"model={model}"])
     check(job)
+
+
+@pytest.mark.parametrize("dropout", [1.0, -0.1])
+def test_a_dropout_that_leaves_nothing_is_refused(tiny, dropout):
+    (job,) = expand([*tiny, "budget.tokens=1280", f"model.dropout={dropout}"])
+    with pytest.raises(ConfigError, match=rf"model.dropout={dropout} must be at least 0 and below"):
+        check(job)

@@ -29,6 +29,21 @@ def test_the_ceiling_is_what_one_product_takes_and_counts_devices(monkeypatch):
     utilization.measured_rate.cache_clear()
 
 
+def test_utilization_leaves_out_what_nobody_computes_and_never_exceeds_the_whole(
+    tiny_clip, plan_one
+):
+    job = plan_one(
+        [*tiny_clip, "budget.samples=160"]
+    )  # one layer a tower, each read at one position
+    counted = job.shape.train_flops_per_unit(job.config["batch_size"])["flops"]
+    image, text = job.shape.image, job.shape.text
+    unread = image.unread_flops(image.n_positions) + text.unread_flops(text.seq_len)
+    assert 0.3 < 3 * unread / counted < 0.8
+    found = utilization.utilization(job, 10.0, ceiling=100.0)
+    assert found == pytest.approx(0.1 * (1 - 3 * unread / counted))
+    assert utilization.utilization(job, 1e6, ceiling=100.0) is None  # measured beside other work
+
+
 def test_a_large_product_runs_near_the_ceiling():
     rate = utilization.measured_rate("cpu", torch.float32, torch.get_num_threads())
     assert 1e9 < rate < 1e14
@@ -60,7 +75,7 @@ def test_rows_of_the_outlet_carry_it_and_those_of_the_store_do_not(tiny, plan_on
 
 def test_utilization_of_a_known_speed(monkeypatch, tmp_path):
     recorder = MetricsRecorder(RunFolder(tmp_path), NoOutlet(), every=1, row_at=lambda step: {},
-                               ceiling=100.0)  # fmt: skip
+                               utilization=lambda rate: rate / 100.0)  # fmt: skip
     clock = iter([1.0, 3.0])
     monkeypatch.setattr("fmscale.training.callbacks.time.monotonic", lambda: next(clock))
     assert recorder._speed(0.0) == {}
