@@ -174,6 +174,8 @@ def _read_run(path: str) -> tuple[dict[str, Any] | None, str]:
     metrics = record.get("metrics", {})
     if not isinstance(metrics, dict) or any(isinstance(v, (dict, list)) for v in metrics.values()):
         return None, "record.json: metrics should be an object of numbers"
+    # Runs taken over from another study are stored under its name and belong to this one.
+    record["study"] = os.path.basename(os.path.dirname(os.path.abspath(path)))
     return flatten(record), ""
 
 
@@ -210,7 +212,9 @@ def _drop_duplicates(table: RunTable) -> RunTable:
     if not repeated.any():
         return table
     for run_id, group in table.frame.groupby("run_id"):
-        texts = {json.dumps(row, sort_keys=True, default=str) for row in group.to_dict("records")}
+        # A run that another study has taken over differs in the name of its study alone.
+        own = group.drop(columns="study").to_dict("records")
+        texts = {json.dumps(row, sort_keys=True, default=str) for row in own}
         if len(texts) > 1:
             raise TableError(
                 f"run id {run_id!r} stands for {len(texts)} different records; ids must be unique. "

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmscale.diff import find
+from fmscale.runs.find import FORMS, find
 from fmscale.runs.store import RunFolder
 from fmscale.trust import stored_config
 
@@ -112,7 +112,7 @@ def main() -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", help="run id, or a beginning of it that is unique")
+    parser.add_argument("run", help=FORMS)
     parser.add_argument("--to", required=True, choices=sorted(TARGETS), help="the format")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))

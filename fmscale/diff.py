@@ -15,13 +15,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from fmscale import config_text
+from fmscale.runs.find import FORMS, find
 from fmscale.runs.identity import canonical, identity
-from fmscale.runs.store import RunFolder, check_name
 
 EXAMPLE = """\
 examples:
   fmscale diff gpt_2x24-524k-s1-20fe0f3392 gpt_2x24-524k-s1-59696fe450
   fmscale diff gpt_2x24-524k-s1-20fe gpt_2x24-524k-s1-5969     # unique beginnings suffice
+  fmscale diff gpt_lr/gpt_2x24-524k-s1-20fe gpt_demo/gpt_2x24-524k-s1-5969
 """
 ABSENT = "(absent)"
 
@@ -34,31 +35,6 @@ class Difference:
     first: Any
     second: Any
     in_identity: bool  # whether it changes the numbers, and so the id
-
-
-def find(runs_dir: Path, name: str) -> RunFolder:
-    """The one run of the store whose id starts with `name`.
-
-    Raises:
-        ValueError: if there is none or more than one, or for a name that would leave the store.
-    """
-    check_name(name, "run")
-    studies = sorted(p for p in runs_dir.iterdir() if p.is_dir()) if runs_dir.is_dir() else []
-    found = [
-        path
-        for study in studies
-        for path in sorted(study.glob(f"{name}*"))
-        if (path / "config.yaml").exists()
-    ]
-    exact = [path for path in found if path.name == name]
-    if len(exact or found) != 1:
-        what = "no run" if not found else f"{len(exact or found)} runs"
-        raise ValueError(
-            f"{what} in {runs_dir} begins with {name!r}"
-            + (": " + ", ".join(f"{p.parent.name}/{p.name}" for p in found[:5]) if found else "")
-            + "; give more of the id, or another store with --runs-dir"
-        )
-    return RunFolder((exact or found)[0])
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
@@ -97,7 +73,7 @@ def main() -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("first", help="run id, or a beginning of it that is unique")
+    parser.add_argument("first", help=FORMS)
     parser.add_argument("second")
     parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     options = parser.parse_args()

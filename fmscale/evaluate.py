@@ -25,7 +25,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fmscale.diff import find
+from fmscale.runs.find import FORMS, find
 from fmscale.runs.identity import canonical
 from fmscale.runs.record import Evaluation, RunRecord
 from fmscale.runs.store import NAME, RunFolder, Study
@@ -59,7 +59,7 @@ class Request:
 
 
 def select(runs_dir: Path, names: Sequence[str]) -> list[RunFolder]:
-    """Finished runs by study, run id or the beginning of one; each once, in order.
+    """Finished runs by study, or by any name of a run (`find`); each once, in order.
 
     Raises:
         ConfigError: for a name that fits nothing, or a study without a finished run.
@@ -366,7 +366,7 @@ def main() -> None:
     )
     parser.add_argument(
         "names", nargs="+", metavar="RUN|STUDY|KEY=VALUE",
-        help="studies, run ids or unique beginnings of them; settings as Hydra writes them",
+        help=f"study; {FORMS}; settings as Hydra writes them",
     )  # fmt: skip
     parser.add_argument("--again", action="store_true", help="also what was measured before")
     parser.add_argument("--show", nargs="+", metavar="METRIC", help="columns of the closing table")

@@ -39,6 +39,7 @@ def rows(study: Study, nested: Sequence[str] = ()) -> list[dict[str, Any]]:
         precision = record.get("environment", {}).get("precision")
         inner = {path: _walk(record, path) for path in nested}
         inner = {path: value for path, value in inner.items() if value is not None}
+        flat["study"] = study.path.absolute().name  # runs taken over are stored with another's
         found.append({**flat, **record["metrics"], "precision": precision, **inner})
     return found
 

@@ -10,7 +10,8 @@ from fmscale.build import build_shape
 from fmscale.job import Job
 from fmscale.launching.sweep import run_sweep
 from fmscale.planner import merge
-from fmscale.runs.store import Study
+from fmscale.runs.find import FORMS, find
+from fmscale.runs.store import RunFolder, Study
 from fmscale.settings import ConfigError, config_errors_exit
 from fmscale.trust import stored_config
 
@@ -22,23 +23,22 @@ examples:
 """
 
 
-def unfinished_jobs(study: Study, run_ids: list[str] | None = None) -> list[Job]:
+def unfinished_jobs(study: Study, names: list[str] | None = None) -> list[Job]:
     """Jobs that train every run that is neither finished nor running now, one a trunk.
 
     Args:
-        run_ids: only these; None: all.
+        names: only these runs; None: all.
 
     Raises:
         ConfigError: for a run that does not exist, or whose stored configuration now gets another
             id (it was written by another version) or names code that is not trusted.
     """
-    known = {folder.run_id: folder for folder in study.runs()}
-    unknown = [i for i in run_ids or [] if i not in known]
-    if unknown:
-        raise ConfigError(f"{study.path} holds no run {', '.join(unknown)}; see fmscale status")
+    try:
+        folders = [_find(study, name) for name in names] if names else list(study.runs())
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     jobs = []
-    for run_id in run_ids or sorted(known):
-        folder = known[run_id]
+    for folder in folders:
         if folder.is_finished() or folder.is_at_work():
             continue
         config = stored_config(folder)
@@ -46,13 +46,21 @@ def unfinished_jobs(study: Study, run_ids: list[str] | None = None) -> list[Job]
         config["paths"] = {**config["paths"], "runs_dir": str(study.path.parent)}
         config["study"] = study.path.name
         job = Job.plan(config, build_shape(config))
-        if job.branches[0].run_id != run_id:
+        if job.branches[0].run_id != folder.run_id:
             raise ConfigError(
                 f"{folder.path}/config.yaml now has the id {job.branches[0].run_id}: another "
                 "version of fmscale wrote it. Launch the sweep again"
             )
         jobs.append(job)
     return merge(jobs)
+
+
+def _find(study: Study, name: str) -> RunFolder:
+    """A run of this study, by any name of it."""
+    place, slash, own = name.rstrip("/").rpartition("/")
+    if slash and place != study.path.name:
+        raise ValueError(f"--runs {name}: retry trains runs of {study.path.name} alone")
+    return find(study.path.parent, f"{study.path.name}/{own}")
 
 
 def main() -> None:
@@ -64,7 +72,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study")
-    parser.add_argument("--runs", nargs="+", metavar="RUN_ID", help="only these runs")
+    parser.add_argument("--runs", nargs="+", metavar="RUN", help=f"only these: {FORMS}")
     parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     parser.add_argument("--workers", type=int, help="processes; default: cores / threads")
     parser.add_argument("--threads", type=int, help="CPU threads of each process")

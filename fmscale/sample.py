@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from fmscale.convert import load_run, load_tokenizer
-from fmscale.diff import find
+from fmscale.runs.find import FORMS, find
 from fmscale.runs.store import RunFolder, Study
 
 EXAMPLE = """\
@@ -45,7 +45,7 @@ def main() -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="*", help="run ids, or unique beginnings of them")
+    parser.add_argument("runs", nargs="*", help=FORMS)
     parser.add_argument("--study", help="the longest run of every size of a study")
     parser.add_argument("--prompt", action="append", help="may be repeated")
     parser.add_argument("--tokens", type=int, default=160, help="how many to add")

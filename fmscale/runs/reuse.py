@@ -49,9 +49,9 @@ def trunk_steps(study: Study, trunk_id: str) -> dict[int, str | None]:
 def adopt_run(source: RunFolder, study: Study) -> bool:
     """Take a finished run over into `study`: the same record, under the same id.
 
-    The record keeps the name of the study it was trained for. Weights are linked where the file
-    system can, so they are not stored twice. The record comes last: broken off anywhere before,
-    the run counts as missing.
+    Inside, its record still names the study that it was trained for; whoever reads it goes by the
+    folder. Weights are linked where the file system can, so they are not stored twice. The record
+    comes last: broken off anywhere before, the run counts as missing.
 
     Returns:
         False if another process trains or has just finished it here, or if the source is gone.

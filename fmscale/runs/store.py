@@ -7,6 +7,7 @@ Layout: `<runs_dir>/<study>/<run_id>/` with `config.yaml`, `record.json`, `metri
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import re
@@ -46,6 +47,11 @@ class RunFolder:
     @property
     def run_id(self) -> str:
         return self.path.name
+
+    @property
+    def study(self) -> str:
+        """The study that the run belongs to: the folder it lies in."""
+        return self.path.absolute().parent.name
 
     @property
     def metrics_path(self) -> Path:
@@ -108,9 +114,8 @@ class RunFolder:
     def update_record(self, change: Callable[[RunRecord], RunRecord]) -> RunRecord:
         """Read, change and replace the record; two processes do so one after the other."""
         with one_at_a_time(self.path):
-            record = change(self.record())
-            self.write_record(record)
-        return record
+            self.write_record(change(self._stored()))
+            return self.record()
 
     def write_table(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         """Replace `tables/<name>.jsonl`."""
@@ -122,6 +127,14 @@ class RunFolder:
         return {p.stem: read_lines(p) for p in sorted((self.path / "tables").glob("*.jsonl"))}
 
     def record(self) -> RunRecord:
+        """The record, under the name of the study that the run lies in."""
+        return dataclasses.replace(self._stored(), study=self.study)
+
+    def trained_for(self) -> str:
+        """The study that a finished run was trained for; others have taken it over from there."""
+        return self._stored().study
+
+    def _stored(self) -> RunRecord:
         return RunRecord.from_dict(read_json(self.path / "record.json"))
 
     def write_traceback(self, text: str) -> None:

@@ -42,5 +42,5 @@ def test_the_command_prints_a_table_and_names_what_it_cannot_find(store, monkeyp
     with pytest.raises(SystemExit, match="no run in"):
         diff.main()
     monkeypatch.setattr("sys.argv", [*base, ids[0], "gpt"])
-    with pytest.raises(SystemExit, match="2 runs in"):
+    with pytest.raises(SystemExit, match=r"2 runs in \S+ begin with 'gpt'"):
         diff.main()

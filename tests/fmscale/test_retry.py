@@ -38,7 +38,8 @@ def test_finished_and_running_runs_are_left_alone(job):
     with study.run(second.run_id).lock():
         assert ids(unfinished_jobs(study)) == [[third.run_id]]
     assert ids(unfinished_jobs(study)) == [[second.run_id, third.run_id]]
-    assert ids(unfinished_jobs(study, [third.run_id])) == [[third.run_id]]
+    for name in (third.run_id, third.run_id[:-6], f"{study.path.name}/{third.run_id}"):
+        assert ids(unfinished_jobs(study, [name])) == [[third.run_id]]
 
 
 def test_runs_that_differ_in_more_than_the_budget_stay_apart(job, tiny, plan_one):
@@ -50,8 +51,10 @@ def test_runs_that_differ_in_more_than_the_budget_stay_apart(job, tiny, plan_one
 
 def test_mistakes_are_named(job):
     study = study_of(job)
-    with pytest.raises(ConfigError, match="holds no run nope; see fmscale status"):
+    with pytest.raises(ConfigError, match="no run in .* begins with 'default/nope'"):
         unfinished_jobs(study, ["nope"])
+    with pytest.raises(ConfigError, match="retry trains runs of default alone"):
+        unfinished_jobs(study, [f"other/{job.branches[0].run_id}"])
     config = study.run(job.branches[0].run_id).path / "config.yaml"
     config.write_text(config.read_text().replace("seed: 1", "seed: 3"))
     with pytest.raises(ConfigError, match="another version of fmscale wrote it"):

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fmscale import diff, status
+from fmscale import status
 from fmscale.convert import load_run
 from fmscale.evaluate import compose_settings, request, select
 from fmscale.job import Job
 from fmscale.launching.sweep import check_store, submit
 from fmscale.planner import study_of
 from fmscale.retry import unfinished_jobs
+from fmscale.runs.find import find
 from fmscale.runs.store import RunFolder, Study
 from fmscale.settings import ConfigError
 from fmscale.training import run
@@ -97,7 +98,7 @@ def test_names_that_lead_out_of_the_store_are_refused(folder, monkeypatch, name)
     other.mkdir(parents=True)
     (other / "config.yaml").write_text("seed: 1\n")
     with pytest.raises(ValueError, match="is not a folder name"):
-        diff.find(store, name)
+        find(store, name)
     with pytest.raises(ConfigError, match="is not a folder name"):
         select(store, [name])
     with pytest.raises(ConfigError, match="is not a folder name"):
