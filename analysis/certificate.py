@@ -16,7 +16,7 @@ from scipy.optimize import linprog
 
 from analysis.kernel import Problem
 from analysis.laws.law import Array
-from analysis.optimizer import ROUNDING, Minimum, minimize
+from analysis.optimizer import MAX_ITERATIONS, ROUNDING, Minimum, minimize
 from analysis.starts import make_starts
 
 STARTS = 32
@@ -88,7 +88,7 @@ def descend(
     fixed: NDArray[np.bool_] | None,
     tolerance: float = 1e-10,
     widths: list[float] | None = None,
-    max_iterations: int = 100,
+    max_iterations: int = MAX_ITERATIONS,
 ) -> Minimum:
     """Minimise through a sequence of softer objectives, then the one that was asked for."""
     working = starts
@@ -264,8 +264,8 @@ def certify(certificate: Certificate, law_name: str) -> list[str]:
     if reached < 2 and certificate.starts > 2:
         raise FitError(
             f"law {law_name}: only one of {certificate.starts} starts reached the best objective "
-            f"(next best {certificate.runner_up}); the optimum is not certain. More starts, a "
-            "simpler law or more sizes would settle it"
+            f"(next best {certificate.runner_up}); the optimum is not certain. More starts "
+            "(--starts), a simpler law or more sizes would settle it"
         )
     if certificate.share_at_best < 0.2:
         problems.append(

@@ -13,7 +13,7 @@ import scipy
 from numpy.typing import NDArray
 
 from analysis import identifiability, scores
-from analysis.certificate import FitError, certify, optimize
+from analysis.certificate import STARTS, FitError, certify, optimize
 from analysis.intervals import from_samples, make_intervals
 from analysis.kernel import Problem, SumProblem, make_problem
 from analysis.laws import Law, get_law, remember
@@ -26,6 +26,7 @@ from analysis.table import C_COLUMNS, N_COLUMNS, RunTable, TableError, as_table
 from analysis.uncertainty import widened_level
 
 LARGEST_SHARE = 1.5  # of a bounded metric; above it, it must be in percent
+FEWEST_STARTS = 8
 FEWEST_REFITS = 20  # fewer say nothing about a 95 % interval
 
 
@@ -40,6 +41,7 @@ def fit(
     hold_out: str | NDArray[np.bool_] | None = None,
     fix: Mapping[str, float] | None = None,
     start: Sequence[Mapping[str, float]] = (),
+    starts: int = STARTS,
     interval: str = "auto",
     bootstrap: int = 2000,
     cluster: str | None = None,
@@ -62,6 +64,7 @@ def fit(
         hold_out: a query ("C > 1e21") or a mask: rows predicted but not fitted.
         fix: parameters kept at a value.
         start: user's starts, tried besides our own.
+        starts: how many of our own.
         interval: "auto", "rows", "clusters", "residual", "parametric", "profile", "delta", "none".
         cluster: column; rows that share its value are resampled together.
         noise: seed noise known from elsewhere; default: measured from repeats in `data`.
@@ -72,6 +75,8 @@ def fit(
         raise ValueError(f"level={level}: between 0 and 1")
     if bootstrap != 0 and bootstrap < FEWEST_REFITS:
         raise ValueError(f"bootstrap={bootstrap}: 0 for none, or at least {FEWEST_REFITS} refits")
+    if starts < FEWEST_STARTS:
+        raise ValueError(f"starts={starts}: at least {FEWEST_STARTS}, so that two can agree")
     law = remember(get_law(law))
     goal = (
         objective
@@ -104,7 +109,7 @@ def fit(
         if start
         else None
     )
-    optimum = optimize(problem, seed, given, fixed, fixed_working)
+    optimum = optimize(problem, seed, given, fixed, fixed_working, starts)
     try:
         warnings += certify(optimum.certificate, law.name)
     except FitError as problem_found:

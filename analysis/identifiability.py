@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from analysis.certificate import FitError
+from analysis.groups import label_groups
 from analysis.laws import Law, SumLaw
 from analysis.laws.law import Array
 from analysis.misfit import find_misfit
@@ -24,15 +25,15 @@ RISING = 0.5  # rank correlation of metric and column from which a falling law i
 VAGUE = 0.1  # relative standard error from which a confounded amplitude misleads
 NEAR_END = 0.05  # of a metric's range
 NOTHING = 1e-9  # largest change of a residual, in units of its scale, that is none
-DISTINCT = 1.05  # sizes closer than 5 % are one size
+DISTINCT = 0.05  # sizes closer than 5 % are one size
 
 
 def distinct(values: NDArray[np.float64]) -> int:
     """Number of values that differ by more than 5 %."""
-    positive = np.sort(values[values > 0])
+    positive = values[values > 0]
     if positive.size == 0:
         return len(np.unique(values))
-    return 1 + int(np.sum(np.diff(np.log(positive)) > np.log(DISTINCT)))
+    return 1 + int(label_groups(positive, DISTINCT).max())
 
 
 def refuse_single_values(law: Law, points: Points, fixed: NDArray[np.bool_]) -> None:

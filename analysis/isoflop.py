@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import Akima1DInterpolator
 
+from analysis.groups import label_groups
 from analysis.laws.law import Array
 from analysis.table import RunTable, TableError
 from analysis.uncertainty import percentiles
@@ -181,20 +182,18 @@ def budget_groups(c: Array, tolerance: float) -> list[NDArray[np.intp]]:
     """Rows of each budget, ascending; values within a relative tolerance are one budget."""
     if len(c) == 0:
         raise TableError("no row has a budget")
-    order = np.argsort(c, kind="stable")
-    breaks = np.flatnonzero(np.diff(np.log(c[order])) > np.log1p(tolerance)) + 1
-    return [np.sort(part) for part in np.split(order, breaks)]
+    label = label_groups(c, tolerance)
+    return [np.flatnonzero(label == k) for k in range(label.max() + 1)]
 
 
 def mean_by_size(n: Array, loss: Array) -> tuple[Array, Array]:
     """Distinct sizes, ascending, and the mean loss at each; sizes within 1 % are repeats."""
-    order = np.argsort(n, kind="stable")
-    label = np.zeros(len(n), dtype=np.intp)
-    label[1:] = np.cumsum(np.diff(np.log(n[order])) > np.log1p(ONE_SIZE))
+    label = label_groups(n, ONE_SIZE)
     count = np.bincount(label)
-    first = n[order][np.searchsorted(label, np.arange(len(count)))]
-    above = np.bincount(label, weights=n[order] / first[label] - 1) / count
-    return first * (1 + above), np.bincount(label, weights=loss[order]) / count
+    first = np.full(len(count), np.inf)
+    np.minimum.at(first, label, n)
+    above = np.bincount(label, weights=n / first[label] - 1) / count
+    return first * (1 + above), np.bincount(label, weights=loss) / count
 
 
 def _scaled(u: Array) -> Array:

@@ -20,6 +20,7 @@ from analysis.objectives import Objective
 # Samples are processed in blocks of about this many residuals: the work arrays then stay in the
 # second-level cache, which is worth a factor of three.
 BLOCK = 32_768
+BEND_STEP = 1e-3  # of a step: for second differences along it
 SMALL_TERM = 0.02  # of the lowest value: where a refit looks for a term that was zero
 
 
@@ -40,8 +41,10 @@ class Problem(ABC):
     objective: Objective
     scale: Array
     weights: Array
+    span: tuple[float, float] | None = None  # of the values given; redrawn ones keep its bounds
 
     def __post_init__(self) -> None:
+        self.span = self.span or (float(np.min(self.y)), float(np.max(self.y)))
         self.log_y = np.log(self.y) if self.objective.log else self.y
 
     # working coordinates: what the optimiser moves in (see SumProblem)
@@ -99,6 +102,10 @@ class Problem(ABC):
     def _residuals(self, working: Array, rows: Rows) -> tuple[Array, list[Array]]:
         """Residuals (S, n) and what else the law's terms gave on the way."""
 
+    @abstractmethod
+    def bend(self, working: Array, rows: Rows, step: Array) -> Array:
+        """Gradient (S, P) of what the residuals bend by along `step` (S, P): J' psi' r''."""
+
     def _blocks(self, count: int) -> list[slice]:
         size = max(1, BLOCK // self.scale.size)
         return [slice(a, min(a + size, count)) for a in range(0, count, size)]
@@ -149,11 +156,12 @@ class SumProblem(Problem):
 
     def bounds(self) -> tuple[Array, Array]:
         low, high = super().bounds()
+        assert self.span is not None
         # A term this small is reported as zero (fit.py); the objective cannot feel it.
-        smallest = np.log(1e-9 * float(np.min(self.y)))
+        smallest = np.log(1e-9 * self.span[0])
         for j, parameter in enumerate(self.law.parameters):
             if parameter.positive:
-                low[j], high[j] = smallest, np.log(1e6 * float(np.max(self.y)))
+                low[j], high[j] = smallest, np.log(1e6 * self.span[1])
         assert isinstance(self.law, SumLaw)
         for term in self.law.terms:
             if term.column is not None and term.amplitude in self.uncentred:
@@ -163,9 +171,10 @@ class SumProblem(Problem):
 
     def lift(self, working: Array) -> Array:
         low, _ = self.bounds()
+        assert self.span is not None
         positive = np.array([p.positive for p in self.law.parameters])
         # A term of size zero has no slope in its logarithm: a refit that needs it must see it.
-        small = np.log(SMALL_TERM * float(np.min(self.y)))
+        small = np.log(SMALL_TERM * self.span[0])
         return np.where(positive & (working <= low) & (low < small), small, working)
 
     def log_terms(self, working: Array) -> list[Array]:
@@ -190,6 +199,21 @@ class SumProblem(Problem):
         for part, (index, coefficients) in zip(parts, self._terms, strict=True):
             for m, j in enumerate(index):
                 out[..., j] += part * (coefficients[:, m] / self.scale)
+        return out
+
+    def bend(self, working: Array, rows: Rows, step: Array) -> Array:
+        out = np.zeros_like(working)
+        for block in self._blocks(len(working)):
+            r, parts = self._residuals(working[block], rows[block])
+            along = self.log_terms(step[block])
+            slope = sum(part * a for part, a in zip(parts, along, strict=True))
+            bend = sum(part * a * a for part, a in zip(parts, along, strict=True))
+            if self.objective.log:
+                bend = bend - slope * slope
+            second = self.objective.derivatives(r)[1] * self.rows(self.weights, rows[block])
+            bend *= second / self.scale**2
+            for part, (index, coefficients) in zip(parts, self._terms, strict=True):
+                out[block][:, index] += (bend * part) @ coefficients
         return out
 
     def derivatives(self, working: Array, rows: Rows | None = None) -> tuple[Array, Array, Array]:
@@ -231,10 +255,7 @@ class GeneralProblem(Problem):
 
     def _residuals(self, working: Array, rows: Rows) -> tuple[Array, list[Array]]:
         with np.errstate(all="ignore"):  # a wild trial point gives inf and is rejected
-            value = self.law.evaluate(working, self.x)
-            if self.objective.log:
-                value = np.log(np.where(value > 0, value, np.nan))
-            return (value - self.rows(self.log_y, rows)) / self.scale, []
+            return self._values(working) - self.rows(self.log_y, rows) / self.scale, []
 
     def residual_jacobian(self, working: Array) -> Array:
         with np.errstate(all="ignore"):
@@ -242,6 +263,25 @@ class GeneralProblem(Problem):
             if self.objective.log:
                 jac = jac / value[..., None]
             return np.asarray(jac / self.scale[:, None])
+
+    def bend(self, working: Array, rows: Rows, step: Array) -> Array:
+        out = np.empty_like(working)
+        for block in self._blocks(len(working)):
+            at, ahead = working[block], BEND_STEP * step[block]
+            value, jac = self._slopes(at)
+            with np.errstate(all="ignore"):
+                r = value - self.rows(self.log_y, rows[block]) / self.scale
+                second = self.objective.derivatives(r)[1] * self.rows(self.weights, rows[block])
+                bend = self._values(at + ahead) - 2 * value + self._values(at - ahead)
+                out[block] = np.einsum("sn,snp->sp", bend * second, jac) / BEND_STEP**2
+        return np.nan_to_num(out, posinf=0.0, neginf=0.0)
+
+    def _values(self, working: Array) -> Array:
+        """Law on the scale of its residuals (S, n)."""
+        value = self.law.evaluate(working, self.x)
+        if self.objective.log:
+            value = np.log(np.where(value > 0, value, np.nan))
+        return value / self.scale
 
     def _slopes(self, working: Array) -> tuple[Array, Array]:
         """Law on the scale of its residuals (S, n), and its derivatives (S, n, P)."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 
+from analysis.groups import label_groups
 from analysis.laws import Law
 from analysis.points import Points
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MISFIT = "the law does not follow these runs"  # how its warning begins
 CHANCE = 1e-3  # probability below which a difference of slopes is not put down to chance
 MATTERS = 0.02  # relative change of the error along a group that is worth a word
-SAME = 1.02  # values closer than 2 % are one value
+SAME = 0.02  # values closer than 2 % are one value
 LEAST = 3  # values along a group from which its slope says something, and groups to compare
 
 
@@ -97,13 +98,9 @@ def _drift(over: str, along: str, points: Points, residual: NDArray[np.float64])
 
 def _groups(over: NDArray[np.float64], along: NDArray[np.float64]) -> list[NDArray[np.intp]]:
     """Indices of the runs at each value of `over` that were made at three or more of `along`."""
-    order = np.argsort(over, kind="stable")
-    cuts = np.flatnonzero(np.diff(np.log(over[order])) > np.log(SAME)) + 1
-    return [
-        group
-        for group in np.split(order, cuts)
-        if 1 + int(np.sum(np.diff(np.sort(np.log(along[group]))) > np.log(SAME))) >= LEAST
-    ]
+    label = label_groups(over, SAME)
+    groups = (np.flatnonzero(label == k) for k in range(label.max() + 1))
+    return [group for group in groups if label_groups(along[group], SAME).max() + 1 >= LEAST]
 
 
 def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,6 +17,10 @@ from analysis.laws.law import Array
 
 ROUNDING = 1e-12  # relative, of an objective summed from residuals
 MAX_STEP = 3.0  # e-folds of an amplitude or units of an exponent in one iteration
+MAX_ITERATIONS = 2000  # a narrow Huber on a shallow valley takes hundreds; most fits take ten
+STRAIGHT = 6  # iterations after which a fit that goes on is in a bent valley
+MAX_TURN = 0.75  # of a step's length, by which it may be bent
+PATIENCE = 8  # iterations in which nothing but rounding was to be gained
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def solve_damped(hessian: Array, gradient: Array) -> Array:
     """
     p = gradient.shape[1]
     a = np.ascontiguousarray(np.moveaxis(hessian, 0, -1))  # (P, P, S)
-    b = np.ascontiguousarray(gradient.T)  # (P, S)
+    b = np.array(gradient.T, order="C")  # (P, S), a copy even of a single fit
     scale = np.abs(a[np.arange(p), np.arange(p)])
     floor = 1e-14 * np.maximum(scale, 1e-300)
     pivots = np.empty_like(b)
@@ -70,7 +74,7 @@ def minimize(
     starts: Array,
     rows: NDArray[np.intp] | None = None,
     fixed: NDArray[np.bool_] | None = None,
-    max_iterations: int = 200,
+    max_iterations: int = MAX_ITERATIONS,
     tolerance: float = 1e-10,
 ) -> Minimum:
     """Minimise from each row of `starts` (S, P), working coordinates.
@@ -89,6 +93,7 @@ def minimize(
     damping = np.full(s, 1e-3)
     converged = np.zeros(s, dtype=bool)
     held = np.zeros((s, p), dtype=bool)
+    idle = np.zeros(s, dtype=int)
     active = np.arange(s)
     iterations = 0
     eye = np.eye(p, dtype=bool)
@@ -105,6 +110,12 @@ def minimize(
         matrix = np.where(both, np.where(eye, diagonal[:, :, None], 0.0), matrix)
         step = -solve_damped(matrix, ga)
         step *= np.minimum(1.0, MAX_STEP / np.maximum(np.abs(step).max(axis=1), 1e-300))[:, None]
+        if iterations > STRAIGHT:
+            # Follow the valley's bend (geodesic acceleration, Transtrum & Sethna 2012).
+            bend = np.where(stuck, 0.0, problem.bend(t, rows[active], step))
+            turn = -0.5 * solve_damped(matrix, bend)
+            small = np.abs(turn).max(axis=1) <= MAX_TURN * np.abs(step).max(axis=1)
+            step = np.where(small[:, None], step + turn, step)
         trial = np.clip(t + step, low, high)
         step = trial - t
         ft, gt, ht = problem.derivatives(trial, rows[active])
@@ -112,16 +123,18 @@ def minimize(
         size = np.abs(step).max(axis=1)
         gain = np.abs(np.einsum("sp,sp->s", ga, step))
         # Where the promised gain drowns in the objective's rounding, the gradient is the guide.
-        drowned = (gain <= ROUNDING * np.abs(old)) & (ft <= old * (1 + ROUNDING))
-        better = (ft <= old) | drowned
+        drowned = gain <= ROUNDING * np.abs(old)
+        better = (ft <= old) | (drowned & (ft <= old * (1 + ROUNDING)))
         accepted = active[better]
         theta[accepted], f[accepted] = trial[better], ft[better]
         g[accepted], h[accepted] = gt[better], ht[better]
         damping[active] = np.where(
             better, np.maximum(damping[active] * 0.1, 1e-14), np.maximum(damping[active] * 8, 1e-6)
         )
+        idle[active] = np.where(drowned, idle[active] + 1, 0)
         # Finished: a tiny step, or a promised gain below rounding of the objective.
         done = (size < tolerance) | (gain <= 4e-16 * np.abs(old)) | (old == 0)
+        done |= idle[active] >= PATIENCE
         lost = (damping[active] > 1e12) & ~done
         converged[active[done]] = True
         active = active[~(done | lost)]

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.groups import label_groups
 from analysis.table import RunTable, TableError
 
 # A fit may not mix values of these, however a table spells them; the remedy is a --where.
@@ -180,10 +181,9 @@ def cross_section(table: RunTable, vary: str, hold: str, tolerance: float = 0.05
     Values within a relative tolerance are one level (budgets are rounded to whole steps).
     """
     held, varied = table.numbers(hold), table.numbers(vary)
-    order = np.sort(held)
-    starts = np.concatenate([[True], np.diff(np.log(order)) > np.log1p(tolerance)])
-    edges = order[starts]
-    level = np.searchsorted(edges, held, side="right") - 1
+    level = label_groups(held, tolerance)
+    edges = np.full(level.max() + 1, np.inf)
+    np.minimum.at(edges, level, held)
     counts = [len(np.unique(varied[level == k])) for k in range(len(edges))]
     best = max(range(len(edges)), key=lambda k: (counts[k], edges[k]))
     shown = table.conventions.get(hold, hold)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.certificate import FitError, descend, optimize
 from analysis.fit import clean, fit, make_problem_of
+from analysis.groups import label_groups
 from analysis.laws import get_law
 from analysis.laws.law import Array
 from analysis.objectives import get_objective
@@ -19,7 +20,7 @@ from analysis.scores import aicc
 from analysis.table import RunTable, TableError, as_table
 
 HORIZONS = (2.0, 4.0, 10.0)  # times the compute cut
-ONE_SIZE = 1.05
+ONE_SIZE = 0.05  # relative: sizes this close are left out together
 
 
 def compare(
@@ -161,7 +162,7 @@ def leave_one_size_out(result: FitResult, options: dict[str, Any]) -> float | No
     """RMS log error when every value of the law's first column is left out in turn."""
     first = result.model.columns[0]
     values = np.array(result.data[first], dtype=float)
-    groups = np.round(np.log(values) / np.log(ONE_SIZE)) if (values > 0).all() else values
+    groups = label_groups(values, ONE_SIZE) if (values > 0).all() else values
     weights = np.array([(groups != g).astype(float) for g in np.unique(groups)])
     errors = _refit_predictions(result, options, weights)
     if errors is None:

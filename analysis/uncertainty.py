@@ -18,6 +18,7 @@ from scipy.stats import norm, t
 from analysis.certificate import FitError, Optimum, continuation, descend
 from analysis.kernel import Problem
 from analysis.laws.law import Array
+from analysis.optimizer import MAX_ITERATIONS
 from analysis.points import FEW, FEW_EACH, Noise, Points
 from analysis.starts import make_starts
 from analysis.strata import draw_strata
@@ -25,6 +26,7 @@ from analysis.strata import draw_strata
 METHODS = ("rows", "clusters", "residual", "parametric")
 CHECKED = 24  # refits repeated from other starts, to see whether warm starts find the optimum
 OTHER_STARTS = 8
+CHECK_ITERATIONS = 60  # of these: what is better by a thousandth shows long before convergence
 LARGEST_LOG = 600.0  # a redrawn value beyond e^600 is as useless as infinity, and quieter
 
 
@@ -137,8 +139,8 @@ def draw(
     good = found.converged
     if good.mean() < 0.9:
         raise FitError(
-            f"only {good.mean():.0%} of the refits converged: the law is not determined by these "
-            "points; use a law with fewer parameters"
+            f"only {good.mean():.0%} of the refits converged in {MAX_ITERATIONS} iterations: "
+            "fix a parameter (--fix), use a law with fewer, or add runs"
         )
     return Draws(
         found.working[good],
@@ -242,7 +244,7 @@ def _check(
         fixed,
         tolerance=1e-8,
         widths=continuation(problem, optimum.working[None]),
-        max_iterations=60,
+        max_iterations=CHECK_ITERATIONS,
     )
     best = found.objective.reshape(len(picked), len(starts)).min(axis=1)
     return float(np.mean(reached[picked] <= best * (1 + 1e-3) + 1e-15))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.card import fit_card
-from analysis.certificate import FitError
+from analysis.certificate import STARTS, FitError
 from analysis.cli.options import (
     add_json_option,
     add_objective_options,
@@ -69,6 +69,9 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=[],
         metavar="NAME=VALUE,...",
         help="a start of your own, tried besides the others",
+    )
+    parser.add_argument(
+        "--starts", type=int, default=STARTS, help="how many of our own (default: %(default)s)"
     )
     parser.add_argument(
         "--hold-out", metavar="QUERY", help="rows predicted, not fitted: 'C > 1e21'"
@@ -135,6 +138,7 @@ def fit_one(
         hold_out=args.hold_out,
         fix=parse_assignments(args.fix, "--fix"),
         start=[parse_assignments([s], "--start") for s in args.start],
+        starts=args.starts,
         interval=args.interval,
         bootstrap=args.bootstrap,
         cluster=args.cluster,
