@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from fmscale.data.hidden_names import is_hidden
 from fmscale.data.pairs.image_transforms import ImageTransform
 from fmscale.data.pairs.pair_sources import IMAGE_SUFFIXES
 from fmscale.data.pairs.task_images import TaskImages, decoded_once
@@ -74,7 +75,8 @@ def image_task(
 
 
 def _classes(folder: Path) -> list[str]:
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    folders = (path.name for path in folder.iterdir() if path.is_dir())
+    classes = sorted(name for name in folders if not is_hidden(name))
     if len(classes) < 2:
         raise ValueError(
             f"data.tasks: {folder} holds {len(classes)} folders. A task needs one folder of images "
@@ -94,6 +96,7 @@ def _files(folder: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
             path
             for path in (folder / name).rglob("*")
             if path.suffix.lower().lstrip(".") in IMAGE_SUFFIXES
+            and not is_hidden(path.relative_to(folder))
         )
         if not own:
             raise ValueError(
@@ -127,7 +130,10 @@ def _class_names(path: Path, classes: list[str]) -> tuple[str, ...]:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"data.tasks: {path} is not UTF-8 ({error}). Convert it.") from error
     if not lines:
         raise ValueError(f"{path} is empty. Fill it, or delete it to take what is usual.")
     return lines

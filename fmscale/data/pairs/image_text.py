@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fmscale.data.counter_random import random_order
+from fmscale.data.pairs.caption_table import CaptionTable
 from fmscale.data.pairs.caption_tokens import CaptionTokens
 from fmscale.data.pairs.image_tasks import image_task
 from fmscale.data.pairs.image_transforms import (
@@ -29,8 +30,8 @@ from fmscale.data.pairs.image_transforms import (
     UnreadableImage,
     crop_places,
 )
-from fmscale.data.pairs.pair_index import PairIndex, build_index, open_index
-from fmscale.data.pairs.pair_sources import CaptionTable, PairSource, TarShards, fingerprint
+from fmscale.data.pairs.pair_index import FORMAT_VERSION, PairIndex, build_index, open_index
+from fmscale.data.pairs.pair_sources import PairSource, TarShards, fingerprint
 from fmscale.data.protocol import check_val_batch_size
 from fmscale.data.zero_shot_task import ZeroShotTask
 
@@ -97,6 +98,8 @@ class ImageText:
             raise ValueError(f"data.max_broken = {max_broken}: give a share from 0, below 1.")
         if n_unique_samples is not None and n_unique_samples < 1:
             raise ValueError(f"data.n_unique_samples = {n_unique_samples}: give at least 1.")
+        if isinstance(tasks, str):
+            raise ValueError(f"data.tasks = {tasks}: give a list of folders, data.tasks=[{tasks}].")
         self.source = source
         self.name = name
         self.data_dir = Path(data_dir)
@@ -133,8 +136,9 @@ class ImageText:
         return self.n_unique_samples or n_train
 
     def prepare(self) -> None:
-        """List, tokenize and, if asked, decode all pairs, unless that was done before."""
-        _ = self._tokens, self.n_items
+        """List, tokenize and, if asked, decode all pairs, unless that was done before; and the
+        tasks, whose mistakes must show before anything is trained."""
+        _ = self._tokens, self.n_items, self.zero_shot_tasks
 
     def train_batch(self, indices: np.ndarray) -> dict[str, Tensor]:
         """Pairs of the given items with the middle square of each image."""
@@ -224,9 +228,9 @@ class ImageText:
 
     @cached_property
     def _index(self) -> PairIndex:
-        settings = {"files": fingerprint(self.source), "image_size": self.image_size}
-        if not self.keep_decoded:
-            del settings["image_size"]
+        settings: dict[str, Any] = {"format": FORMAT_VERSION, "files": fingerprint(self.source)}
+        if self.keep_decoded:
+            settings["image_size"] = self.image_size
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
         folder = self.data_dir / f"{self.name}-{key}"
         if not (folder / "manifest.json").exists():

@@ -2,7 +2,9 @@
 
 The shorter side is brought to the model's size by bicubic interpolation. In training a random
 square is cut out, which is the only augmentation; in evaluation the middle one. Pixels are then
-normalised by the published mean and standard deviation, as in the released code.
+normalised by the published mean and standard deviation, as in the released code. Pictures are read
+as a person sees them, since a person wrote the caption: turned as their EXIF says, transparent
+parts on white, 16-bit grays as grays; of an animation, the first picture.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fmscale.data.counter_random import random_uniform
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_ELONGATION = 50  # longer side by shorter; with the shorter at the model's size, more is vast
 _CROP_STREAM = 0xC409
 
 
@@ -42,8 +45,12 @@ class ImageTransform:
             )
 
     def shrink(self, picture: Image.Image) -> np.ndarray:
-        """Pixels (H, W, 3) uint8 whose shorter side is `image_size`."""
-        picture = picture.convert("RGB")
+        """Pixels (H, W, 3) uint8 whose shorter side is `image_size`.
+
+        Raises:
+            UnreadableImage: for levels of no known scale.
+        """
+        picture = _as_seen(picture)
         width, height = picture.size
         short, long = min(width, height), max(width, height)
         other = int(self.image_size * long / short)
@@ -79,16 +86,38 @@ def crop_places(seed: int, samples: np.ndarray, step: int) -> np.ndarray:
     return random_uniform(seed, (step << 16) | _CROP_STREAM, samples, 2)
 
 
+def _as_seen(picture: Image.Image) -> Image.Image:
+    """RGB of any mode: 16 bits scaled to 8, and white behind what is transparent."""
+    if picture.mode == "F":
+        raise UnreadableImage("its levels are floating-point numbers, whose scale is not known")
+    if picture.mode.startswith("I"):  # Pillow would cut 16-bit levels off at 255
+        levels = np.asarray(picture)
+        if levels.min() < 0 or levels.max() > 0xFFFF:
+            raise UnreadableImage("its levels are 32-bit numbers, whose scale is not known")
+        picture = Image.fromarray(np.rint(levels / 257).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
+
+
 def decode(content: bytes) -> Image.Image:
-    """The picture in a file's bytes, fully read.
+    """The picture in a file's bytes, fully read and upright.
 
     Raises:
-        UnreadableImage: for anything that is not a whole picture.
+        UnreadableImage: for anything that is not a whole picture, or is a mere strip.
     """
     try:
         picture = Image.open(io.BytesIO(content))
+        if max(picture.size) > MAX_ELONGATION * min(picture.size):  # before pixels are read
+            width, height = picture.size
+            raise UnreadableImage(f"{width} x {height} pixels are a strip, longer than "
+                                  f"{MAX_ELONGATION} times its width")  # fmt: skip
         picture.load()
+        ImageOps.exif_transpose(picture, in_place=True)
         return picture
+    except UnreadableImage:
+        raise
     # Pillow's plugins raise half a dozen kinds for broken files, a bomb of pixels among them.
     except Exception as error:
         raise UnreadableImage(f"{type(error).__name__}: {error}") from error

@@ -1,18 +1,15 @@
 """Where each pair of a source lies and what it says: listed once, mapped into memory afterwards.
 
-The folder is built under a temporary name and renamed, so that it is whole or not there; when
-several processes build it at once, the first wins. With `transform` the pictures are decoded once
-and kept at the model's size; otherwise they are read from the source at every step, which suits
-sets too large to keep twice.
+With `transform` the pictures are decoded once and kept at the model's size; otherwise they are read
+from the source at every step, which suits sets too large to keep twice.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +17,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fmscale.data.cache_folder import MANIFEST, built_whole
 from fmscale.data.pairs.image_transforms import ImageTransform, UnreadableImage, decode
-from fmscale.data.pairs.pair_sources import WHOLE_FILE, PairSource, Place
+from fmscale.data.pairs.pair_sources import WHOLE_FILE, Listed, PairSource, Place
 
-FORMAT_VERSION = 1
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 2  # of files, and of what is read of a source; part of a cache's name
 SKIPPED_SHOWN = 20  # names of skipped pairs kept in the manifest
 
 
@@ -96,25 +96,15 @@ def build_index(
     Raises:
         ValueError: if there are no pairs, or more are broken than allowed.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with built_whole(folder) as building:
         with _Writer(building, source, transform, max_kept_bytes) as writer:
             for n, listed in enumerate(source.pairs()):
-                writer.add(*listed)
+                writer.add(listed)
                 if n % 1000 == 999:
                     report(n + 1)
         writer.check(max_broken)
         manifest = {"format": FORMAT_VERSION, "kind": source.kind, **writer.summary()}
-        (building / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        building.chmod(0o755)  # mkdtemp makes it private to its owner
-        try:
-            building.rename(folder)
-        except OSError:
-            if not (folder / "manifest.json").exists():  # not merely another process first
-                raise
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        (building / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 class _Writer:
@@ -134,7 +124,9 @@ class _Writer:
         self.caption_ends: list[int] = []
         self.picture_ends: list[int] = []
         self.picture_sizes: list[tuple[int, int]] = []
-        self.n_broken = {"without_caption": 0, "without_image": 0, "unreadable": 0}
+        self.n_broken = dict.fromkeys(
+            ("without_caption", "without_image", "malformed", "unreadable"), 0
+        )
         self.skipped: list[str] = []
         self.digest = hashlib.sha256()
 
@@ -154,7 +146,10 @@ class _Writer:
             np.save(self.folder / "picture_sizes.npy", sizes)
         (self.folder / "files.json").write_text(json.dumps(list(self.numbers)))
 
-    def add(self, key: str, image: Place | None, caption: str | None) -> None:
+    def add(self, listed: Listed) -> None:
+        key, image, caption, problem = listed
+        if problem is not None:
+            return self._skip("malformed", f"{key} ({problem})")
         if image is None or caption is None:
             return self._skip("without_image" if image is None else "without_caption", key)
         if self.transform is not None:
@@ -187,19 +182,26 @@ class _Writer:
     def check(self, max_broken: float) -> None:
         n_broken, n_good = sum(self.n_broken.values()), len(self.places)
         counts = ", ".join(f"{n} {why.replace('_', ' ')}" for why, n in self.n_broken.items() if n)
-        where = self.source.files()[0].parent
+        files = self.source.files()
+        where = files[0] if len(files) == 1 else self.source.root
         if n_good == 0:
             raise ValueError(
                 f"{where} holds no image with a caption ({counts or 'nothing at all'}). A tar "
                 'needs members KEY.jpg (png, webp) with KEY.txt, or KEY.json with "caption"; a '
-                "table needs paths that exist."
+                f"table needs paths that exist.{self._first()}"
             )
         if n_broken > max_broken * (n_good + n_broken):
             raise ValueError(
                 f"{where}: {n_broken} of {n_good + n_broken} pairs are broken ({counts}), more "
-                f"than data.max_broken = {max_broken:g} of them. The first: {self.skipped[0]}. "
+                f"than data.max_broken = {max_broken:g} of them.{self._first()} "
                 "Repair the data, or raise data.max_broken to skip them."
             )
+        if n_broken:
+            log.warning("warning: %s: %d of %d pairs are skipped (%s).%s", where, n_broken,
+                        n_good + n_broken, counts, self._first())  # fmt: skip
+
+    def _first(self) -> str:
+        return f" The first: {self.skipped[0]}." if self.skipped else ""
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -217,7 +219,7 @@ def open_index(folder: Path, root: Path) -> PairIndex:
     Raises:
         ValueError: naming the folder, if a file of it was cut short.
     """
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / MANIFEST).read_text())
     ends = np.load(folder / "caption_ends.npy", mmap_mode="r")
     kept = (folder / "picture_ends.npy").exists()
     picture_ends = np.load(folder / "picture_ends.npy", mmap_mode="r") if kept else None

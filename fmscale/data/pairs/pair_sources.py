@@ -1,4 +1,4 @@
-"""Where image-caption pairs lie: tar files as img2dataset writes them, or a table of paths.
+"""Where image-caption pairs lie: what a source lists, and tar files as img2dataset writes them.
 
 A source lists its pairs once, for the index (`pair_index`), and then reads single images from
 known places. Whatever the format, a place is a range of bytes in a file.
@@ -6,18 +6,21 @@ known places. Whatever the format, a place is a range of bytes in a file.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol, TextIO
+from typing import NamedTuple, Protocol
+
+from fmscale.data.hidden_names import is_hidden
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
-SEPARATORS = ("\t", ",", ";")  # open_clip writes tabs, most others commas
 WHOLE_FILE = -1  # size of a place that is a file of its own
+LONGEST_CAPTION = 1 << 15  # bytes; more is a mistake, such as a mark that was never closed
+LONGEST_JSON = 1 << 24  # bytes of a member that holds a caption among other things
 
 
 class Place(NamedTuple):
@@ -34,6 +37,11 @@ class Listed(NamedTuple):
     key: str
     image: Place | None
     caption: str | None
+    problem: str | None = None  # what is wrong with its record, whatever else there is
+
+
+class MalformedRecord(ValueError):
+    """A record from which no caption can be taken; the message says why."""
 
 
 class PairSource(Protocol):
@@ -52,9 +60,9 @@ class PairSource(Protocol):
 
 
 class TarShards:
-    """Tars in the layout of webdataset: members of one key follow each other.
+    """Tars in the layout of webdataset: members of one key lie in one tar, side by side or apart.
 
-    The caption is the member `.txt`, or "caption" of the member `.json`.
+    The caption is the member `.txt`, or "caption" of the member `.json`. Hidden members are none.
 
     Args:
         root: a folder (all .tar files in it, by name) or one tar.
@@ -66,8 +74,9 @@ class TarShards:
         path = Path(root).expanduser()
         if not path.exists():
             raise ValueError(f"data.root = {str(root)!r}: no such file or folder.")
-        self._files = [path] if path.is_file() else sorted(path.rglob("*.tar"))
         self.root = path.parent if path.is_file() else path
+        found = [path] if path.is_file() else sorted(path.rglob("*.tar"))
+        self._files = [tar for tar in found if not is_hidden(tar.relative_to(self.root))]
         if not self._files:
             raise ValueError(
                 f"data.root = {str(root)!r} holds no .tar file. Give the folder that img2dataset "
@@ -92,26 +101,49 @@ class TarShards:
 
 
 def _of_tar(tar: tarfile.TarFile, name: str) -> Iterator[Listed]:
-    key, image, caption, told = "", None, None, None
+    found: dict[str, _Members] = {}
+    key = ""
     for member in tar:
-        if not member.isfile():
+        if not member.isfile() or is_hidden(member.name):
             continue
         folder, _, base = member.name.rpartition("/")
         stem, _, suffix = base.partition(".")
-        own = f"{folder}/{stem}"
-        if own != key:
-            if key:
-                yield Listed(f"{name}:{key}", image, caption or told)
-            key, image, caption, told = own, None, None, None
-        suffix = suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
-            image = Place(name, member.offset_data, member.size)
-        elif suffix == "txt":
-            caption = _text(tar, member)
-        elif suffix == "json":
-            told = _caption_of_json(_text(tar, member))
-    if key:
-        yield Listed(f"{name}:{key}", image, caption or told)
+        before, key, suffix = key, f"{folder}/{stem}", suffix.lower()
+        if suffix in IMAGE_SUFFIXES and key != before and key in found and found[key].image:
+            yield found.pop(key).pair()  # two tars were joined, and the second counts anew
+        found.setdefault(key, _Members(name, key)).add(tar, member, suffix)
+    yield from (members.pair() for members in found.values())
+
+
+@dataclass
+class _Members:
+    """What a tar holds under one key, as far as it was read."""
+
+    file: str
+    key: str
+    image: Place | None = None
+    caption: str | None = None
+    told: str | None = None  # the caption in a .json
+    problems: dict[str, str] = field(default_factory=dict)  # by ending
+
+    def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> None:
+        try:
+            if suffix in IMAGE_SUFFIXES:
+                if self.image is not None:
+                    raise MalformedRecord("two pictures of one key")
+                self.image = Place(self.file, member.offset_data, member.size)
+            elif suffix == "txt":
+                self.caption = _text(tar, member, LONGEST_CAPTION)
+            elif suffix == "json":
+                self.told = _caption_of_json(_text(tar, member, LONGEST_JSON))
+        except MalformedRecord as error:
+            self.problems[suffix] = f".{suffix}: {error}"
+
+    def pair(self) -> Listed:
+        if self.caption:
+            self.problems.pop("json", None)  # its caption is not needed
+        problem = next(iter(self.problems.values()), None)
+        return Listed(f"{self.file}:{self.key}", self.image, self.caption or self.told, problem)
 
 
 def _check_end(tar: tarfile.TarFile, path: Path) -> None:
@@ -124,79 +156,52 @@ def _check_end(tar: tarfile.TarFile, path: Path) -> None:
             raise tarfile.ReadError("it was cut short: its end mark is missing")
 
 
-def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+def _text(tar: tarfile.TarFile, member: tarfile.TarInfo, longest: int) -> str:
+    if member.size > longest:
+        raise MalformedRecord(f"{member.size:,} bytes, more than {longest:,}")
     file = tar.extractfile(member)
     assert file is not None
-    return file.read().decode("utf-8", errors="replace").strip()
+    return utf8(file.read()).strip()
 
 
 def _caption_of_json(text: str) -> str | None:
     try:
         found = json.loads(text)
-    except ValueError:
-        return None
+    except (ValueError, RecursionError) as error:
+        raise MalformedRecord(f"no JSON ({type(error).__name__}: {error})") from error
     caption = found.get("caption") if isinstance(found, dict) else None
-    return caption.strip() or None if isinstance(caption, str) else None
+    if not isinstance(caption, str):
+        return None
+    return checked(caption.strip()) or None
 
 
-class CaptionTable:
-    """A CSV or TSV with a column of image paths and one of captions, as open_clip reads it.
+def utf8(content: bytes) -> str:
+    """The text in some bytes.
 
-    Args:
-        root: the table; paths in it are relative to its folder, or absolute.
-        image_column: name of the column of paths.
-        caption_column: name of the column of captions.
-        separator: what separates columns; None: the first of `SEPARATORS` that makes both columns
-            of the header.
+    Raises:
+        MalformedRecord: if they are none.
     """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedRecord(
+            f"byte {content[error.start]:#04x} at place {error.start} is not UTF-8"
+        ) from error
 
-    kind = "table"
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        image_column: str = "filepath",
-        caption_column: str = "title",
-        separator: str | None = None,
-    ) -> None:
-        self.table = Path(root).expanduser()
-        if not self.table.is_file():
-            raise ValueError(f"data.root = {str(root)!r}: no such file. Give a CSV or TSV.")
-        if separator is not None and len(separator) != 1:
-            raise ValueError(
-                f"data.separator = {separator!r}: give one character, or null to see it in the "
-                "header."
-            )
-        self.root = self.table.parent
-        self.columns = (image_column, caption_column)
-        headers = {}
-        for candidate in SEPARATORS if separator is None else (separator,):
-            with self._open() as file:
-                headers[candidate] = next(csv.reader(file, delimiter=candidate), [])
-        fitting = [s for s, header in headers.items() if set(self.columns) <= set(header)]
-        if not fitting:
-            header = max(headers.values(), key=len)
-            missing = [column for column in self.columns if column not in header]
-            raise ValueError(
-                f"{self.table} has no column {missing}; it has {header}. Set data.image_column, "
-                "data.caption_column or data.separator."
-            )
-        self.separator = fitting[0]
+def checked(caption: str) -> str:
+    """A caption that is text, of a caption's length.
 
-    def files(self) -> list[Path]:
-        return [self.table]
-
-    def pairs(self) -> Iterator[Listed]:
-        image_column, caption_column = self.columns
-        with self._open() as file:
-            for number, row in enumerate(csv.DictReader(file, delimiter=self.separator), start=2):
-                path, caption = row[image_column], (row[caption_column] or "").strip()
-                there = bool(path) and (self.root / path).is_file()
-                place = Place(path, 0, WHOLE_FILE) if there else None
-                yield Listed(f"line {number}: {path}", place, caption or None)
-
-    def _open(self) -> TextIO:
-        return open(self.table, newline="", encoding="utf-8-sig")
+    Raises:
+        MalformedRecord: for any other.
+    """
+    try:
+        caption.encode()
+    except UnicodeEncodeError as error:  # JSON can spell what stands for nothing
+        raise MalformedRecord("half a surrogate pair in its caption") from error
+    if len(caption) > LONGEST_CAPTION:
+        raise MalformedRecord(f"a caption of {len(caption):,} characters")
+    return caption
 
 
 def fingerprint(source: PairSource) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fmscale.data.pairs.image_transforms import ImageTransform, UnreadableImage
-from fmscale.data.pairs.pair_index import read_picture
+from fmscale.data.pairs.pair_index import FORMAT_VERSION, read_picture
 from fmscale.data.pairs.pair_sources import WHOLE_FILE, Place
 from fmscale.runs.files import read_json, write_json
 
@@ -62,7 +62,8 @@ def decoded_once(
         ValueError: naming the first unreadable file, if there are more.
     """
     states = [(str(p.relative_to(root)), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
-    key = hashlib.sha256(json.dumps([transform.image_size, states]).encode()).hexdigest()[:12]
+    content = json.dumps([FORMAT_VERSION, transform.image_size, states])
+    key = hashlib.sha256(content.encode()).hexdigest()[:12]
     place = kept / f"{root.name}-{key}.npy"
     note = place.with_suffix(".json")
     if not note.exists():

@@ -1,9 +1,7 @@
 """Tokenized text on disk: two flat arrays and a manifest, built once and shared by all runs.
 
 The folder's name carries a hash of the text and of every setting that changes the tokens, so a
-cache is never stale: other text is another folder. It is built under a temporary name and renamed
-at the end; when several processes build it at once, the first rename wins and the others, having
-built the very same bytes, drop theirs.
+cache is never stale: other text is another folder.
 """
 
 from __future__ import annotations
@@ -11,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fmscale.data.cache_folder import MANIFEST, built_whole
 from fmscale.data.text.sources import TextFile
 from fmscale.data.text.tokenizer import TextTokenizer
 
@@ -51,31 +48,20 @@ def build_cache(
     settings: dict[str, object],
 ) -> None:
     """Write train.bin, validation.bin and manifest.json into `folder`, all or nothing."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with built_whole(folder) as building:
         manifest: dict[str, object] = {"format": FORMAT_VERSION, **settings}
         for name, part in zip(("train", "validation"), split(files, val_fraction), strict=True):
             tokens = _concatenate(part, tokenizer)
-            tokens.tofile(building / f"{name}.bin")
+            (building / f"{name}.bin").write_bytes(tokens.data)
             manifest[f"n_{name}_files"] = len(part)
             manifest[f"n_{name}_bytes"] = sum(len(file.text) for file in part)
             manifest[f"n_{name}_tokens"] = len(tokens)
-        (building / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        building.chmod(0o755)  # mkdtemp makes it private to its owner
-        try:
-            building.rename(folder)
-        except OSError:
-            # Another process was first; anything else (a full disk, a wrong owner) is an error.
-            if not (folder / "manifest.json").exists():
-                raise
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        (building / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def open_cache(folder: Path, tokenizer: TextTokenizer) -> TokenCache:
     """Map the arrays of a finished cache and check their sizes against the manifest."""
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / MANIFEST).read_text())
     arrays = {}
     for name in ("train", "validation"):
         path = folder / f"{name}.bin"

@@ -35,6 +35,20 @@ def test_a_folder_is_a_task(tmp_path):
     assert np.array_equal(task.images[rows], task.images[0:18][rows])
 
 
+def test_hidden_names_are_no_class_and_no_image(tmp_path):
+    folder = write_classes(tmp_path / "colors")
+    plain = image_task(folder, TRANSFORM, tmp_path / "kept")
+    for left in (".ipynb_checkpoints", "__MACOSX", "red/.thumbnails"):
+        (folder / left).mkdir()
+        (folder / left / "0.png").write_bytes(b"no picture")
+    (folder / "green" / "._0.png").write_bytes(b"\0\5\x16\7")
+    (folder / "red" / "Thumbs.db").write_bytes(b"\xd0\xcf")
+    task = image_task(folder, TRANSFORM, tmp_path / "kept")
+    assert task.class_names == plain.class_names
+    assert np.array_equal(task.images[0:18], plain.images[0:18])
+    assert len(task.images) == 18
+
+
 def test_splits_names_and_templates_are_read(tmp_path):
     folder = write_classes(tmp_path / "colors", n_each=4, splits=("train", "test"))
     (folder / "class_names.txt").write_text("red\tdeep red\nblue_one\tsea blue\n")
@@ -55,6 +69,7 @@ def test_splits_names_and_templates_are_read(tmp_path):
         (lambda f: (f / "templates.txt").write_text("a thing\n"), "colors: .*needs exactly one {}"),
         (lambda f: (f / "templates.txt").write_text("\n"), "templates.txt is empty"),
         (lambda f: (f / "class_names.txt").write_text(""), "class_names.txt is empty"),
+        (lambda f: (f / "class_names.txt").write_bytes(b"red\tros\xe9"), "txt is not UTF-8"),
         (lambda f: (f / "class_names.txt").write_text("red\ta\nred\tb\n"), "line 2.*'red' has a"),
         (lambda f: (f / "class_names.txt").write_text("rot\tred\n"), "line 1.*'rot"),
         (lambda f: (f / "class_names.txt").write_text("red\tgreen\n"), "more than once"),

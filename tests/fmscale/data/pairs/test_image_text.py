@@ -121,7 +121,7 @@ def test_long_captions_are_cut_and_counted(shards, tmp_path):
 def test_the_record_says_what_was_read(shards, tmp_path):
     found = make(shards, tmp_path).describe()
     assert found["n_pairs"] == 120
-    assert found["n_skipped"] == {"without_caption": 0, "without_image": 0, "unreadable": 0}
+    assert set(found["n_skipped"].values()) == {0}
     assert found["kind"] == "webdataset"
     moved = make(shards, tmp_path / "elsewhere").describe()
     assert moved["content_sha256"] == found["content_sha256"]
@@ -154,7 +154,7 @@ def test_broken_pairs_are_skipped_and_counted_up_to_a_limit(tmp_path):
     data = make(folder, tmp_path, max_broken=0.1, **changes)
     assert data.describe()["n_pairs"] == 37
     assert data.describe()["n_skipped"] == {"without_caption": 1, "without_image": 1,
-                                            "unreadable": 1}  # fmt: skip
+                                            "malformed": 0, "unreadable": 1}  # fmt: skip
     # Read at every step the torn one is found late; the next pair takes its place.
     lazy = make(folder, tmp_path, max_broken=0.1, keep_decoded=False, **changes)
     assert lazy.n_items == 28
@@ -221,6 +221,92 @@ def test_too_much_to_keep_is_refused(shards, tmp_path):
         make(shards, tmp_path, max_kept_gigabytes=1e-6)
 
 
+BAD_CAPTIONS = {
+    "json": b'{"caption": "happy birthday \\ud83c"}',  # half a surrogate pair
+    "nested.json": b'{"caption": ' + b"[" * 200_000,
+    "torn.json": b'{"caption": "a re',
+    "txt": "a café".encode("latin-1"),
+    "long.txt": b"spam " * 10_000,
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CAPTIONS)
+def test_a_caption_that_cannot_be_read_is_named_and_the_others_stay(tmp_path, kind, caplog):
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    bad = [("900.jpg", shard_members(1)[0][1]), (f"900.{kind.split('.')[-1]}", BAD_CAPTIONS[kind])]
+    write_tar(folder / "0.tar", [*bad, *shard_members(40)])
+    changes = {"n_val_samples": 10, "val_batch_size": 5}
+    with pytest.raises(ValueError, match=r"1 of 41 pairs are broken \(1 malformed\).*0\.tar:/900"):
+        make(folder, tmp_path, max_broken=0.0, **changes)
+    data = make(folder, tmp_path, max_broken=0.03, **changes)
+    assert data.describe()["n_pairs"] == 40
+    assert data.describe()["n_skipped"]["malformed"] == 1
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "1 of 41 pairs are skipped (1 malformed). The first: 0.tar:/900" in told
+
+
+def test_a_text_file_beside_broken_metadata_is_the_caption(tmp_path):
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    spoiled = [(name, b"{" if name.endswith("json") else content)
+               for name, content in shard_members(30)]  # fmt: skip
+    write_tar(folder / "0.tar", spoiled)
+    assert make(folder, tmp_path).describe()["n_pairs"] == 30
+
+
+def test_members_of_a_key_need_not_lie_side_by_side(tmp_path, shards):
+    members = shard_members(40)
+    apart = sorted(members, key=lambda member: member[0].rpartition(".")[2])
+    together = make(_tar(tmp_path / "a", members), tmp_path)
+    spread = make(_tar(tmp_path / "b", apart), tmp_path)
+    assert spread.describe()["n_pairs"] == 40
+    captions = [index._index.caption(i) for index in (together, spread) for i in range(40)]
+    assert captions[:40] == captions[40:] == scene_pairs(40)[1]
+    assert torch.equal(together.train_batch(np.arange(20))["image"],
+                       spread.train_batch(np.arange(20))["image"])  # fmt: skip
+
+
+def test_keys_of_a_joined_tar_may_come_again(tmp_path):
+    again = [(f"{int(name[:9]) % 20:09d}{name[9:]}", c) for name, c in shard_members(40)]
+    data = make(_tar(tmp_path / "tars", again), tmp_path)
+    assert sorted(data._index.caption(i) for i in range(40)) == sorted(scene_pairs(40)[1])
+
+
+def _tar(folder, members):
+    folder.mkdir()
+    write_tar(folder / "0.tar", members)
+    return folder
+
+
+def test_two_pictures_of_one_key_are_not_chosen_from(tmp_path):
+    members = shard_members(40)
+    folder = _tar(tmp_path / "tars", [("000000000.png", members[0][1]), *members])
+    with pytest.raises(ValueError, match=r"1 malformed.*two pictures of one key"):
+        make(folder, tmp_path, max_broken=0.0)
+
+
+def test_what_an_archive_leaves_behind_is_no_pair(tmp_path):
+    left = [("__MACOSX/000000000.jpg", b"\0\5"), ("./._000000000.jpg", b"\0\5"),
+            (".cache/1.txt", b"a word"), (".DS_Store", b"\0")]  # fmt: skip
+    folder = _tar(tmp_path / "tars", [*left, *shard_members(40)])
+    (folder / "._0.tar").write_bytes(b"\0\5\x16\7")
+    data = make(folder, tmp_path, max_broken=0.0)
+    assert data.describe()["n_pairs"] == 40
+    assert sum(data.describe()["n_skipped"].values()) == 0
+
+
+def test_a_strip_is_skipped_before_it_fills_the_memory(tmp_path):
+    from PIL import Image
+
+    strip = [("800.png", encoded(Image.new("RGB", (1, 200_000)))), ("800.txt", b"a line")]
+    folder = _tar(tmp_path / "tars", [*strip, *shard_members(40)])
+    with pytest.raises(ValueError, match=r"1 unreadable.*1 x 200000 pixels are a strip"):
+        make(folder, tmp_path, image_size=96, max_broken=0.0)
+    data = make(folder, tmp_path, image_size=96, max_broken=0.03)
+    assert data.describe()["n_skipped"]["unreadable"] == 1
+
+
 def write_table(folder, separator, header=("filepath", "title"), n=40):
     folder.mkdir()
     with open(folder / "pairs.csv", "w", newline="") as file:
@@ -270,7 +356,16 @@ def test_tasks_come_with_the_data(shards, tmp_path):
     assert task.name == "plain_colors"
     assert data.describe()["tasks"] == ["plain_colors"]
     with pytest.raises(ValueError, match="same name"):
-        _ = make(shards, tmp_path, tasks=[str(colors), str(colors)]).zero_shot_tasks
+        make(shards, tmp_path, tasks=[str(colors), str(colors)])
+
+
+def test_a_mistake_in_a_task_shows_before_training(shards, tmp_path):
+    colors = write_classes(tmp_path / "colors")
+    (colors / "red" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"data\.tasks: 1 of 18 images.*red/0\.png"):
+        make(shards, tmp_path, tasks=[str(colors)])
+    with pytest.raises(ValueError, match=r"data\.tasks = colors: give a list.*=\[colors\]"):
+        make(shards, tmp_path, tasks="colors")
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,49 @@ def test_any_kind_of_picture_becomes_rgb(mode):
     assert ImageTransform(16).shrink(photo(40, 20).convert(mode)).shape == (16, 32, 3)
 
 
+def saved(picture, kind, **options):
+    return ImageTransform(4).shrink(decode(encoded(picture, kind, **options)))
+
+
+@pytest.mark.parametrize("level", [0, 257 * 3, 32_768, 65_535])
+def test_gray_of_16_bits_keeps_its_level(level):
+    gray = Image.fromarray(np.full((8, 8), level, dtype=np.uint16))
+    for kind in ("png", "tiff"):
+        assert (saved(gray, kind) == round(level / 257)).all()
+    as_32 = Image.fromarray(np.full((8, 8), level, dtype=np.int32))
+    assert (ImageTransform(4).shrink(as_32) == round(level / 257)).all()
+
+
+@pytest.mark.parametrize(
+    "levels", [np.full((8, 8), 0.5, np.float32), np.full((8, 8), 1 << 20, np.int32)]
+)
+def test_levels_of_no_known_scale_are_not_guessed(levels):
+    with pytest.raises(UnreadableImage, match="scale is not known"):
+        ImageTransform(4).shrink(Image.fromarray(levels))
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("LA", "png"), ("RGBA", "webp"), ("P", "gif")])
+def test_white_is_behind_what_is_transparent(mode, kind):
+    picture = Image.new("RGBA", (8, 8), (10, 20, 30, 0)).convert(mode)
+    assert (saved(picture, kind, **({"transparency": 0} if mode == "P" else {})) == 255).all()
+
+
+def test_a_picture_is_turned_as_its_exif_says():
+    picture = Image.fromarray(np.arange(0, 240, 30, dtype=np.uint8).reshape(2, 4).repeat(8, 1))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held on its side
+    turned = saved(picture.resize((64, 16)), "png", exif=exif)
+    upright = saved(picture.resize((64, 16)).transpose(Image.Transpose.ROTATE_270), "png")
+    assert np.array_equal(turned, upright)
+
+
+@pytest.mark.parametrize("size", [(1, 1500), (1500, 1), (10, 501)])
+def test_strips_are_refused_before_they_are_resized(size):
+    with pytest.raises(UnreadableImage, match="are a strip"):
+        decode(encoded(Image.new("RGB", size)))
+    assert decode(encoded(Image.new("RGB", (10, 500)))).size == (10, 500)
+
+
 @pytest.mark.parametrize("spoil", [lambda c: b"", lambda c: c[: len(c) // 2], lambda c: b"x" + c])
 def test_broken_bytes_are_named_as_such(spoil):
     content = encoded(photo(40, 30), "jpg")

@@ -44,7 +44,7 @@ def test_a_failure_on_the_way_leaves_nothing_behind(tmp_path: Path):
     def failing(files, val_fraction):
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ValueError, match=r"cannot be written \(No space left.*paths.data_dir"):
         build(tmp_path / "cache", failing)
     assert list(tmp_path.iterdir()) == []
 
@@ -66,9 +66,15 @@ def test_the_first_of_two_builders_wins_and_the_other_keeps_quiet(tmp_path: Path
 def test_a_folder_in_the_way_that_is_no_cache_is_an_error(tmp_path: Path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "notes.txt").touch()
-    with pytest.raises(OSError, match="cache"):
+    with pytest.raises(ValueError, match=r"cache is not whole: it lacks manifest\.json\. Delete"):
         build(tmp_path / "cache")
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_place_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path):
+    (tmp_path / "data").write_text("a file where the folder of all caches should be")
+    with pytest.raises(ValueError, match=r"data/cache cannot be written.*paths\.data_dir"):
+        build(tmp_path / "data" / "cache")
 
 
 def test_a_truncated_array_is_an_error_that_names_the_folder_to_delete(tmp_path: Path):
