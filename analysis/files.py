@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.delimited import read_delimited, settle_decimals
 from analysis.load import SCHEMA_VERSION, is_store, load_runs
-from analysis.numerals import header_scale, is_percent
+from analysis.numerals import has_suffix, header_scale, is_percent
 from analysis.select import evaluate_column
-from analysis.table import RunTable, TableError, as_table
+from analysis.table import OWN, RunTable, TableError, as_table
 
 # A stated rule for a missing column; the factor is Kaplan et al. 2020's C = 6 N D.
 DERIVATIONS = {"6nd": 6.0}
 COUNTS = ("N", "D", "C", "U", "S")  # letters whose header may state a unit: "Params (M)"
-DECIMAL_COMMA = re.compile(r"(^|[;\t])-?\d+,\d+(e[-+]?\d+)?\s*($|[;\t])", re.IGNORECASE)
 COMPUTED = re.compile(r"[-+*/()]")  # a column name with one of these may be a formula
 WANDB = "wandb://"
 HISTORY_KEYS = ("val/loss",)
 
 
-def read_table(path: str | Path, keys: Sequence[str] = HISTORY_KEYS) -> RunTable:
+def read_table(
+    path: str | Path, keys: Sequence[str] = HISTORY_KEYS, decimal: str | None = None
+) -> RunTable:
     """A run-store folder, a .csv, .tsv, .jsonl or .parquet file, or a W&B project as a table.
 
     Args:
         path: for W&B, "wandb://entity/project".
         keys: history keys to read from W&B.
+        decimal: "." or ",", where the columns of a file leave open what 3,765 is.
     """
     if isinstance(path, str) and path.startswith(WANDB):
         from analysis.wandb_source import load_wandb
@@ -45,14 +47,16 @@ def read_table(path: str | Path, keys: Sequence[str] = HISTORY_KEYS) -> RunTable
     if not path.is_file():
         raise TableError(f"{path}: no such file")
     kind = path.suffix.lower()
-    torn: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if kind in (".csv", ".tsv", ".txt"):
-        frame = _read_csv(path, "\t" if kind == ".tsv" else None)
+        frame, notes = read_delimited(path, "\t" if kind == ".tsv" else None, decimal)
     elif kind in (".jsonl", ".ndjson"):
-        frame, torn = _read_jsonl(path)
+        frame, notes = _read_jsonl(path)
+        notes += settle_decimals(frame, decimal)
     elif kind in (".parquet", ".pq"):
         try:
             frame = pd.read_parquet(path)
+            notes = settle_decimals(frame, decimal)
         except ImportError as error:
             raise TableError(
                 f"{path}: Parquet needs pyarrow: pip install fmscale[report]"
@@ -64,7 +68,7 @@ def read_table(path: str | Path, keys: Sequence[str] = HISTORY_KEYS) -> RunTable
     if frame.empty:
         raise TableError(f"{path}: the table has no rows")
     check_schema(frame, path)
-    table = RunTable(frame.reset_index(drop=True), warnings=torn, source=path.name)
+    table = RunTable(frame.reset_index(drop=True), warnings=notes, source=path.name)
     copies = int(frame.astype(str).duplicated().sum())
     if copies:
         table = table.warn(
@@ -84,34 +88,6 @@ def check_schema(frame: pd.DataFrame, path: Path) -> None:
                 f"{path}: schema version {version}; this version of analysis reads "
                 f"{SCHEMA_VERSION}. Upgrade fmscale, or re-export the runs"
             )
-
-
-def _read_csv(path: Path, separator: str | None) -> pd.DataFrame:
-    """A text table; byte-order marks, semicolons and decimal commas are a spreadsheet's."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            header, first = file.readline(), file.readline()
-        if separator is None:
-            separator = max(",;\t", key=header.count)  # the comma wins a draw
-        decimal = "," if separator != "," and DECIMAL_COMMA.search(first) else "."
-        # Before 3.1 pandas read floats a last digit off unless told otherwise; since, it warns.
-        old = tuple(int(v) for v in pd.__version__.split(".")[:2]) < (3, 1)
-        exact: dict[str, Any] = {"float_precision": "round_trip"} if old and decimal == "." else {}
-        with warnings.catch_warnings():
-            # Rows longer than the header would shift every column, or lose their end.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame: pd.DataFrame = pd.read_csv(
-                path, sep=separator, decimal=decimal, encoding="utf-8-sig", index_col=False, **exact
-            )
-        return frame.rename(columns=str.strip)
-    except pd.errors.EmptyDataError as error:
-        raise TableError(f"{path}: the file is empty") from error
-    except pd.errors.ParserWarning as error:
-        raise TableError(f"{path}: a row has more cells than the header has names") from error
-    except pd.errors.ParserError as error:
-        raise TableError(f"{path}: not a regular table ({error})") from error
-    except UnicodeDecodeError as error:
-        raise TableError(f"{path}: not UTF-8 text ({error})") from error
 
 
 def _read_jsonl(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -158,18 +134,34 @@ def map_columns(
     for letter, name in columns.items():
         if name is None:
             continue
-        if name not in frame and COMPUTED.search(name):
+        source, formula = table.own(name), name not in table.given and COMPUTED.search(name)
+        if formula:
             frame[name] = evaluate_column(table, name, f"--{letter.lower()}")
-            table = table.with_frame(frame)
-        frame[letter] = table.numbers(name)
-        conventions[letter] = name
-        percent = int(frame[name].map(is_percent).sum())
+            table, source = table.with_frame(frame), name
+        values = table.numbers(source)
+        scale = 1.0 if formula or letter not in COUNTS else header_scale(name)
+        suffixed = frame[source].map(has_suffix)
+        if scale != 1 and suffixed.any():
+            if not suffixed.all():
+                raise TableError(
+                    f"{name!r}: the header states a unit, and so do some cells "
+                    f"({frame[source][suffixed].iloc[0]}); write all of them in one way"
+                )
+            scale = 1.0
+        percent = int(frame[source].map(is_percent).sum())
         if percent:
             table = table.warn(f"{name}: {percent} percentages, read as shares (50% = 0.5)")
-        scale = header_scale(name) if letter in COUNTS else 1.0
         if scale != 1:
-            frame[letter] *= scale
             table = table.warn(f"{letter} is {name!r} times {scale:g}, as its header states")
+        if letter in frame and letter not in conventions and letter != name:
+            frame[letter + OWN] = frame[letter]
+            table = table.warn(
+                f"the file has a column {letter} of its own: --where, --by and formulas mean that "
+                f"one, not {name!r}, which the law knows as {letter}"
+            )
+        frame[letter] = scale * values
+        conventions[letter] = name
+        table = table.with_frame(frame)
     for letter, rule in (derive or {}).items():
         if rule not in DERIVATIONS:
             raise TableError(f"--{letter.lower()}-from {rule}: choose {', '.join(DERIVATIONS)}")
@@ -192,10 +184,10 @@ def map_columns(
         )
         conventions[letter] = text
     if run_id is not None:
-        if run_id not in frame:
+        if run_id not in table.given:
             raise TableError(f"column {run_id!r} (run id) is not in {table.source}")
-        frame["run_id"] = frame[run_id].astype(str)
-    out = RunTable(frame, table.dropped, table.warnings, conventions, table.source)
+        frame["run_id"] = frame[table.own(run_id)].astype(str)
+    out = replace(table, frame=frame, conventions=conventions)
     return _identical_ids(out) if run_id is not None else out
 
 

@@ -20,8 +20,9 @@ from analysis.laws import Law, get_law, remember
 from analysis.laws.law import Array
 from analysis.objectives import Objective, get_objective
 from analysis.points import Noise, Points, make_points, measure_noise
+from analysis.pooling import check_agreement
 from analysis.result import FitResult
-from analysis.select import check_agreement, check_units, evaluate_query, positive_values
+from analysis.select import check_units, evaluate_query, positive_values, warn_of_unfinished
 from analysis.table import C_COLUMNS, N_COLUMNS, RunTable, TableError, as_table
 from analysis.uncertainty import widened_level
 
@@ -86,8 +87,10 @@ def fit(
     table = as_table(data)
     names = {letter: (columns or {}).get(letter, letter) for letter in law.columns}
     table = clean(table, law, names, metric, goal, error)
-    table = check_agreement(table)
     held = _held_out(table, hold_out)
+    fitted = table.with_frame(table.frame[~held])
+    agreed = warn_of_unfinished(check_agreement(fitted, metric, list(names.values())))
+    table = dataclasses.replace(table, warnings=agreed.warnings)
     noise = noise or measure_noise(table, metric, goal.log)
     everything = make_points(table, law, names, metric, error, cluster)
     points = everything.take(~held)
@@ -237,7 +240,7 @@ def _held_out(table: RunTable, hold_out: str | NDArray[np.bool_] | None) -> NDAr
     if hold_out is None:
         return np.zeros(len(table), dtype=bool)
     mask = (
-        evaluate_query(table.frame, hold_out, "--hold-out")
+        evaluate_query(table.given, hold_out, "--hold-out")
         if isinstance(hold_out, str)
         else np.asarray(hold_out, dtype=bool)
     )

@@ -1,55 +1,75 @@
 """Filters. Each returns a table that says what it dropped and why; none is applied twice.
 
-Default for runs of a study: only annealed end points of completed runs, one evaluation batch,
-one tokenizer (mid-trunk losses are not comparable, Haegele et al. 2024; a contrastive loss
-depends on its batch).
+Default: only annealed end points of completed runs (mid-trunk losses are not comparable, Haegele
+et al. 2024).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.groups import label_groups
+from analysis.states import run_states
 from analysis.table import RunTable, TableError
 
-# A fit may not mix values of these, however a table spells them; the remedy is a --where.
-MUST_AGREE = (
-    "family", "tokenizer", "val_batch_size", "eval_batch_size", "evaluation_batch_size",
-)  # fmt: skip
-# Pooling these is a choice, which a reader must know of.
-POOLED = (
-    "task", "benchmark", "dataset", "eval_set", "evaluation_set", "experiment", "split", "source",
-)  # fmt: skip
+NAMES_IN = re.compile(r"`([^`]+)`|(?<![\w.])([^\W\d]\w*)")  # of columns, in a formula
+COMPOUND = re.compile(r"[^\W\d]\w*([./-]\w+)+")  # names that a formula would take apart
+QUOTED = re.compile(r"(`[^`]*`|'[^']*'|\"[^\"]*\")")
 LARGEST_LOSS = 50.0  # nats; exp(50) is no vocabulary
 TOKENS_PER_PARAMETER = 1e-3
 
 
 def final_runs(table: RunTable) -> RunTable:
     """Completed, annealed end points."""
-    frame = table.frame
-    if "status" in frame:
-        status = frame["status"].astype(str)
-        for state in sorted(set(status) - {"completed"}):
-            table = table.keep(table.frame["status"].astype(str) != state, f"status is {state}")
+    for column, states, finished in run_states(table.frame):
+        for state in sorted(set(states[~finished])):
+            rows = states.reindex(table.frame.index) != state
+            table = table.keep(rows | finished.reindex(table.frame.index), f"{column} is {state}")
     if "annealed" in table.frame:
         annealed = table.frame["annealed"].fillna(False).astype(bool)
         table = table.keep(annealed, "not annealed: a mid-trunk loss")
     return table
 
 
+def warn_of_unfinished(table: RunTable) -> RunTable:
+    """Count the rows of runs that did not finish, where nobody left them out."""
+    for column, states, finished in run_states(table.frame):
+        if not finished.all():
+            counts = states[~finished].value_counts()
+            shown = ", ".join(f"{n} {state}" for state, n in counts.items())
+            table = table.warn(f"{column}: fitted with runs that did not finish ({shown})")
+    return table
+
+
 def where(table: RunTable, query: str) -> RunTable:
     """Rows for which a pandas query holds."""
-    return table.keep(evaluate_query(table.frame, query), f"not {query}")
+    return table.keep(evaluate_query(table.given, query), f"not {query}")
+
+
+def quoted(text: str, columns: Iterable[Any]) -> str:
+    """A formula or query with the names of columns that need them in backticks: `model.dropout`.
+
+    A name with a division or a difference in it stays one where its parts are columns, too.
+    """
+    names = [c for c in columns if isinstance(c, str) and COMPOUND.fullmatch(c)]
+    parts = set(columns)
+    names = [c for c in names if "." in c or not parts & set(re.split(r"[/-]", c))]
+    for name in sorted(names, key=len, reverse=True):
+        whole = re.compile(rf"(?<![\w./-]){re.escape(name)}(?![\w./-])")
+        pieces = QUOTED.split(text)  # every second piece is a quotation
+        text = "".join(p if i % 2 else whole.sub(f"`{name}`", p) for i, p in enumerate(pieces))
+    return text
 
 
 def evaluate_query(frame: pd.DataFrame, query: str, option: str = "--where") -> NDArray[np.bool_]:
     try:
-        answer = frame.eval(query, engine="python")
+        answer = frame.eval(quoted(query, frame.columns), engine="python")
     except Exception as error:  # pandas raises a dozen kinds for a typing mistake
         raise TableError(
             f"{option} {query!r}: {error}; example: 'task == \"imagenet\" and N > 1e6'"
@@ -60,18 +80,25 @@ def evaluate_query(frame: pd.DataFrame, query: str, option: str = "--where") -> 
     return mask
 
 
+def names_in(formula: str, columns: Iterable[Any]) -> set[str]:
+    """The names in a formula; a formula that is a column's name is that one."""
+    if formula in columns:
+        return {formula}
+    return {ticked or name for ticked, name in NAMES_IN.findall(quoted(formula, columns))}
+
+
 def evaluate_column(table: RunTable, formula: str, option: str) -> pd.Series[float]:
     """A column computed from others, as pandas `eval` has it; text columns are read as numbers.
 
     Raises:
         TableError: if the formula is none, or names a column that is not there.
     """
-    frame = table.frame
+    frame, formula = table.given, quoted(formula, table.given.columns)
     # Cells such as "70B" count as numbers here as they do elsewhere.
-    used = [c for c in frame.columns if isinstance(c, str) and c in formula]
-    numeric = frame.assign(**{c: table.numbers(c) for c in used})
+    used = names_in(formula, frame)
+    numbers = {c: table.numbers(table.own(c)) for c in frame if c in used}
     try:
-        answer = numeric.eval(formula, engine="python")
+        answer = frame.assign(**numbers).eval(formula, engine="python")
     except Exception as error:  # pandas raises a dozen kinds for a typing mistake
         have = ", ".join(map(str, frame.columns[:40]))
         raise TableError(
@@ -116,32 +143,6 @@ def check_units(table: RunTable, metric: str) -> RunTable:
             table = table.warn(
                 f"{short} rows have D < N/1000: is D in tokens (not millions or billions)?"
             )
-    return table
-
-
-def check_agreement(table: RunTable) -> RunTable:
-    """Refuse to pool runs whose metric is not comparable; warn where it may not be.
-
-    Raises:
-        TableError: if runs mix tokenizers, families or batches of the evaluation.
-    """
-    for column in table.frame.columns:
-        spelled = re.sub(r"[^a-z0-9]+", "_", str(column).lower()).strip("_")
-        if spelled not in (*MUST_AGREE, *POOLED):
-            continue
-        values = table.frame[column].dropna().astype(str).unique()
-        if len(values) < 2:
-            continue
-        shown = ", ".join(sorted(values)[:5]) + (", ..." if len(values) > 5 else "")
-        if spelled in MUST_AGREE:
-            raise TableError(
-                f"the runs mix {len(values)} values of {column} ({shown}); their metrics are "
-                f"not comparable. Choose one: --where '{column} == ...'"
-            )
-        table = table.warn(
-            f"one law for {len(values)} values of {column} ({shown}): --by {column} fits each, "
-            f"--where '{column} == ...' keeps one"
-        )
     return table
 
 

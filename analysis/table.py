@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from numbers import Number
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
 from analysis.laws.law import Array
-from analysis.numerals import read_numeral
+from analysis.numerals import decimal_marks, is_percent, readings
+from analysis.states import plain_name
 
 # Cells that say "no value" (dropped and counted), or that float() reads by itself.
-NO_NUMBER = ("nan", "inf", "-inf", "-", "–", "—", "n/a", "na", "none", "null", "n.a.")
+NO_NUMBER = (
+    "", "nan", "inf", "-inf", "infinity", "-infinity", "-", "–", "—", "n/a", "na", "none", "null",
+    "n.a.",
+)  # fmt: skip
+OWN = " (of the file)"  # ends the name of a column that a letter hides
+ROW_NAMES = ("name", "run", "run_name", "run_id", "model", "model_name", "label", "id")
 SHOWN = 5  # ids named in a one-line account of a drop
 
 # What a column of a run record is measured in; other columns keep the unit their file states.
@@ -61,7 +68,8 @@ class RunTable:
     """Runs as rows, with an account of every row that is no longer there.
 
     `conventions` says which source column stands for which letter, for example
-    N -> n_params_total or D -> "C / (6 N)".
+    N -> n_params_total or D -> "C / (6 N)". `pooled` names columns whose values may be fitted as
+    one though their metrics are not comparable.
     """
 
     frame: pd.DataFrame
@@ -69,16 +77,36 @@ class RunTable:
     warnings: tuple[str, ...] = ()
     conventions: Mapping[str, str] = field(default_factory=dict)
     source: str = "data frame"
+    pooled: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
 
     @property
     def ids(self) -> list[str]:
-        """A name for every row: its run id, or its place in the file."""
+        """A name for every row: its run id, a column of names, or its place in the file."""
         if "run_id" in self.frame:
             return [str(v) for v in self.frame["run_id"]]
+        for column in self.frame:
+            if plain_name(column) in ROW_NAMES and self.frame[column].notna().all():
+                names = [str(v) for v in self.frame[column]]
+                if len(set(names)) == len(names):
+                    return names
         return [f"row {int(i) + 1}" for i in self.frame.index]
+
+    @property
+    def given(self) -> pd.DataFrame:
+        """The frame under the file's own names, also where a letter (N, metric, ...) has one."""
+        hidden = [c for c in self.frame if isinstance(c, str) and c.endswith(OWN)]
+        shown = self.frame.drop(columns=[c.removesuffix(OWN) for c in hidden])
+        return shown.rename(columns={c: c.removesuffix(OWN) for c in hidden})
+
+    def own(self, name: str) -> str:
+        """Where the column is that a user calls so; dropout may stand for model.dropout."""
+        if name + OWN in self.frame:
+            return name + OWN
+        longer = [c for c in self.frame if isinstance(c, str) and c.endswith("." + name)]
+        return longer[0] if name not in self.frame and len(longer) == 1 else name
 
     def keep(self, mask: Any, reason: str) -> RunTable:
         """Rows where `mask` holds; the others are accounted for under `reason`."""
@@ -104,26 +132,60 @@ class RunTable:
             have = ", ".join(map(str, self.frame.columns[:40]))
             raise TableError(f"column {column!r} is not in {self.source}; there are: {have}")
         values = self.frame[column]
-        if values.dtype == bool or not pd.api.types.is_numeric_dtype(values):
-            written = values.map(lambda v: read_numeral(v) if isinstance(v, str) else None)
-            converted = pd.to_numeric(written.where(written.notna(), values), errors="coerce")
-            text = converted.isna() & values.notna() & (values.astype(str).str.strip() != "")
-            text &= ~values.astype(str).str.strip().str.lower().isin(NO_NUMBER)
-            if text.any():
-                at = int(np.flatnonzero(text.to_numpy())[0])
-                raise TableError(
-                    f"{self.source}: column {column!r}, {self.ids[at]} holds the text "
-                    f"{values.iloc[at]!r} where a number is needed"
-                    + (f" ({int(text.sum())} rows in all)" if text.sum() > 1 else "")
-                )
-            values = converted
+        if not is_number(values):
+            values = self._read(column)
         return values.to_numpy(dtype=float, na_value=np.nan)
+
+    def _read(self, column: str) -> pd.Series[float]:
+        """A column of text as numbers, under the one decimal mark that all its cells allow."""
+        values = self.frame[column]
+        odd = values.map(lambda v: not (v is None or v is pd.NA or isinstance(v, str | Number)))
+        cells = numerals_of(values)
+        mark, example = decimal_marks(cells)
+        percent = [cell for cell in cells if is_percent(cell)]
+        plain = [cell for cell in cells if not is_percent(cell)]
+        if odd.any() or mark == "text":
+            text = odd | values.isin([cell for cell in cells if not readings(cell)])
+            more = f" ({int(text.sum())} rows in all)" if text.sum() > 1 else ""
+            self._refuse(column, text, f"where a number is needed{more}")
+        if mark == "mixed":
+            self._refuse(column, values == example, "beside cells with another decimal mark")
+        if mark == "3,765":
+            low, high = sorted(readings(example).values())
+            self._refuse(
+                column, values == example,
+                f"which is {low:.15g} or {high:.15g}: --decimal , reads it with a decimal comma, "
+                "--decimal . with a mark of thousands",
+            )  # fmt: skip
+        if percent and plain:
+            self._refuse(column, values == percent[0], f"beside the plain number {plain[0]!r}")
+        read = {cell: readings(cell)["," if mark == "," else "."] for cell in cells}
+        numbers = values.map(lambda v: read.get(v, v) if isinstance(v, str) else v)
+        return pd.to_numeric(numbers, errors="coerce")
+
+    def _refuse(self, column: str, rows: pd.Series[bool], why: str) -> NoReturn:
+        at = int(np.flatnonzero(rows.to_numpy())[0])
+        raise TableError(
+            f"{self.source}: column {column!r}, {self.ids[at]} holds the text "
+            f"{self.frame[column].iloc[at]!r} {why}"
+        )
 
     def account(self) -> str:
         """What was dropped, one line a reason."""
         if not self.dropped:
             return "nothing dropped"
         return "\n".join(str(d) for d in self.dropped)
+
+
+def is_number(values: pd.Series[Any]) -> bool:
+    """True for a column of numbers; truth values are text here."""
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+def numerals_of(values: pd.Series[Any]) -> list[str]:
+    """The different cells of text that should be numbers: those that mark nothing are left out."""
+    texts = dict.fromkeys(v for v in values if isinstance(v, str))
+    return [v for v in texts if v.strip().lower() not in NO_NUMBER]
 
 
 def as_table(data: RunTable | pd.DataFrame) -> RunTable:

@@ -42,7 +42,7 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    table = read_table(args.table, args.keys)
+    table = read_table(args.table, args.keys, args.decimal)
     runs = (final_runs(table) if "schema_version" in table.frame else table).frame
     for column in ("model", "n_samples", "flops", "n_params_total"):
         if column not in runs:

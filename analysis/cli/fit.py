@@ -31,7 +31,7 @@ from analysis.laws import LAWS, get_law
 from analysis.objectives import get_objective
 from analysis.plot.style import save_axes
 from analysis.result import FitResult
-from analysis.select import positive_values
+from analysis.select import names_in, positive_values
 from analysis.selection import influence
 from analysis.sensitivity import headline, sensitivity, tornado
 from analysis.table import RunTable, TableError
@@ -134,14 +134,14 @@ def fit_one(
         columns=column_of(law, table),
         objective=objective,
         delta=args.delta,
-        error=args.error,
+        error=args.error and table.own(args.error),
         hold_out=args.hold_out,
         fix=parse_assignments(args.fix, "--fix"),
         start=[parse_assignments([s], "--start") for s in args.start],
         starts=args.starts,
         interval=args.interval,
         bootstrap=args.bootstrap,
-        cluster=args.cluster,
+        cluster=args.cluster and table.own(args.cluster),
         level=args.level,
         bounds=parse_bounds(args.bounds),
         seed=args.seed,
@@ -158,7 +158,7 @@ def fit_one(
         step(f"influence {group}")
         answer["influence"] = show_influence(result)
     if args.predict:
-        answer["predictions"] = predict_table(result, args)
+        answer["predictions"] = predict_table(result, args, group)
     if args.card:
         Path(beside(args.card, group)).write_text(fit_card(result))
     if args.plot:
@@ -218,15 +218,21 @@ def show_sensitivity(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in r.items() if v == v} for r in table.to_dict("records")]
 
 
-def predict_table(result: FitResult, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Predictions, with intervals, for the rows of another table."""
-    other = read_table(args.predict)
-    wanted = {}
+def predict_table(result: FitResult, args: argparse.Namespace, group: str) -> list[dict[str, Any]]:
+    """Predictions, with intervals, for the rows of another table that belong to the group."""
+    other = read_table(args.predict, decimal=args.decimal)
+    if group:
+        parts = dict(groups_of(other, args.by))
+        if group not in parts:
+            print(f"  {args.predict} has no row of {args.by} = {group}")
+            return []
+        other = parts[group]
+    wanted: dict[str, str | None] = {}
     for letter in result.model.columns:
         source = result.columns[letter]
-        wanted[letter] = source if source in other.frame else None
+        wanted[letter] = source if names_in(source, other.given) <= set(other.given) else None
     derive = {}
-    if wanted.get("D", "") is None and args.d_from:
+    if args.d_from and "D" in wanted:
         wanted |= {"C": result.conventions.get("C"), "N": result.conventions.get("N")}
         wanted.pop("D")
         derive = {"D": args.d_from}

@@ -46,7 +46,7 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    table = read_table(args.table, args.keys)
+    table = read_table(args.table, args.keys, args.decimal)
     whole = args.all_runs or "schema_version" not in table.frame
     runs = (table if whole else final_runs(table)).frame
     for column in ("model", "n_params_total"):

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,11 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         type=lambda text: tuple(text.split(",")),
         default=HISTORY_KEYS,
         help="history keys to read from W&B (val/loss)",
+    )
+    parser.add_argument(
+        "--decimal",
+        choices=(".", ","),
+        help="decimal mark, where a column does not tell what 3,765 is",
     )
 
 
@@ -69,7 +75,16 @@ def add_table_options(parser: argparse.ArgumentParser, metric_required: bool = F
     )
     rows.add_argument("--drop-highest-loss", type=int, default=0, metavar="K")
     rows.add_argument(
-        "--all-runs", action="store_true", help="keep runs that are not annealed end points"
+        "--all-runs",
+        action="store_true",
+        help="keep runs that did not finish and mid-trunk losses",
+    )
+    rows.add_argument(
+        "--pool",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="take runs that differ in this column as comparable; may be repeated",
     )
     rows.add_argument("--envelope", choices=RULES, help="keep the efficient frontier, by this rule")
     rows.add_argument("--bins", type=int, default=10, help="bins of the envelope in log x")
@@ -91,9 +106,9 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 def read_mapped(args: argparse.Namespace, with_envelope: bool = True) -> RunTable:
     """Table with canonical columns, after the row options."""
-    table = read_table(args.table, args.keys)
+    table = replace(read_table(args.table, args.keys, args.decimal), pooled=tuple(args.pool))
     is_store = "schema_version" in table.frame and "run_id" in table.frame
-    if is_store and not args.all_runs:
+    if not args.all_runs:
         table = final_runs(table)
     columns = {letter: getattr(args, name) for name, letter in LETTERS.items()}
     columns["metric"] = args.metric
@@ -134,11 +149,13 @@ def groups_of(table: RunTable, by: str | None) -> list[tuple[str, RunTable]]:
     """The table itself, named "all", or one table for each value of a column."""
     if by is None:
         return [("all", table)]
-    if by not in table.frame:
-        raise TableError(f"--by {by!r}: no such column")
-    table = table.keep(table.frame[by].notna(), f"{by} is missing")
-    frame = table.frame
-    return [(str(v), table.with_frame(frame[frame[by] == v])) for v in dict.fromkeys(frame[by])]
+    column = table.own(by)
+    if column not in table.frame:
+        have = ", ".join(map(str, table.given.columns[:40]))
+        raise TableError(f"--by {by!r}: no such column; there are: {have}")
+    table = table.keep(table.frame[column].notna(), f"{by} is missing")
+    values = table.frame[column]
+    return [(str(v), table.with_frame(table.frame[values == v])) for v in dict.fromkeys(values)]
 
 
 def beside(path: str, name: str) -> str:

@@ -32,15 +32,17 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     add_source_options(parser)
     parser.add_argument("--where", action="append", default=[], metavar="QUERY")
-    parser.add_argument("--all-runs", action="store_true", help="keep diverged and unannealed runs")
+    parser.add_argument(
+        "--all-runs", action="store_true", help="keep unfinished and unannealed runs"
+    )
     parser.add_argument("--columns", help="columns to print, separated by commas")
     parser.add_argument("--out", metavar="FILE", help="write .csv, .jsonl or .parquet")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    table = read_table(args.table, args.keys)
-    if "schema_version" in table.frame and not args.all_runs:
+    table = read_table(args.table, args.keys, args.decimal)
+    if not args.all_runs:
         table = final_runs(table)
     for query in args.where:
         table = where(table, query)

@@ -234,7 +234,7 @@ def test_units_that_look_wrong_are_counted():
 
 @pytest.mark.parametrize("column", ["val_batch_size", "Eval Batch Size", "Tokenizer"])
 def test_mixed_evaluation_batches_and_tokenizers_are_refused(column):
-    frame = isoflop_grid(budgets=4)
+    frame = isoflop_grid(budgets=4).assign(objective="contrastive")
     frame[column] = [64, 128] * (len(frame) // 2)
     with pytest.raises(TableError, match=f"2 values of {column}"):
         fit("joint", frame)

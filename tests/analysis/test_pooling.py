@@ -1,0 +1,176 @@
+"""Which rows may be one law: states of runs, what a loss depends on, what differs beside size."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import TableError, fit, load_runs, map_columns
+from analysis.__main__ import main
+from analysis.select import final_runs
+from tests.analysis.planted import write_study
+
+N = np.geomspace(1e6, 1e9, 8)
+
+
+def power_rows(**columns):
+    """Eight sizes on 20 N^-0.1."""
+    return pd.DataFrame({"params": N, "loss": 20 * N**-0.1, **columns})
+
+
+def fitted(frame, *options, capsys):
+    frame.to_csv("t.csv", index=False)
+    command = ["fit", "t.csv", "--law", "power", "--x", "params", "--loss", "loss"]
+    code = main([*command, "--interval", "none", "--no-sensitivity", "--json", "f.json", *options])
+    out = capsys.readouterr()
+    return code, out.out + out.err
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("column", "finished", "other"),
+    [("State", "finished", "crashed"), ("state", "FINISHED", "Running"), ("status", "done", "oom"),
+     ("run_state", "Success", "preempted"), ("run.status", "completed", "Timed out"),
+     ("Run Status", "COMPLETE", "PRUNED"), ("sys/state", "succeeded", "killed"),
+     ("finished", True, False), ("Completed", "yes", "no"), ("crashed", False, True),
+     ("status", "success", "something new"), ("State", "COMPLETED", "CANCELLED by 1000")],
+)  # fmt: skip
+def test_runs_that_did_not_finish_are_left_out_and_counted(folder, capsys, column, finished, other):
+    frame = power_rows()
+    frame[column] = [finished] * 6 + [other] * 2
+    frame.loc[6:, "loss"] *= 2
+    code, text = fitted(frame, capsys=capsys)
+    assert code == 0
+    assert f"2 dropped: {column} is {other}" in text
+    assert json.loads((folder / "f.json").read_text())["parameters"]["c"] == pytest.approx(0.1)
+    code, text = fitted(frame, "--all-runs", capsys=capsys)
+    assert code == 0
+    assert f"{column}: fitted with runs that did not finish (2 {other})" in text
+    assert json.loads((folder / "f.json").read_text())["parameters"]["c"] != pytest.approx(0.1)
+
+
+def test_a_column_of_other_states_is_left_alone(folder, capsys):
+    code, text = fitted(power_rows(state=["CA", "TX"] * 4, seed=range(8)), capsys=capsys)
+    assert code == 0
+    assert "dropped" not in text
+
+
+def test_python_tells_of_runs_that_did_not_finish():
+    table = map_columns(power_rows(State=["finished"] * 7 + ["crashed"]),
+                        {"x": "params", "metric": "loss"})  # fmt: skip
+    assert any("1 crashed" in w for w in fit("power", table, interval="none").warnings)
+    assert not fit("power", final_runs(table), interval="none").warnings
+
+
+@pytest.mark.parametrize("batch", ["eval_batch_size", "data.val_batch_size", "Eval Batch Size"])
+def test_the_evaluation_batch_matters_to_contrastive_losses_alone(folder, capsys, batch):
+    frame = power_rows()
+    frame[batch] = [8, 16] * 4
+    code, text = fitted(frame, capsys=capsys)
+    assert code == 0
+    assert f"one law for 2 values of {batch}" in text
+    assert "one law" not in fitted(frame.assign(family="gpt"), capsys=capsys)[1]
+    for known in ({"family": "clip"}, {"objective": "InfoNCE"}, {"model": "siglip-b"}):
+        code, text = fitted(frame.assign(**known), capsys=capsys)
+        assert code == 2
+        assert f"--pool {batch}" in text
+        code, text = fitted(frame.assign(**known), "--pool", batch, capsys=capsys)
+        assert code == 0
+        assert f"one law for 2 values of {batch}" in text
+
+
+def test_the_error_of_a_contrastive_model_does_not_depend_on_the_evaluation_batch():
+    frame = power_rows(family="clip", val_batch_size=[8, 16] * 4)
+    columns = {"x": "params", "metric": "loss"}
+    with pytest.raises(TableError, match="val_batch_size"):
+        fit("power", map_columns(frame, columns), interval="none")
+    frame = frame.rename(columns={"loss": "zero_shot_error"})
+    fit("power", map_columns(frame, columns | {"metric": "zero_shot_error"}), interval="none")
+
+
+def change(run, **changes):
+    record = json.loads((run / "record.json").read_text())
+    for name, value in changes.items():
+        node = record
+        *path, last = name.split("__")
+        for key in path:
+            node = node.setdefault(key, {})
+        node[last] = value
+    (run / "record.json").write_text(json.dumps(record))
+
+
+@pytest.fixture
+def study(tmp_path):
+    return write_study(tmp_path / "planted", seeds=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "column"),
+    [({"hyperparameters__model__dropout": 0.3}, "model.dropout"),
+     ({"hyperparameters__optimizer__weight_decay": 0.3}, "optimizer.weight_decay"),
+     ({"hyperparameters__optimizer___target_": "mine.Lion"}, "optimizer._target_"),
+     ({"hyperparameters__objective__z_loss": None}, "objective.z_loss"),
+     ({"data__name": "stories"}, "data.name"),
+     ({"environment__precision": "bf16-mixed"}, "precision"),
+     ({"lr_peak": 3e-3}, "lr_peak"),
+     ({"schedule": "cosine"}, "schedule")],
+)  # fmt: skip
+def test_whatever_differs_within_a_study_is_a_column_and_told(study, capsys, changes, column):
+    usual = {"hyperparameters__model__dropout": 0.0, "hyperparameters__objective__z_loss": 1e-4,
+             "hyperparameters__optimizer__weight_decay": 0.1, "data__name": "texts",
+             "hyperparameters__optimizer___target_": "fmscale.AdamW",
+             "environment__precision": "32-true"}  # fmt: skip
+    for run in study.iterdir():
+        change(run, **(usual | changes if run.name.endswith("s2") else usual))
+    assert load_runs(study).frame[column].nunique() == 2
+    command = ["fit", str(study), "--law", "joint", "--interval", "none", "--no-sensitivity"]
+    assert main(command) == 0
+    assert f"one law for 2 values of {column}" in capsys.readouterr().out
+    assert main([*command, "--by", column]) == 0
+    assert "one law for" not in capsys.readouterr().out
+    assert main([*command, "--pool", column]) == 0
+    assert "one law for" not in capsys.readouterr().out
+
+
+def test_mixed_contents_of_the_data_are_refused(study, capsys):
+    for place, run in enumerate(study.iterdir()):
+        change(run, data__content_sha256="0a"[place % 2] * 64)
+    command = ["fit", str(study), "--law", "joint", "--interval", "none", "--no-sensitivity"]
+    assert main(command) == 2
+    assert "mix 2 values of data.content_sha256" in capsys.readouterr().err
+    assert main([*command, "--by", "content_sha256"]) == 0
+    assert main([*command, "--pool", "data.content_sha256"]) == 0
+    assert "one law for 2 values of data.content_sha256" in capsys.readouterr().out
+
+
+def test_what_follows_size_or_data_by_rule_is_not_told(study, capsys):
+    for run in study.iterdir():
+        record = json.loads((run / "record.json").read_text())
+        change(run, lr_peak=record["n_params_total"] ** -0.3,
+               batch_size=8 * round(record["n_tokens"] / 1e6),
+               hyperparameters__model__shape__d_model=record["n_params_total"] // 1000)  # fmt: skip
+    assert (
+        main(["fit", str(study), "--law", "joint", "--interval", "none", "--no-sensitivity"]) == 0
+    )
+    assert "one law for" not in capsys.readouterr().out
+
+
+def test_a_column_that_marks_the_held_out_rows_is_not_pooled(folder, capsys):
+    frame = power_rows(split=["train"] * 6 + ["test"] * 2)
+    code, text = fitted(frame, "--hold-out", "split == 'test'", capsys=capsys)
+    assert code == 0
+    assert "one law for" not in text
+
+
+@pytest.mark.parametrize("column", ["data", "corpus", "Dataset", "optimizer", "arch"])
+def test_groups_in_a_table_of_ones_own_are_told(folder, capsys, column):
+    frame = pd.concat([power_rows(), power_rows()]).assign(name=[f"r{i}" for i in range(16)])
+    frame[column] = ["one"] * 8 + ["two"] * 8
+    assert f"one law for 2 values of {column}" in fitted(frame, capsys=capsys)[1]
+    assert "one law for" not in fitted(frame, "--by", column, capsys=capsys)[1]
