@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 FLOORS = ("shared", "free")  # one for both recipes; one each. A number pins it.
 FLOOR_STARTS = (0.0, 0.5, 0.8, 0.95)  # shares of the lowest loss
 FARTHEST = math.log(1e6)  # a gain beyond a million times is none that runs can tell
+SAME_GAIN = math.log(1.05)  # gains this close do not change with scale
 SAME_RUNG = math.log(1.05)  # computes this close are one rung
 
 
@@ -67,6 +68,14 @@ class Gain:
     verdict: str  # adopt, reject, not yet
     reason: str
     next_run: dict[str, Any] | None  # which pair of runs would decide
+
+    def by_laws(self, compute: float) -> float:
+        """The gain at a compute, by both laws; infinite beyond what base can reach."""
+        base, other = (self.laws[name] for name in (self.base, self.other))
+        above = other["E"] + other["A"] * compute ** -other["alpha"] - base["E"]
+        return (
+            float((base["A"] / above) ** (1 / base["alpha"]) / compute) if above > 0 else math.inf
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
@@ -337,8 +346,9 @@ def _verdict(
     target: float, degrees: int,
 ) -> tuple[str, str]:  # fmt: skip
     trend = ""
-    if center < at_first and at_first > 1:
-        trend = f"; it shrinks with scale, from {at_first:.2f}x at {first:.3g} FLOPs"
+    if (change := center / at_first) and abs(math.log(change)) > SAME_GAIN:
+        verb = "shrinks" if change < 1 else "grows"
+        trend = f"; the gain {verb} with scale, from {at_first:.2f}x at {first:.3g} FLOPs"
     if degrees < 1:
         return "not yet", "there are no more runs than parameters, so nothing says how sure it is"
     if low is not None and low > 1:

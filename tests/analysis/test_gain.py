@@ -47,7 +47,7 @@ def test_a_gain_that_shrinks_with_scale_is_said_and_turns_into_a_loss():
     tied = gain(base, other, floor=1.6, alpha=(0.0941, 0.0906), target=1e21)
     assert tied.verdict == "not yet"
     assert tied.low < 1 < tied.high
-    assert "shrinks with scale, from 1.3" in tied.reason
+    assert "gain shrinks with scale, from 1.3" in tied.reason
     worse = gain(base, other, floor=1.6, alpha=(0.0941, 0.0906), target=1e23)
     assert worse.verdict == "reject"
     lost = [law["E"] + law["A"] * 1e23 ** -law["alpha"] for law in worse.laws.values()]
