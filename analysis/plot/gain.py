@@ -39,6 +39,6 @@ def plot_gain(found: Gain, ax: Axes | None = None) -> Axes:
         ax.set_xscale("log")
         log_ticks(ax.xaxis)
         ax.set_xlabel("training compute [FLOPs]")
-        ax.set_ylabel(f"compute of {found.base} for the loss of {found.other}")
+        ax.set_ylabel(f"compute of {found.base} over {found.other}, equal loss")
         ax.legend()
     return ax

@@ -1,8 +1,12 @@
 """The gain of one recipe over another: published answers, planted ladders, and what it refuses."""
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from analysis.__main__ import main
 from analysis.gain import Ladder, gain
 from analysis.table import TableError
 
@@ -96,3 +100,39 @@ def test_as_many_parameters_as_runs_give_no_interval():
     found = gain(base, other, floor=1.6)
     assert (found.low, found.high, found.verdict) == (None, None, "not yet")
     assert "no more runs than parameters" in found.reason
+
+
+def test_the_command_puts_the_verdict_first_and_draws_it(tmp_path, capsys):
+    rows = [("adamw", c, b, v) for c, b, v in zip(COMPUTE, BASE, SPEED, strict=True)]
+    rows += [("muon", c, o, v) for c, o, v in zip(COMPUTE, OTHER, SPEED, strict=True)]
+    pd.DataFrame(rows, columns=["recipe", "flops", "loss", "tps"]).to_csv(tmp_path / "t.csv")
+    figure, answer = tmp_path / "gain.png", tmp_path / "gain.json"
+    assert main([
+        "gain", str(tmp_path / "t.csv"), "--by", "recipe", "--c", "flops", "--loss", "loss",
+        "--floor", "1.6", "--alpha", "0.0941", "--throughput", "tps",
+        "--plot", str(figure), "--json", str(answer),
+    ]) == 0  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Adopt: at 2.83e+19 FLOPs adamw needs 1.")
+    assert max(map(len, lines)) <= 80
+    first = json.loads(answer.read_text())["rungs"][0]
+    assert first["gain"] == pytest.approx(1.3148, abs=1e-4)
+    assert figure.stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "name two tables, or one and the column"),
+        (["--by", "flops"], "has 4 values"),
+        (["--by", "recipe", "--base", "sgd"], "recipe is adamw or muon"),
+        (["--by", "recipe", "--alpha", "0"], "one positive number"),
+    ],
+)
+def test_the_command_names_what_it_needs(tmp_path, capsys, options, message):
+    rows = [("adamw", c, loss) for c, loss in zip(COMPUTE, BASE, strict=True)]
+    rows += [("muon", c, loss) for c, loss in zip(COMPUTE, OTHER, strict=True)]
+    pd.DataFrame(rows, columns=["recipe", "flops", "loss"]).to_csv(tmp_path / "t.csv")
+    command = ["gain", str(tmp_path / "t.csv"), "--c", "flops", "--loss", "loss"]
+    assert main([*command, *options]) == 2
+    assert message in capsys.readouterr().err
