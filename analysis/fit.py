@@ -17,6 +17,7 @@ from analysis.certificate import STARTS, FitError, certify, optimize
 from analysis.intervals import from_samples, make_intervals
 from analysis.kernel import Problem, SumProblem, make_problem
 from analysis.laws import Law, get_law, remember
+from analysis.laws.constraints import Limits, constrain
 from analysis.laws.law import Array
 from analysis.objectives import Objective, get_objective
 from analysis.points import Noise, Points, make_points, measure_noise
@@ -41,6 +42,8 @@ def fit(
     error: str | None = None,
     hold_out: str | NDArray[np.bool_] | None = None,
     fix: Mapping[str, float] | None = None,
+    limits: Limits | None = None,
+    tie: Mapping[str, str] | None = None,
     start: Sequence[Mapping[str, float]] = (),
     starts: int = STARTS,
     interval: str = "auto",
@@ -64,6 +67,8 @@ def fit(
         error: column with standard errors of the metric; points are weighted by them.
         hold_out: a query ("C > 1e21") or a mask: rows predicted but not fitted.
         fix: parameters kept at a value.
+        limits: {"c1": (-20, 20)}: bounds of parameters instead of the law's own.
+        tie: {"beta": "alpha"}: parameters that equal another.
         start: user's starts, tried besides our own.
         starts: how many of our own.
         interval: "auto", "rows", "clusters", "residual", "parametric", "profile", "delta", "none".
@@ -78,7 +83,7 @@ def fit(
         raise ValueError(f"bootstrap={bootstrap}: 0 for none, or at least {FEWEST_REFITS} refits")
     if starts < FEWEST_STARTS:
         raise ValueError(f"starts={starts}: at least {FEWEST_STARTS}, so that two can agree")
-    law = remember(get_law(law))
+    law = constrain(remember(get_law(law)), limits or {}, tie or {})
     goal = (
         objective
         if isinstance(objective, Objective)
@@ -184,6 +189,8 @@ def fit(
         seed=seed,
         held_out=None,
         versions=versions(),
+        limits=dict(limits or {}),
+        tie=dict(tie or {}),
     )
     warnings += identifiability.after(law, result, points)
     result = result.replace(warnings=tuple(dict.fromkeys(warnings)))
@@ -282,15 +289,16 @@ def _middle(law: Law) -> dict[str, float]:
 def make_problem_of(
     law: Law, points: Points, objective: Objective, fixed: NDArray[np.bool_]
 ) -> Problem:
-    """The problem of these points; fixed parameters keep a coordinate of their own."""
+    """The problem of these points; fixed and bounded parameters keep a coordinate of their own."""
     ones = np.ones(len(points))
     scale = ones
     if points.error is not None:
         scale = points.error / points.y if objective.log else points.error
     problem = make_problem(law, points.x, points.y, objective, scale, ones)
-    if isinstance(problem, SumProblem) and fixed.any():
-        held = tuple(n for n, f in zip(law.names, fixed, strict=True) if f)
-        return dataclasses.replace(problem, uncentred=held)
+    bounded = [p.positive and bool(np.isfinite(p.bounds).any()) for p in law.parameters]
+    own = tuple(n for n, k in zip(law.names, fixed | np.array(bounded), strict=True) if k)
+    if isinstance(problem, SumProblem) and own:
+        return dataclasses.replace(problem, uncentred=own)
     return problem
 
 
@@ -307,12 +315,15 @@ def _natural(
 
 
 def _alternatives(table: RunTable, names: Mapping[str, str]) -> dict[str, dict[str, list[float]]]:
-    """The same runs under the other counting conventions their records hold."""
+    """The same runs under the other counting conventions their records hold.
+
+    A table whose own column was named has none: what it calls flops is no convention of ours.
+    """
     out: dict[str, dict[str, list[float]]] = {}
     for letter, columns in (("N", N_COLUMNS), ("C", C_COLUMNS)):
         used = table.conventions.get(names.get(letter, letter))
         others = [c for c in columns if c in table.frame and c != used]
-        if "N" in names and used is not None and others:
+        if "N" in names and used in columns and others:
             out[letter] = {c: table.numbers(c).tolist() for c in others}
     return out
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.certificate import FitError
-from analysis.fit import fit
 from analysis.laws.law import Array
 from analysis.optimal import ComputeRule, compute_rule, optimum
+from analysis.refit import refit
 from analysis.result import FitResult
 from analysis.table import TableError
 from analysis.uncertainty import percentiles
@@ -159,32 +159,32 @@ def _crossing(log_c: Array, losses: Array, loss: float) -> float:
 
 
 def make_fan(result: FitResult, flops: float) -> list[dict[str, Any]]:
-    """The same runs, other forms, objectives, cuts and conventions."""
-    frame = pd.DataFrame({k: result.data[k] for k in ("N", "D", "y")})
-    if "C" in result.data:
-        frame["C"] = result.data["C"]
-    rows = []
-    for law in FAN_LAWS:
-        rows.append(_answer(f"form: {law}", law, frame, flops))
+    """The same runs under other forms; the fitted law under other objectives, cuts, conventions."""
+    frame = result.fitted()
+    rows = [
+        _answer(f"form: {law}", result, frame, flops, law=None if law == result.law else law)
+        for law in dict.fromkeys((result.law, *FAN_LAWS))
+    ]
     for objective in FAN_OBJECTIVES:
-        rows.append(_answer(f"objective: {objective}", "joint", frame, flops, objective))
+        rows.append(_answer(f"objective: {objective}", result, frame, flops, objective=objective))
     for count in (1, 3):
         if len(frame) > count + 6:
             kept = frame.sort_values("y").iloc[:-count]
-            rows.append(_answer(f"without the {count} highest", "joint", kept, flops))
-    for letter, columns in result.alternatives.items():
-        for name, values in columns.items():
-            other = frame.copy()
-            other[letter] = values
-            rows.append(_answer(f"convention: {letter} = {name}", "joint", other, flops))
+            rows.append(_answer(f"without the {count} highest", result, kept, flops))
+    for letter, name, values in result.other_conventions():
+        rows.append(
+            _answer(
+                f"convention: {letter} = {name}", result, frame.assign(**{letter: values}), flops
+            )
+        )
     return rows
 
 
 def _answer(
-    name: str, law: str, frame: pd.DataFrame, flops: float, objective: str | None = None
+    name: str, result: FitResult, frame: pd.DataFrame, flops: float, **options: Any
 ) -> dict[str, Any]:
     try:
-        again = fit(law, frame, metric="y", objective=objective, interval="none")
+        again = refit(result, frame, **options)
     except (FitError, TableError) as reason:
         return {"variant": name, "refused": str(reason)}
     rule = ComputeRule()
@@ -203,8 +203,8 @@ def stored_rule(result: FitResult) -> ComputeRule:
     """C of N and D as the fitted runs have it."""
     if "C" not in result.data:
         return ComputeRule()
-    n, d, c = (np.array(result.data[k], dtype=float) for k in ("N", "D", "C"))
-    return compute_rule(n, d, c)
+    fitted = result.fitted()
+    return compute_rule(*(fitted[c].to_numpy(float) for c in ("N", "D", "C")))
 
 
 def _only(result: FitResult) -> FitResult:
@@ -212,9 +212,8 @@ def _only(result: FitResult) -> FitResult:
 
 
 def _beyond(result: FitResult, rule: ComputeRule, flops: float) -> float:
-    used = ~np.array(result.data["held_out"], dtype=bool)
-    n, d = np.array(result.data["N"], dtype=float), np.array(result.data["D"], dtype=float)
-    largest = float(np.max((rule.k * n**rule.p * d**rule.q)[used]))
+    fitted = result.fitted()
+    largest = float(np.max(rule.k * fitted["N"] ** rule.p * fitted["D"] ** rule.q))
     return float(np.log10(flops / largest))
 
 

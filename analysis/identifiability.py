@@ -125,6 +125,13 @@ def after(law: Law, result: FitResult, points: Points) -> list[str]:
         if p.positive and value == 0:
             out.append(f"{p.name} is at its bound 0: these points show no such term")
             continue
+        if p.name in result.certificate.at_bound:
+            lowest, highest = p.bounds
+            end = lowest if abs(value - lowest) < abs(value - highest) else highest
+            out.append(
+                f"{p.name} is at its bound {end:g}: the best value may lie beyond it; "
+                f"--bounds {p.name}=LOW:HIGH sets others"
+            )
         draws = result.samples.get(p.name)
         if draws is not None and np.ptp(draws) == 0:
             out.append(

@@ -108,8 +108,9 @@ def from_samples(
         errors[p.name] = float(np.std(values))
         # An end that lies on a search bound is not an end: the data leave it open.
         natural_low = 0.0 if p.positive or p.bounds[0] == 0 else -np.inf
-        open_low = low <= p.bounds[0] and p.bounds[0] > natural_low
-        open_high = high >= p.bounds[1] * (1 - 1e-9) if np.isfinite(p.bounds[1]) else False
+        lowest, highest = p.bounds
+        open_low = lowest > natural_low and low <= lowest + 1e-9 * abs(lowest)
+        open_high = bool(np.isfinite(highest)) and high >= highest - 1e-9 * abs(highest)
         intervals[p.name] = (
             None if open_low else float(low),
             None if open_high else float(high),

@@ -167,6 +167,11 @@ class SumProblem(Problem):
             if term.column is not None and term.amplitude in self.uncentred:
                 j = self.law.names.index(term.amplitude)
                 low[j], high[j] = -200.0, 700.0  # it lives at x = 1, far from the data
+        for j, parameter in enumerate(self.law.parameters):
+            if parameter.positive:
+                a, b = parameter.bounds
+                low[j] = np.log(a) if a > 0 else low[j]
+                high[j] = np.log(b) if np.isfinite(b) else high[j]
         return low, high
 
     def lift(self, working: Array) -> Array:
@@ -206,8 +211,8 @@ class SumProblem(Problem):
         for block in self._blocks(len(working)):
             r, parts = self._residuals(working[block], rows[block])
             along = self.log_terms(step[block])
-            slope = sum(part * a for part, a in zip(parts, along, strict=True))
-            bend = sum(part * a * a for part, a in zip(parts, along, strict=True))
+            bend = np.sum([part * a * a for part, a in zip(parts, along, strict=True)], axis=0)
+            slope = np.sum([part * a for part, a in zip(parts, along, strict=True)], axis=0)
             if self.objective.log:
                 bend = bend - slope * slope
             second = self.objective.derivatives(r)[1] * self.rows(self.weights, rows[block])

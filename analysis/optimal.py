@@ -17,6 +17,7 @@ from analysis.envelope import envelope
 from analysis.files import map_columns
 from analysis.fit import fit
 from analysis.isoflop import PowerOfCompute, fit_isoflop
+from analysis.laws.constraints import untie
 from analysis.laws.law import Array
 from analysis.result import FitResult
 from analysis.table import C_COLUMNS, N_COLUMNS, RunTable, TableError
@@ -87,6 +88,7 @@ def optimum(result: FitResult, c: float, rule: ComputeRule) -> dict[str, Array]:
         k: np.concatenate([[v], result.samples[k]]) if result.samples else np.array([v])
         for k, v in result.parameters.items()
     }
+    stacked = untie(stacked, result.tie)
     if SEPARABLE.get(result.law):
         with np.errstate(divide="ignore", invalid="ignore"):
             n, d = optimum_closed(stacked, result.law, c, rule)
@@ -190,13 +192,12 @@ def exponents(result: FitResult, rule: ComputeRule) -> dict[str, PowerOfCompute]
             return np.log(n2 / n1)
 
         with np.errstate(divide="ignore", invalid="ignore"):
-            value = float(slope(result.parameters))
-            start = float(
-                np.log(optimum_closed(result.parameters, result.law, 1.0, rule)[position])
-            )
+            estimate = untie(result.parameters, result.tie)
+            value = float(slope(estimate))
+            start = float(np.log(optimum_closed(estimate, result.law, 1.0, rule)[position]))
             interval = None
             if result.samples:
-                draws = np.asarray(slope(result.samples), dtype=float)
+                draws = np.asarray(slope(untie(result.samples, result.tie)), dtype=float)
                 draws = draws[np.isfinite(draws)]
                 low, high = percentiles(draws, result.widened or result.level)
                 interval = (float(low), float(high))

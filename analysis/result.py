@@ -15,6 +15,7 @@ import pandas as pd
 
 from analysis.certificate import Certificate
 from analysis.laws import Law, get_law
+from analysis.laws.constraints import constrain
 from analysis.laws.law import Array
 from analysis.points import Noise
 from analysis.table import C_COLUMNS, D_COLUMNS, N_COLUMNS, Dropped
@@ -65,22 +66,39 @@ class FitResult:
     seed: int
     held_out: dict[str, Any] | None
     versions: dict[str, str]
+    limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of parameters
+    tie: dict[str, str] = field(default_factory=dict)  # parameters that equal another
 
     def replace(self, **changes: Any) -> FitResult:
         return dataclasses.replace(self, **changes)
 
     @property
-    def model(self) -> Law:
+    def plain(self) -> Law:
+        """The law without bounds and ties of one's own."""
         return get_law(self.law, max(self.breaks, 1))
+
+    @property
+    def model(self) -> Law:
+        return constrain(self.plain, self.limits, self.tie)
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Smallest and largest fitted value of each column."""
+        fitted = self.fitted()
+        return {c: (float(fitted[c].min()), float(fitted[c].max())) for c in self.model.columns}
+
+    def fitted(self) -> pd.DataFrame:
+        """The stored points but those held out: id, the law's columns, y, and C, error if known."""
+        frame = pd.DataFrame({k: v for k, v in self.data.items() if k != "cluster"})
+        return frame[~frame.pop("held_out").astype(bool)].reset_index(drop=True)
+
+    def other_conventions(self) -> list[tuple[str, str, Array]]:
+        """Letter, column and values of the fitted points under other counting conventions."""
         used = ~np.array(self.data["held_out"], dtype=bool)
-        return {
-            c: (float(np.min(v)), float(np.max(v)))
-            for c in self.model.columns
-            for v in [np.array(self.data[c], dtype=float)[used]]
-        }
+        return [
+            (letter, name, np.array(values, dtype=float)[used])
+            for letter, columns in self.alternatives.items()
+            for name, values in columns.items()
+        ]
 
     def predict(
         self, x: Mapping[str, Any] | pd.DataFrame, level: float | None = None
@@ -228,6 +246,8 @@ class FitResult:
             "seed": self.seed,
             "held_out": self.held_out,
             "versions": dict(self.versions),
+            "limits": {k: list(v) for k, v in self.limits.items()},
+            "tie": dict(self.tie),
             "alternatives": self.alternatives,
             "data": self.data,
             "samples": stored,
@@ -245,6 +265,7 @@ class FitResult:
         values["certificate"] = Certificate.from_dict(d["certificate"])
         values["warnings"] = tuple(d["warnings"])
         values["noise"] = Noise(**d["noise"]) if d["noise"] else None
+        values["limits"] = {k: (v[0], v[1]) for k, v in d.get("limits", {}).items()}
         values["bounds"] = tuple(d["bounds"]) if d["bounds"] else None
         values["samples"] = {k: np.array(v) for k, v in d["samples"].items()}
         return FitResult(**values)

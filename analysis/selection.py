@@ -80,11 +80,10 @@ def compare(
 
 
 def log_errors(result: FitResult) -> Array:
-    """log(value / prediction) of every stored point, fitted or held out."""
-    x = {c: np.array(result.data[c], dtype=float) for c in result.model.columns}
-    y = np.array(result.data["y"], dtype=float)
-    predicted = result.model.predict(x, result.parameters)
-    return np.asarray(np.log(y / np.maximum(predicted, 1e-300)))
+    """log(value / prediction) of every fitted point."""
+    fitted = result.fitted()
+    predicted = result.model.predict(fitted, result.parameters)
+    return np.asarray(np.log(fitted["y"] / np.maximum(predicted, 1e-300)))
 
 
 def hold_out_by_compute(
@@ -161,7 +160,7 @@ def rolling_origin(
 def leave_one_size_out(result: FitResult, options: dict[str, Any]) -> float | None:
     """RMS log error when every value of the law's first column is left out in turn."""
     first = result.model.columns[0]
-    values = np.array(result.data[first], dtype=float)
+    values = result.fitted()[first].to_numpy(float)
     groups = label_groups(values, ONE_SIZE) if (values > 0).all() else values
     weights = np.array([(groups != g).astype(float) for g in np.unique(groups)])
     errors = _refit_predictions(result, options, weights)
@@ -179,12 +178,13 @@ def influence(result: FitResult, **options: Any) -> pd.DataFrame:
         One row a run: id, its residual, the change of each parameter, and `reach`, the largest
         change in units of that parameter's standard error (where known).
     """
-    n = len(result.data["y"])
+    fitted = result.fitted()
+    n = len(fitted)
     weights = 1.0 - np.eye(n)
     theta = _refit(result, options, weights)
     if theta is None:
         raise FitError("influence needs at least one point more than free parameters")
-    out = pd.DataFrame({"id": result.data["id"], "residual": log_errors(result)})
+    out = pd.DataFrame({"id": fitted["id"], "residual": log_errors(result)})
     reach = np.zeros(n)
     for name, value in result.parameters.items():
         change = theta[name] - value
@@ -200,7 +200,7 @@ def _refit(result: FitResult, options: dict[str, Any], weights: Array) -> dict[s
     """Parameters for each row of weights, (S,) each; warm from the optimum."""
     law = result.model
     objective = get_objective(result.objective_name, result.objective_delta or 1e-3)
-    frame = pd.DataFrame({k: v for k, v in result.data.items() if k not in ("id", "held_out")})
+    frame = result.fitted()
     table = clean(RunTable(frame), law, {c: c for c in law.columns}, "y", objective, None)
     points = make_points(
         table, law, {c: c for c in law.columns}, "y", "error" if "error" in frame else None
@@ -229,8 +229,9 @@ def _refit_predictions(
     if p is None:
         return None
     law = result.model
-    x = {c: np.array(result.data[c], dtype=float) for c in law.columns}
+    fitted = result.fitted()
+    x = {c: fitted[c].to_numpy(float) for c in law.columns}
     value = np.asarray(law.value({k: v[:, None] for k, v in p.items()}, x), dtype=float)
     value = np.broadcast_to(value, weights.shape)
-    y = np.array(result.data["y"], dtype=float)
+    y = fitted["y"].to_numpy(float)
     return list(np.log(y) - np.log(np.maximum(value, 1e-300)))

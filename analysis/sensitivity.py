@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.certificate import FitError
-from analysis.fit import fit
+from analysis.refit import refit
 from analysis.result import FitResult
-from analysis.table import RunTable, TableError
+from analysis.table import TableError
 
 DELTAS = (1e-4, 1e-3, 1e-2)
 TOP_DROPPED = (1, 2, 5, 10)
@@ -35,24 +35,15 @@ def sensitivity(result: FitResult, deltas: Sequence[float] = DELTAS) -> pd.DataF
         One row a variant: group (delta, objective, dropped, early, form, convention), variant,
         n_points, every parameter of the law, and `a` = beta/(alpha + beta) for joint laws.
     """
-    frame = pd.DataFrame(
-        {
-            k: v
-            for k, v in result.data.items()
-            if k in (*result.model.columns, "y", "error", "held_out")
-        }
-    )
-    frame = frame[~frame.pop("held_out").astype(bool)].reset_index(drop=True)
-    variants: list[tuple[str, str, str, pd.DataFrame, dict[str, Any]]] = [
-        ("base", AS_FITTED, result.law, frame, {})
-    ]
+    frame = result.fitted()
+    variants: list[tuple[str, str, pd.DataFrame, dict[str, Any]]] = [("base", AS_FITTED, frame, {})]
     if result.residual_log:
         variants += [
-            ("delta", f"Huber delta {d:g}", result.law, frame, {"objective": "huber", "delta": d})
+            ("delta", f"Huber delta {d:g}", frame, {"objective": "huber", "delta": d})
             for d in deltas
         ]
         variants += [
-            ("objective", name, result.law, frame, {"objective": name})
+            ("objective", name, frame, {"objective": name})
             for name in ("log_least_squares", "absolute")
         ]
     order = np.argsort(frame["y"].to_numpy())
@@ -62,7 +53,6 @@ def sensitivity(result: FitResult, deltas: Sequence[float] = DELTAS) -> pd.DataF
                 (
                     "dropped",
                     f"without the {count} highest",
-                    result.law,
                     frame.iloc[np.sort(order[:-count])],
                     {},
                 )
@@ -76,39 +66,26 @@ def sensitivity(result: FitResult, deltas: Sequence[float] = DELTAS) -> pd.DataF
                 (
                     "early",
                     f"without {share:.0%}, least {data}",
-                    result.law,
                     frame.iloc[kept],
                     {},
                 )
             )
     for form in FAMILY.get(result.law, ()):
         if form != result.law:
-            variants.append(("form", form, form, frame, {}))
-    used = ~np.array(result.data["held_out"], dtype=bool)
-    for letter, columns in result.alternatives.items():
-        for name, values in columns.items():
-            if letter in frame:
-                other = frame.copy()
-                other[letter] = np.array(values, dtype=float)[used]
-                variants.append(("convention", f"{letter} = {name}", result.law, other, {}))
+            variants.append(("form", form, frame, {"law": form}))
+    for letter, name, values in result.other_conventions():
+        if letter in result.model.columns:
+            other = frame.assign(**{letter: values})
+            variants.append(("convention", f"{letter} = {name}", other, {}))
     return pd.DataFrame([_row(result, *variant) for variant in variants])
 
 
 def _row(
-    result: FitResult, group: str, name: str, law: str, frame: pd.DataFrame, options: dict[str, Any]
+    result: FitResult, group: str, name: str, frame: pd.DataFrame, options: dict[str, Any]
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"group": group, "variant": name, "n_points": len(frame)}
-    choice = {
-        "objective": result.objective_name,
-        "delta": result.objective_delta or 1e-3,
-        "interval": "none",
-        "error": "error" if "error" in frame else None,
-        "fix": {n: result.parameters[n] for n in result.fixed} if law == result.law else {},
-        "seed": result.seed,
-        **options,
-    }
     try:
-        found = fit(law, RunTable(frame.reset_index(drop=True)), metric="y", **choice)
+        found = refit(result, frame, **options)
     except (FitError, TableError) as reason:
         return {**row, "refused": str(reason)}
     row |= found.parameters

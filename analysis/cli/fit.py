@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,14 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--hold-out", metavar="QUERY", help="rows predicted, not fitted: 'C > 1e21'"
     )
     parser.add_argument(
-        "--bounds", metavar="LOW,HIGH", help="range of the metric (chance, ceiling)"
+        "--bounds",
+        action="append",
+        default=[],
+        metavar="LOW,HIGH | NAME=LOW:HIGH",
+        help="range of the metric (chance, ceiling), or of a parameter: c1=-20:20",
+    )
+    parser.add_argument(
+        "--tie", action="append", default=[], metavar="NAME=NAME", help="beta=alpha: one value"
     )
     parser.add_argument("--predict", metavar="TABLE", help="rows to predict, same column names")
     parser.add_argument("--no-sensitivity", action="store_true", help="skip the sensitivity table")
@@ -128,6 +135,7 @@ def fit_one(
         )
     else:
         objective = None
+    bounds, limits = parse_bounds(args.bounds)
     result = fit(
         law,
         table,
@@ -143,7 +151,9 @@ def fit_one(
         bootstrap=args.bootstrap,
         cluster=args.cluster and table.own(args.cluster),
         level=args.level,
-        bounds=parse_bounds(args.bounds),
+        bounds=bounds,
+        limits=limits,
+        tie=parse_ties(args.tie),
         seed=args.seed,
     )
     answer = result.to_dict()
@@ -177,16 +187,33 @@ def show_groups(by: str, answers: dict[str, Any]) -> None:
         print(table_text(pd.DataFrame(rows)))
 
 
-def parse_bounds(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        low, high = (float(v) for v in text.split(","))
-    except ValueError as error:
-        raise ValueError(f"--bounds {text!r}: expected LOW,HIGH") from error
-    if not low < high:
-        raise ValueError(f"--bounds {text!r}: LOW must be below HIGH")
-    return low, high
+def parse_bounds(
+    items: Sequence[str],
+) -> tuple[tuple[float, float] | None, dict[str, tuple[float, float]]]:
+    """["0,1", "c1=-20:20"] -> the range of the metric and those of parameters."""
+    metric = None
+    limits = {}
+    for text in items:
+        name, is_parameter, span = text.rpartition("=")
+        try:
+            low, high = (float(v) for v in span.split(":" if is_parameter else ","))
+        except ValueError as error:
+            raise ValueError(f"--bounds {text!r}: expected LOW,HIGH or NAME=LOW:HIGH") from error
+        if not low < high:
+            raise ValueError(f"--bounds {text!r}: LOW must be below HIGH")
+        if is_parameter:
+            limits[name.strip()] = low, high
+        else:
+            metric = low, high
+    return metric, limits
+
+
+def parse_ties(items: Sequence[str]) -> dict[str, str]:
+    pairs = [part.split("=") for item in items for part in item.split(",")]
+    for pair in pairs:
+        if len(pair) != 2:
+            raise ValueError(f"--tie {'='.join(pair)!r}: expected NAME=NAME")
+    return {name.strip(): other.strip() for name, other in pairs}
 
 
 def save_tornado(choices: pd.DataFrame, path: Path) -> None:

@@ -42,4 +42,5 @@ def test_raw_least_squares_of_five_noisy_points_has_a_band(seed):
     d = 20 * n * np.array([1, 1, 1, 1, 16])
     frame = joint_frame(n, d, seed, noise=0.01, law=(1.8, 60.0, 0.25, 90.0, 0.25))
     result = fit("overtrain", frame, objective="least_squares", bootstrap=200)
-    assert result.samples and result.intervals["eta"][0] is not None
+    assert result.samples
+    assert result.intervals["eta"][0] is not None

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import fit
+from analysis import RunTable, fit, map_columns
 from analysis.chain import Chain
+from analysis.forecast import forecast
 from analysis.scores import aicc
 from analysis.selection import compare, influence, rolling_origin
 from analysis.sensitivity import headline, sensitivity, tornado
@@ -121,3 +122,35 @@ def test_predictions_of_a_bounded_metric_stay_in_bounds():
     band = result.predict({"x": [10.0, 1e9]})
     assert band.to_numpy().max() <= 0.9
     assert band.to_numpy().min() >= 0.0
+
+
+def test_held_out_runs_never_reach_a_refit():
+    frame = isoflop_grid(budgets=5, points=6, noise=0.003)
+    spoiled = pd.concat([frame, frame.iloc[:1].assign(metric=9.9)], ignore_index=True)
+    held = np.arange(len(spoiled)) == len(frame)
+    clean = fit("kaplan", frame, bootstrap=40)
+    result = fit("kaplan", spoiled, hold_out=held, bootstrap=40)
+    ours, theirs = forecast(result, 1e22)["fan"], forecast(clean, 1e22)["fan"]
+    assert [r["n_opt"] for r in ours] == [r["n_opt"] for r in theirs]
+    pd.testing.assert_frame_equal(influence(result).drop(columns="id"),
+                                  influence(clean).drop(columns="id"))  # fmt: skip
+    pd.testing.assert_frame_equal(sensitivity(result), sensitivity(clean))
+
+
+def test_the_fan_is_of_the_law_that_was_fitted():
+    frame = isoflop_grid(budgets=5, points=6, noise=0.003)
+    result = fit("kaplan", frame, interval="none")
+    rows = {r["variant"]: r for r in forecast(result, 1e22)["fan"]}
+    best = forecast(result, 1e22, fan=False)["n_opt"]
+    assert rows["form: kaplan"]["n_opt"] == pytest.approx(best, rel=1e-6)
+    assert rows["objective: huber"]["n_opt"] == pytest.approx(best, rel=1e-6)  # kaplan's own
+    assert rows["form: joint"]["n_opt"] != pytest.approx(best, rel=0.02)
+
+
+def test_a_column_of_a_foreign_table_is_no_counting_convention():
+    frame = isoflop_grid(budgets=5, points=6, noise=0.003).rename(columns={"C": "compute"})
+    frame["flops"] = 7.0
+    table = map_columns(RunTable(frame), {"N": "N", "D": "D", "C": "compute", "metric": "metric"})
+    result = fit("joint", table, interval="none")
+    assert result.alternatives == {}
+    assert not [r for r in forecast(result, 1e22)["fan"] if "convention" in r["variant"]]
