@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.hyperparameters import differing
 from analysis.table import Dropped, RunTable, TableError
 
 SCHEMA_VERSION = 1
@@ -44,8 +45,9 @@ def load_runs(studies: str | Path | Sequence[str | Path]) -> RunTable:
         studies: folders runs/<study> (each child with a record.json is a run), or their parent.
 
     Returns:
-        Columns of the records plus the metrics by name. Runs that left no record are accounted
-        for with the state and reason of their status.json.
+        Columns of the records, the metrics by name, and keys of the configuration in which the
+        runs differ, as `model.dropout`. Runs that left no record are accounted for with the state
+        and reason of their status.json.
     """
     folders = [Path(p) for p in ([studies] if isinstance(studies, (str, Path)) else studies)]
     runs: list[str] = []
@@ -61,6 +63,8 @@ def load_runs(studies: str | Path | Sequence[str | Path]) -> RunTable:
     with ThreadPoolExecutor(THREADS) as pool:
         answers = list(pool.map(_read_run, runs, chunksize=64))
     rows = [record for record, _ in answers if record is not None]
+    for row, own in zip(rows, differing(rows), strict=True):
+        row |= {key: value for key, value in own.items() if key not in row}
     missing: dict[str, list[str]] = {}
     for path, (record, problem) in zip(runs, answers, strict=True):
         if record is None:
@@ -181,7 +185,7 @@ def _read_run(path: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def flatten(record: dict[str, Any]) -> dict[str, Any]:
-    """Metrics become columns; provenance stays nested; the tokenizer's name is pulled up."""
+    """Metrics become columns; provenance stays nested, but for the tokenizer and the precision."""
     row = {k: v for k, v in record.items() if k != "metrics"}
     for name, value in record.get("metrics", {}).items():
         row.setdefault(name, value)
@@ -192,6 +196,9 @@ def flatten(record: dict[str, Any]) -> dict[str, Any]:
             "tokenizer",
             tokenizer if isinstance(tokenizer, str) else json.dumps(tokenizer, sort_keys=True),
         )
+    environment = record.get("environment")
+    if isinstance(environment, dict) and "precision" in environment:
+        row.setdefault("precision", environment["precision"])
     return row
 
 

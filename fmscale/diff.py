@@ -16,6 +16,7 @@ from rich.table import Table
 
 from fmscale import config_text
 from fmscale.runs.find import FORMS, find
+from fmscale.runs.hyperparameters import flatten
 from fmscale.runs.identity import canonical, identity
 
 EXAMPLE = """\
@@ -39,8 +40,8 @@ class Difference:
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
     """Keys in which two stored configurations differ; those that enter the id come first."""
-    flat = [dict(_flatten(config)) for config in (first, second)]
-    counted = [dict(_flatten(_identity(config))) for config in (first, second)]
+    flat = [dict(flatten(config)) for config in (first, second)]
+    counted = [dict(flatten(_identity(config))) for config in (first, second)]
     found = []
     for key in sorted({*flat[0], *flat[1]}):
         values = [side.get(key, ABSENT) for side in flat]
@@ -54,15 +55,6 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     # An epoch limit does not change the numbers of a run that respects it.
     budget = {k: v for k, v in config["budget"].items() if k != "max_epochs"}
     return identity({**config, "budget": budget})
-
-
-def _flatten(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if isinstance(node, Mapping) and node:
-        return [
-            pair for key, value in node.items()
-            for pair in _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-        ]  # fmt: skip
-    return [(prefix, node)]
 
 
 def main() -> None:

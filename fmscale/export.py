@@ -1,4 +1,7 @@
-"""A study as one file, CSV or Parquet: a row for each record."""
+"""A study as one file, CSV or Parquet: a row for each record.
+
+Keys of the configuration in which the runs differ are columns of their names (model.dropout).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fmscale.runs.files import write_atomically
+from fmscale.runs.hyperparameters import differing, of_record
 from fmscale.runs.index import Index
 from fmscale.runs.record import RunRecord
 from fmscale.runs.store import Study
@@ -26,21 +30,23 @@ examples:
 
 
 def rows(study: Study, nested: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Records of a study, metrics among the columns, nested provenance left out.
+    """Records of a study, metrics and what the runs differ in among the columns.
 
     Args:
         nested: parts of the provenance to add, by dotted path, e.g.
             "hyperparameters.optimizer.weight_decay"; absent where a record lacks them.
     """
     found = []
-    for record in Index(study.path, "record.json").read().values():
+    records = list(Index(study.path, "record.json").read().values())
+    varied = differing(map(of_record, records))
+    for record, own in zip(records, varied, strict=True):
         RunRecord.check(record)
         flat = {k: v for k, v in record.items() if not isinstance(v, dict | list)}
         precision = record.get("environment", {}).get("precision")
         inner = {path: _walk(record, path) for path in nested}
         inner = {path: value for path, value in inner.items() if value is not None}
         flat["study"] = study.path.absolute().name  # runs taken over are stored with another's
-        found.append({**flat, **record["metrics"], "precision": precision, **inner})
+        found.append({**flat, **record["metrics"], "precision": precision, **own, **inner})
     return found
 
 
@@ -87,10 +93,18 @@ def to_parquet(table: list[dict[str, Any]], columns: list[str] | None = None) ->
     except ImportError as error:
         raise ValueError("Parquet needs pyarrow: pip install 'fmscale[report]'") from error
     chosen = select(table, columns)
-    content = pyarrow.table({name: [row.get(name) for row in table] for name in chosen})
+    content = pyarrow.table({name: _of_one_type(table, name) for name in chosen})
     sink = io.BytesIO()
     pyarrow.parquet.write_table(content, sink)
     return sink.getvalue()
+
+
+def _of_one_type(table: list[dict[str, Any]], name: str) -> list[Any]:
+    """A column; as text if it holds text beside numbers, as "null" beside a rate."""
+    column = [row.get(name) for row in table]
+    if not any(isinstance(value, str) for value in column):
+        return column
+    return [value if value is None else str(value) for value in column]
 
 
 def main() -> None:

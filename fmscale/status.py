@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from fmscale import config_text
 from fmscale.forecast.reference import FORECAST
+from fmscale.runs.hyperparameters import differing, headed
 from fmscale.runs.index import Index
 from fmscale.runs.lock import holder_of
 from fmscale.runs.store import RunFolder, Study
@@ -95,6 +99,7 @@ class StudyView:
 
     def __init__(self, study: Study) -> None:
         self.study = study
+        self._configs: dict[str, dict[str, Any]] = {}  # by run, of those that were shown
         self._statuses = Index(study.path, "status.json")
         self._forecasts = Index(study.path, FORECAST)
 
@@ -110,6 +115,20 @@ class StudyView:
             finished, flag = folder.is_finished(), flags.get(run_id)
             states.append(state_of(folder, found.get(run_id), n_steps, finished, flag))
         return states
+
+    def differences(self, run_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Columns of what some runs differ in, by heading; a cell for each run."""
+        for run_id in run_ids:
+            path = self.study.path / run_id / "config.yaml"
+            if run_id not in self._configs:
+                # Asked for and not yet written, or not to be read: it says nothing here.
+                with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+                    config = config_text.read(path)
+                    if isinstance(config, dict):
+                        self._configs[run_id] = config
+        configs = [self._configs.get(run_id, {}) for run_id in run_ids]
+        # An id begins with the name of the model.
+        return headed(differing(configs), [run_id.partition("-")[0] for run_id in run_ids])
 
 
 def main() -> None:
@@ -166,7 +185,7 @@ def _overview(
 ) -> Group:
     parts: list[str | Table] = []
     for view, runs in states:
-        parts += _study_parts(view.study, runs, only_failed, max_rows)
+        parts += _study_parts(view, runs, only_failed, max_rows)
     return Group(*parts)
 
 
@@ -189,8 +208,9 @@ def _studies(runs_dir: Path, names: list[str]) -> list[Study]:
 
 
 def _study_parts(
-    study: Study, runs: list[RunState], only_failed: bool, max_rows: int
+    view: StudyView, runs: list[RunState], only_failed: bool, max_rows: int
 ) -> list[str | Table]:
+    study = view.study
     counts = Counter(run.group for run in runs)
     numbers = [f"[{COLORS[group]}]{counts[group]} {group}[/]" for group in GROUPS]
     headline = f"[bold]{escape(study.path.name)}[/bold]: " + " · ".join(numbers)
@@ -201,12 +221,16 @@ def _study_parts(
     if n_more > 0:  # first what a person would act on
         order = ("failed", "running", "missing", "done")
         shown = sorted(shown, key=lambda run: order.index(run.group))[:max_rows]
+    varied = view.differences([run.run_id for run in shown])
+    with_reason = any(run.reason for run in shown)
     table = Table()
-    for name in ("run", "state", "steps", "reason"):
+    for name in ("run", *varied, "state", "steps", *(["reason"] if with_reason else [])):
         table.add_column(name, justify="right" if name == "steps" else "left", overflow="fold")
-    for run in shown:
+    for number, run in enumerate(shown):
         state = f"[{COLORS[run.group]}]{run.group}[/]"
-        table.add_row(escape(run.run_id), state, run.progress, escape(run.reason))
+        own = [escape(values[number]) for values in varied.values()]
+        reason = [escape(run.reason)] if with_reason else []
+        table.add_row(escape(run.run_id), *own, state, run.progress, *reason)
     parts: list[str | Table] = [headline, table]
     if n_more > 0:
         parts.append(f"and {n_more:,} more; --all shows them")

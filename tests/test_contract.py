@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 import analysis
+from fmscale.export import rows
+from fmscale.runs.identity import TRAINER_IDENTITY_KEYS
 from fmscale.runs.record import SCHEMA_VERSION, UNITS
 from fmscale.runs.store import Study
 from fmscale.training import run
+from tests.fmscale.runs.test_hyperparameters import BASE, changed
+from tests.fmscale.runs.test_store import record
 
 
 @pytest.fixture
@@ -44,6 +48,40 @@ def test_columns_of_the_other_family_are_absent_not_zero(trained):
 
 def test_both_sides_speak_of_the_same_schema():
     assert analysis.load.SCHEMA_VERSION == SCHEMA_VERSION
+
+
+def test_an_export_and_the_analysis_have_the_same_columns_of_what_runs_differ_in(tmp_path):
+    study = Study.open(tmp_path, "s")
+    earlier = {key: BASE[key] for key in ("model", "objective", "optimizer", "trainer")}
+    imported = {"imported": {"path": "x", "sha256": "0"}}
+    own = changed(
+        model__dropout=0.3, model___target_="lab.GPT", optimizer__betas=[0.9, 1.0],
+        trainer__gradient_clip_val=None, batch_ramp__start=4, data__root="/b", data__content="c2",
+        evaluation__evaluators__language__n=5,
+    )  # fmt: skip
+    for name, config in (("a", BASE), ("b", own), ("c", earlier), ("d", imported)):
+        data = {"name": name, "content_sha256": name, "cache": name, "epochs_by_source": {"x": 1}}
+        folder = study.run(name)
+        folder.create("seed: 1\n")
+        folder.write_record(
+            record(
+                run_id=name, hyperparameters=config, data=data,
+                environment={"precision": "bf16-mixed"},
+            )
+        )  # fmt: skip
+    exported = {row["run_id"]: row for row in rows(study)}
+    loaded = analysis.load_runs(study.path).frame.set_index("run_id", drop=False)
+    dotted = [{key for row in exported.values() for key in row if "." in key}]
+    dotted.append({key for key in loaded if "." in key})
+    assert dotted[0] == dotted[1] >= {"model.dropout", "data.root", "data.content_sha256"}
+    for name, row in exported.items():
+        for key in (*dotted[0], "precision", "study"):
+            value = loaded.loc[name, key]
+            assert value == row[key] if key in row else value != value, (name, key)
+
+
+def test_both_sides_know_which_settings_of_the_trainer_change_the_numbers():
+    assert analysis.hyperparameters.TRAINER == TRAINER_IDENTITY_KEYS
 
 
 def test_runs_that_were_not_annealed_are_not_fitted(tiny, plan_one):

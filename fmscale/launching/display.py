@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from fmscale.job import Branch, Job
 from fmscale.launching.pool import Event
+from fmscale.planner import study_of
+from fmscale.runs.hyperparameters import differing, headed
 from fmscale.runs.identity import short_number
 from fmscale.runs.store import Study
 
+TOGETHER = "differs in"  # heads one column of all that would need more than a line
+WIDEST = 14  # characters of a value in the closing table; longer ones fold
 LINE_EVERY_SECONDS = 30.0  # off a terminal, at least this often while runs are at work
 
 
@@ -133,27 +140,30 @@ class SweepDisplay:
 def print_outcome(jobs: list[Job], failed: dict[str, str]) -> None:
     """Table of all runs of a sweep; failures with their reasons below it.
 
-    The learning rate is shown where runs of one model and seed differ by more than their budget.
-
-    MFU is the share of this machine's speed at matrix products that the training used.
+    Between model and seed stands what the runs differ in besides. MFU is the share of this
+    machine's speed at matrix products that the training used.
     """
     console = Console()
+    runs = [(job, branch) for job in jobs for branch in job.branches]
+    varied = differing(job.config for job, _ in runs)
+    own = headed(varied, [job.shape.label for job, _ in runs])
+    rows = [_outcome_row(study_of(job), job, branch) for job, branch in runs]
     unit = jobs[0].shape.unit
     title = f"{jobs[0].config['study']}: runs, D in {unit}, C in FLOP"
-    table = Table(title=title, title_justify="left", pad_edge=False)
-    table.add_column("model", overflow="fold")
-    tuned = len({(job.shape.label, job.config["seed"]) for job in jobs}) < len(jobs)
-    seeded = not tuned or len({job.config["seed"] for job in jobs}) > 1
-    known = [name for name, shown in (("seed", seeded), ("lr", tuned)) if shown]
-    for name in (*known, "D", "C", "val_loss", "train s", "MFU"):
-        table.add_column(name, justify="right")
-    table.add_column("status", no_wrap=True)
-    for job in jobs:
-        study = Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
-        for branch in job.branches:
-            model, seed, *rest = _outcome_row(study, job, branch)
-            varied = [*([seed] if seeded else []), *([f"{job.lr_peak:.3g}"] if tuned else [])]
-            table.add_row(model, *varied, *rest)
+    table = _table(title, rows, own)
+    # Where a screen is narrow, what differs comes before how fast it went.
+    unbounded = console.options.update(max_width=sys.maxsize)
+    for name in ("MFU", "train s", "C", None):
+        if Measurement.get(console, unbounded, table).maximum <= console.width:
+            break
+        if name is None:  # more than a line holds
+            pairs = (
+                [f"{key}={v[number]}" for key, v in own.items()] for number in range(len(rows))
+            )
+            own = {TOGETHER: ["\n".join(own) for own in pairs]}
+        for row in rows:
+            row.pop(name or "", None)
+        table = _table(title, rows, own)
     console.print(table)
     for run_id, reason in failed.items():
         console.print(f"[red]failed[/red] {run_id}: {reason}", highlight=False)
@@ -161,27 +171,44 @@ def print_outcome(jobs: list[Job], failed: dict[str, str]) -> None:
         console.print("Tracebacks are in the run folders; the same command tries these runs again.")
 
 
-def _outcome_row(study: Study, job: Job, branch: Branch) -> list[str]:
+def _table(title: str, rows: list[dict[str, str]], varied: dict[str, list[str]]) -> Table:
+    table = Table(title=title, title_justify="left", pad_edge=False)
+    for name in ("model", *varied, *list(rows[0])[1:]):
+        is_text = name in ("model", "status", TOGETHER)
+        width = WIDEST if name in varied and len(varied) > 1 else None
+        table.add_column(
+            name, justify="left" if is_text else "right", overflow="fold", max_width=width
+        )
+    for number, row in enumerate(rows):
+        front, *rest = row.values()
+        table.add_row(front, *(escape(values[number]) for values in varied.values()), *rest)
+    return table
+
+
+def _outcome_row(study: Study, job: Job, branch: Branch) -> dict[str, str]:
     folder = study.run(branch.run_id)
-    front = [
-        job.shape.label,
-        str(job.config["seed"]),
-        short_number(branch.n_units),
-        f"{job.flops(branch.n_units)['flops']:.3g}",
-    ]
+    row = {
+        "model": job.shape.label,
+        "seed": str(job.config["seed"]),
+        "D": short_number(branch.n_units),
+        "C": f"{job.flops(branch.n_units)['flops']:.3g}",
+        "val_loss": "",
+        "train s": "",
+        "MFU": "",
+    }
     if not folder.is_finished():
         status = folder.status()
-        return [*front, "", "", "", status["state"] if status else "missing"]
+        return {**row, "status": status["state"] if status else "missing"}
     record = folder.record()
     loss = record.metrics.get("val_loss")
     seconds, utilization = record.seconds_train, record.flops_utilization
-    return [
-        *front,
-        f"{loss:.4f}" if loss is not None else "",
-        f"{seconds:.1f}" if seconds is not None else "",
-        f"{utilization:.0%}" if utilization is not None else "",
-        record.status,
-    ]
+    return {
+        **row,
+        "val_loss": f"{loss:.4f}" if loss is not None else "",
+        "train s": f"{seconds:.1f}" if seconds is not None else "",
+        "MFU": f"{utilization:.0%}" if utilization is not None else "",
+        "status": record.status,
+    }
 
 
 def _branch(event: Event, job: Job) -> Branch | None:

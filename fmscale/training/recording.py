@@ -13,6 +13,7 @@ from fmscale.data.protocol import TrainingData
 from fmscale.data.text.mixture_order import MixtureOrder
 from fmscale.evaluation.runner import Measured
 from fmscale.job import Branch, Job
+from fmscale.runs.hyperparameters import SECTIONS
 from fmscale.runs.provenance import environment, git_state
 from fmscale.runs.record import Evaluation, RunRecord
 from fmscale.runs.store import now
@@ -33,7 +34,7 @@ def logged(metrics: dict[str, float]) -> dict[str, float]:
     return {SPLIT.sub(r"\1/", name): value for name, value in metrics.items()}
 
 
-HYPERPARAMETERS = ("model", "objective", "optimizer", "schedule", "trainer", "rules", "batch_ramp")
+HYPERPARAMETERS = (*SECTIONS, "rules")
 
 
 def make_record(

@@ -11,24 +11,52 @@ from fmscale.launching import display
 from fmscale.plan import expand
 
 
-@pytest.mark.parametrize(("seeds", "rates"), [((1,), (2e-3, 8e-3)), ((1, 2), (4e-3,))])
-def test_runs_of_one_model_are_told_apart(tiny, monkeypatch, seeds, rates):
-    monkeypatch.setattr(
-        display, "Console", lambda: (out.append(Console(width=80, file=io.StringIO())), out[-1])[1]
-    )
-    out: list[Console] = []
-    jobs = [
-        job
-        for seed in seeds
-        for rate in rates
-        for job in expand([*tiny, "budget.tokens=6400", f"seed={seed}", f"optimizer.lr={rate}"])
-    ]
-    display.print_outcome(jobs, {})
-    text = out[0].file.getvalue()
-    head = next(line for line in text.splitlines() if "model" in line)
-    assert ("lr" in head) == (len(rates) > 1)
-    assert ("seed" in head) == (len(rates) == 1)
-    if len(rates) > 1:
-        assert all(f" {rate:.3g} " in text for rate in rates)
-    assert max(map(len, text.splitlines())) <= 80
-    assert text.count("missing") == len(jobs)
+@pytest.fixture
+def closing_table(tiny, monkeypatch):
+    """Overrides -> heading and lines of the table of runs not yet trained."""
+
+    def show(*overrides: str) -> tuple[list[str], list[str]]:
+        console = Console(width=80, file=io.StringIO())
+        monkeypatch.setattr(display, "Console", lambda: console)
+        display.print_outcome(expand([*tiny, "budget.tokens=6400", *overrides]), {})
+        lines = console.file.getvalue().splitlines()
+        assert max(map(len, lines)) <= 80
+        head = next(line for line in lines if "model" in line)
+        return head.replace("┃", " ").split(), lines
+
+    return show
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "values"),
+    [
+        (["optimizer.lr=2e-3,8e-3"], "lr", ["0.002", "0.008"]),
+        (["model=gpt_1x8,gpt_1x16", "model.dropout=0,0.3"], "dropout", ["0", "0.3", "0", "0.3"]),
+        (["optimizer.weight_decay=0,0.1"], "weight_decay", ["0", "0.1"]),
+        (["batch_size=2,4"], "batch_size", ["2", "4"]),
+        (["trainer.gradient_clip_val=null,1.0"], "gradient_clip_val", ["null", "1"]),
+        (["trainer.precision=32-true,bf16-mixed"], "precision", ["32-true", "bf16-mixed"]),
+    ],
+)
+def test_what_was_swept_is_a_column_and_the_seed_stays(closing_table, overrides, name, values):
+    head, lines = closing_table(*overrides)
+    assert head[:3] == ["model", name, "seed"]
+    cells = [line.replace("│", " ").split() for line in lines if line.startswith("│gpt")]
+    assert [row[1] for row in cells] == values
+    assert all(row[2] == "1" and row[-1] == "missing" for row in cells)
+
+
+def test_a_ladder_and_its_repeats_need_no_further_column(closing_table):
+    head, lines = closing_table("model=gpt_1x8,gpt_1x16", "seed=1,2")
+    assert head[:3] == ["model", "seed", "D"]
+    assert sum("missing" in line for line in lines) == 4
+
+
+def test_more_than_a_line_holds_is_told_in_one_column(closing_table):
+    head, lines = closing_table(
+        "model.dropout=0,0.3", "optimizer.weight_decay=0,0.1", "optimizer.lr=1e-3,2e-3",
+        "trainer.gradient_clip_val=null,1.0",
+    )  # fmt: skip
+    assert head[:3] == ["model", "differs", "in"]
+    for pair in ("dropout=0.3", "weight_decay=0.1", "lr=0.002", "gradient_clip_val=null"):
+        assert sum(pair in line.split() or f"│ {pair} " in line for line in lines) == 8, pair
