@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
+from fmscale.public import with_public_names
 from fmscale.runs.identity import canonical
 from fmscale.settings import ConfigError
 from fmscale.sizing import Shape
@@ -42,19 +43,24 @@ def complete_data(section: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: naming field and folder, if the data cannot be found or do not say.
     """
-    completed = dict(section)
+    completed = with_public_names(section)
     for name, source in (completed.get("sources") or {}).items():
         filled = {**source, "data": complete_data(source["data"])}
         completed["sources"] = {**completed["sources"], name: filled}
     missing = any(key in completed and completed[key] is None for key in ("vocab_size", "content"))
     if missing or (completed.get("root") is not None and completed.get("content") is None):
-        complete = getattr(get_object(completed["_target_"]), "complete", None)
+        complete = getattr(target_of(completed), "complete", None)
         if complete is not None:
             try:
                 completed |= complete(completed)
             except (ValueError, FileNotFoundError) as error:
                 raise ConfigError(str(error)) from error
     return completed
+
+
+def target_of(section: Mapping[str, Any]) -> Any:
+    """The class or function that a section names."""
+    return get_object(with_public_names(section)["_target_"])
 
 
 def build_shape(config: Mapping[str, Any]) -> Shape:
@@ -123,7 +129,7 @@ def _instantiate(section: Mapping[str, Any] | None, name: str) -> Any:
     if section is None:
         raise ConfigError(f"section {name} is null; to leave it out, write ~{name}")
     try:
-        return instantiate(section)
+        return instantiate(with_public_names(section))
     except InstantiationException as error:
         # Hydra wraps what the constructor raised; a person wants that, not the wrapping.
         cause = error.__cause__ or error

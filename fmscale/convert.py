@@ -59,10 +59,11 @@ def _take_pixels(model: Any, config: dict[str, Any]) -> None:
 
 def _scene_words(config: dict[str, Any]) -> tuple[str, ...] | None:
     """The vocabulary of rendered scenes; None for other data, whose tokenizer is the user's."""
+    from fmscale.build import target_of
     from fmscale.data.scenes.captions import CaptionTokenizer
+    from fmscale.data.scenes.dataset import Scenes
 
-    is_scenes = config["data"]["_target_"] == "fmscale.data.scenes.dataset.Scenes"
-    return CaptionTokenizer().words if is_scenes else None
+    return CaptionTokenizer().words if target_of(config["data"]) is Scenes else None
 
 
 # Target -> family of models it takes, and what writes it.

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fmscale import config_text
+from fmscale.public import with_public_names
 from fmscale.runs.find import FORMS, find
 from fmscale.runs.hyperparameters import flatten
 from fmscale.runs.identity import canonical, identity
@@ -40,6 +41,7 @@ class Difference:
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
     """Keys in which two stored configurations differ; those that enter the id come first."""
+    first, second = with_public_names(first), with_public_names(second)
     flat = [dict(flatten(config)) for config in (first, second)]
     counted = [dict(flatten(_identity(config))) for config in (first, second)]
     found = []

@@ -43,7 +43,6 @@ examples:
   fmscale evaluate my_tasks evaluation=answers --table answers_tasks      # what it is surest of
   fmscale evaluate my_tasks evaluation=in_context evaluation.evaluators.in_context.shots=[0,4]
 """
-NO_OUTLET = "fmscale.training.outlet.NoOutlet"
 FEW_RUNS = 3  # at most: the closing table has one row a metric instead of one a run
 RUN_WIDTH = 12  # characters; run ids fold before the names of metrics do
 MAX_ROWS, MAX_COLUMNS = 24, 4  # metrics that it shows of itself, in either form
@@ -266,6 +265,9 @@ def _progress(console: Console, n: int) -> Iterator[Any]:
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
+    from fmscale.build import target_of
+    from fmscale.training.outlet import NoOutlet
+
     names = [given for given in options.names if "=" not in given]
     if not names:
         raise ConfigError("name runs or studies, e.g. fmscale evaluate gpt_demo")
@@ -294,7 +296,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
                 show(run_id, "", len(r.todo))
     else:
         console.print("Nothing to measure: the records hold all of it. --again measures anew.")
-    if settings.logger["_target_"] != NO_OUTLET:
+    if target_of(settings.logger) is not NoOutlet:
         for r in requests:
             send(r)
     _report(console, requests, list(records.values()), options.show)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fmscale import config_text
+from fmscale.public import with_public_names
 from fmscale.runs.store import RunFolder
 from fmscale.settings import ConfigError
 
@@ -20,6 +21,8 @@ TRUST = "FMSCALE_TRUST"
 def stored_config(folder: RunFolder, replaced: Collection[str] = ()) -> dict[str, Any]:
     """A run's configuration, which runs nothing but fmscale's own parts and what is trusted.
 
+    What it names by an earlier name has the present one.
+
     Args:
         replaced: sections that will not be used.
 
@@ -27,7 +30,7 @@ def stored_config(folder: RunFolder, replaced: Collection[str] = ()) -> dict[str
         ConfigError: naming the target and the remedy.
     """
     path = folder.path / "config.yaml"
-    config: dict[str, Any] = config_text.read(path)
+    config: dict[str, Any] = with_public_names(config_text.read(path))
     used = {key: value for key, value in config.items() if key not in replaced}
     trusted = [name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip()]
     for where, target in _targets(used):
@@ -43,7 +46,7 @@ def stored_config(folder: RunFolder, replaced: Collection[str] = ()) -> dict[str
 
 @functools.cache
 def own_targets() -> frozenset[str]:
-    """The classes and functions that `conf/` names."""
+    """The classes and functions that `conf/` names, by their public names."""
     import conf
 
     files = Path(next(iter(conf.__path__))).rglob("*.yaml")

@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from fmscale.public import with_public_names
+
 # Sections and keys of the configuration that change the trained numbers. Everything else
 # (paths, logger, launcher, study, progress, checkpoint cadence) may differ between equal runs.
 IDENTITY_KEYS = (
@@ -59,8 +61,13 @@ def digest(value: Any) -> str:
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys in which 2e6, 2000000.0 and 2000000 are the same number."""
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """JSON with sorted keys: numbers and classes are the same however they are written.
+
+    2e6, 2000000.0 and 2000000 are one number, and a class is called by its public name.
+    """
+    return json.dumps(
+        _plain(with_public_names(value)), sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ from fmscale.sizing.captioning import CaptionerShape, WordPredictorShape
 from fmscale.sizing.clip import CLIPShape
 from fmscale.sizing.counting import FLOPS_FORMULA
 from fmscale.sizing.gpt import GPTShape
+from fmscale.sizing.gpt3 import gpt3_shape
 from fmscale.sizing.recipe import Recipe
 from fmscale.sizing.towers import BagShape, ResNetShape, TextShape, VisionShape
 
@@ -39,4 +40,5 @@ __all__ = [
     "TextShape",
     "VisionShape",
     "WordPredictorShape",
+    "gpt3_shape",
 ]

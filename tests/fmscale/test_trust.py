@@ -39,7 +39,7 @@ def edit(folder: RunFolder, change) -> None:
 def test_everything_that_conf_names_is_there_to_be_run():
     from hydra.utils import get_object
 
-    assert {"fmscale.models.gpt.GPT", "fmscale.sizing.GPTShape"} < own_targets()
+    assert {"fmscale.models.GPT", "fmscale.sizing.GPTShape"} < own_targets()
     for target in own_targets():
         assert callable(get_object(target)), target
 

@@ -109,7 +109,7 @@ def test_there_and_back_changes_no_bit(tmp_path):
 
 @pytest.mark.parametrize("write", [convert.to_transformers_clip, convert.to_open_clip])
 def test_mean_and_spread_of_files_go_along_with_the_model(write, tmp_path):
-    data = {"_target_": "files", "mean": [0.4, 0.5, 0.6], "std": [0.3, 0.2, 0.1]}
+    data = {"_target_": "fmscale.data.webdataset", "mean": [0.4, 0.5, 0.6], "std": [0.3, 0.2, 0.1]}
     write(build(), {"data": data}, tmp_path)
     found = {}
     for path in tmp_path.glob("*.json"):
