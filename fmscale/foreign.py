@@ -35,7 +35,6 @@ examples:
   fmscale sample --study foreign --prompt "The "
   fmscale import clip_folder data=webdataset data.root=my_tars data.name=mine data.tasks=[pets]
 """
-PROBE = "def f(x):\n    return 'ä €' + x\tThe quick brown fox; 1,234.5"
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def check_text_tokens(folder: Path, data: Any) -> None:
     Raises:
         ConfigError: if both write a probe text differently.
     """
-    from fmscale.data.text.tokenizer import FileTokenizer
+    from fmscale.data.text.tokenizer import PROBE, FileTokenizer
 
     path, tokenizer = folder / "tokenizer.json", getattr(data, "tokenizer", None)
     if not path.exists() or tokenizer is None:

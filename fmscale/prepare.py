@@ -183,6 +183,16 @@ def print_manifest(manifest: dict[str, Any], out: Path) -> None:
             n_bytes = manifest["dropped"]["bytes"].get(reason, 0)
             reasons.add_row(reason, f"{count:,}", f"{n_bytes:,}")
         console.print(reasons)
+    if lost := manifest["validation"].get("n_not_restored"):
+        console.print(
+            f"The tokenizer does not give back {lost:,} of the "
+            f"{manifest['validation']['n_documents']:,} validation documents: losses on these "
+            "shards are per token alone, without bits per byte",
+            highlight=False,
+        )
+    if others := manifest.get("left_out"):
+        listed = ", ".join(f"{n:,} {ending}" for ending, n in others.items())
+        console.print(f"Not read, by their endings (--suffixes): {listed}", highlight=False)
     if likeness := manifest.get("likeness"):
         console.print(
             f"Likeness to the reference, learned from {likeness['n_reference']:,} of its documents "
@@ -232,7 +242,7 @@ def main() -> None:
         with bars.progress:
             result = build_shards(recipe, options.out, options.workers, bars)
         print_manifest(result, options.out)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(f"\nStopped. The same command goes on where {options.out} was left.")

@@ -28,13 +28,17 @@ def read_rows(
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file. Give a JSONL file with {wanted}.")
     rows = []
-    for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+    # A line ends with a line feed alone: a text may hold the other marks that `splitlines` knows.
+    for number, line in enumerate(Path(path).read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            row = json.loads(line.decode("utf-8-sig"))
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{where} holds half a surrogate pair. Take it out.") from error
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where} is not JSON: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f"{where} is no JSON object; give {wanted}.")

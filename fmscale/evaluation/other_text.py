@@ -64,7 +64,8 @@ class OtherText:
 
     def __call__(self, model: Any, data: Any, objective: Objective) -> Iterator[Metric]:
         self.check(data)
-        windows = list(self.windows(text_tokenizer(data), model.shape.seq_len))
+        tokenizer = text_tokenizer(data)
+        windows = list(self.windows(tokenizer, model.shape.seq_len))
         nats = np.array([scored.nats for scored in score(model, windows)])
         counts = np.array([len(window.answer) for window in windows])
         total, n_tokens = float(nats.sum()), int(counts.sum())
@@ -74,10 +75,13 @@ class OtherText:
             spread = float(np.sum((nats - loss * counts) ** 2))
             error = math.sqrt(spread * len(windows) / (len(windows) - 1)) / n_tokens
             yield Metric(f"{prefix}_loss_standard_error", error, "nats/token")
-        n_bytes = sum(len(text.encode()) for text in self.texts)
-        yield Metric(f"{prefix}_bpb", total / math.log(2) / n_bytes, "bits/byte")
-        n_words = sum(len(text.split()) for text in self.texts)
-        per = {"perplexity": loss, "word_perplexity": total / n_words if n_words else math.inf}
+        per = {"perplexity": loss}
+        # Tokens that lose a part of the text say nothing of its bytes and words.
+        if tokenizer.restore([tokenizer.encode(t.encode()) for t in self.texts]) == self.texts:
+            n_bytes = sum(len(text.encode()) for text in self.texts)
+            yield Metric(f"{prefix}_bpb", total / math.log(2) / n_bytes, "bits/byte")
+            n_words = sum(len(text.split()) for text in self.texts)
+            per["word_perplexity"] = total / n_words if n_words else math.inf
         for quantity, mean in per.items():
             if mean < 700:  # e**710 overflows
                 yield Metric(f"{prefix}_{quantity}", math.exp(mean), "1")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +84,21 @@ def _decoded(
         )
 
 
+def read_unknown(part: Part, recipe: Recipe) -> Iterator[Document | Unreadable]:
+    """A file of a format that is not read, as one document that cannot be."""
+    yield Unreadable("unknown_format", part.path, f"{part.path} is no text")
+
+
 def read_jsonl(part: Part, recipe: Recipe) -> Iterator[Document | Unreadable]:
     """Lines that begin inside the part; empty ones are skipped."""
+    try:
+        yield from _lines(part, recipe)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:  # what follows is lost
+        yield Unreadable("undecodable", part.path, f"{part.path} is damaged ({error}). Fetch it "
+                         "again, or choose --on-bad drop to take what comes before")  # fmt: skip
+
+
+def _lines(part: Part, recipe: Recipe) -> Iterator[Document | Unreadable]:
     with _open_lines(part.path) as file:
         if part.begin:
             file.seek(part.begin - 1)
@@ -104,7 +119,7 @@ def read_jsonl(part: Part, recipe: Recipe) -> Iterator[Document | Unreadable]:
 
 
 def _open_lines(path: str) -> IO[bytes]:
-    if path.endswith(".gz"):
+    if path.lower().endswith(".gz"):
         return io.BufferedReader(gzip.open(path, "rb"))
     return Path(path).open("rb")
 
@@ -114,7 +129,7 @@ def _from_line(line: bytes, path: str, where: str, recipe: Recipe) -> Document |
         values = json.loads(line)
     except UnicodeDecodeError:
         problem = "is not UTF-8"
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         problem = f"is not JSON ({error})"
     else:
         if isinstance(values, dict):
@@ -166,5 +181,12 @@ def from_fields(
     if recipe.source_field is not None:
         source = str(values[recipe.source_field])
     if recipe.score_field is not None:
-        score = float(values[recipe.score_field])
+        try:
+            score = float(values[recipe.score_field])
+        except (TypeError, ValueError):
+            score = math.nan
+        if math.isnan(score):
+            return Unreadable("missing_field", where, f"{where} has {values[recipe.score_field]!r} "
+                              f"in field {recipe.score_field!r}, which is no number. Choose "
+                              "--on-bad drop")  # fmt: skip
     return Document(text, source, where, score)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmscale.data.corpus.formats import UnknownFormat, format_of
 from fmscale.data.corpus.recipe import Recipe
+from fmscale.data.file_names import is_hidden
 
 BLOCK = 1 << 22  # a longer text file counts as several documents, cut at line ends
 
@@ -21,7 +24,7 @@ BLOCK = 1 << 22  # a longer text file counts as several documents, cut at line e
 class Part:
     """A range of one file (or of a remote data set)."""
 
-    kind: str  # "text", "jsonl", "parquet", "arrow" or "hub": see `readers`
+    kind: str  # "text", "jsonl", "parquet", "arrow", "hub" or "unknown": see `readers`
     path: str
     begin: int  # bytes, row groups, record batches or remote shards
     end: int
@@ -64,7 +67,7 @@ def list_parts(path: str, recipe: Recipe) -> list[Part]:
     if not root.exists():
         raise FileNotFoundError(f"{path} does not exist. Give a file or a folder of text")
     if root.is_file():
-        return list(_parts_of_file(root, recipe.shard_bytes))
+        return list(_parts_of_file(root, recipe))
     if (root / "dataset_dict.json").exists():
         splits = json.loads((root / "dataset_dict.json").read_text())["splits"]
         if recipe.hub_split not in splits:
@@ -77,39 +80,59 @@ def list_parts(path: str, recipe: Recipe) -> list[Part]:
         saved = json.loads((root / "state.json").read_text())["_data_files"]
         files = [root / entry["filename"] for entry in saved]
     else:
-        files = sorted(_walk(root, recipe.suffixes))
+        files = sorted(file for file in _files(root) if file.name.endswith(recipe.suffixes))
     if not files:
         raise ValueError(
             f"{path} holds no file ending in {' or '.join(recipe.suffixes)}. Give another folder, "
             "or name the endings of your files (--suffixes)"
         )
-    parts = [part for file in files for part in _parts_of_file(file, recipe.shard_bytes)]
+    parts = [part for file in files for part in _parts_of_file(file, recipe)]
     if not parts:
         raise ValueError(f"{path}: all of its {len(files)} files are empty. Give some text")
     return parts
 
 
-def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+def left_out(recipe: Recipe) -> dict[str, int]:
+    """Files in the folders of the recipe that are not read, counted by their endings."""
+    counts: Counter[str] = Counter()
+    for path in (*recipe.inputs, *recipe.validation):
+        if not _is_saved(Path(path)):
+            others = (f for f in _files(Path(path)) if not f.name.endswith(recipe.suffixes))
+            counts.update(file.suffix or "no ending" for file in others)
+    return dict(counts.most_common())
+
+
+def _is_saved(root: Path) -> bool:
+    """Whether `datasets` has saved the folder."""
+    return (root / "dataset_dict.json").exists() or (root / "state.json").exists()
+
+
+def _files(root: Path) -> Iterator[Path]:
     for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        yield from (Path(folder) / name for name in names if name.endswith(suffixes))
+        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
+        yield from (Path(folder) / name for name in names if not is_hidden(name))
 
 
-def _parts_of_file(path: Path, shard_bytes: int) -> Iterator[Part]:
+def _parts_of_file(path: Path, recipe: Recipe) -> Iterator[Part]:
     status = path.stat()
     size, changed = status.st_size, status.st_mtime_ns
     if size == 0:
         return
-    if path.suffix in (".parquet", ".arrow"):
+    try:
+        kind = format_of(path)
+    except UnknownFormat:
+        if recipe.on_bad == "stop":
+            raise
+        kind = "unknown"
+    if kind in ("parquet", "arrow"):
         from fmscale.data.corpus.tables import table_sizes
 
-        kind = path.suffix[1:]
-        for begin, end, n_bytes in _ranges(table_sizes(kind, path), shard_bytes):
+        for begin, end, n_bytes in _ranges(table_sizes(kind, path), recipe.shard_bytes):
             yield Part(kind, str(path), begin, end, n_bytes, changed)
-    elif path.name.endswith(".jsonl.gz"):  # cannot be entered in the middle
-        yield Part("jsonl", str(path), 0, 1 << 62, size, changed)
+    elif kind == "unknown" or path.suffix.lower() == ".gz":  # cannot be entered in the middle
+        yield Part(kind, str(path), 0, 1 << 62, size, changed)
     else:
-        kind = "jsonl" if path.suffix in (".jsonl", ".ndjson") else "text"
+        shard_bytes = recipe.shard_bytes
         step = max(1, shard_bytes // BLOCK) * BLOCK if kind == "text" else shard_bytes
         for begin in range(0, size, step):
             end = min(begin + step, size)

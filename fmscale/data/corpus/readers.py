@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fmscale.data.corpus.documents import Document, Unreadable, read_jsonl, read_text
+from fmscale.data.corpus.documents import Document, Unreadable, read_jsonl, read_text, read_unknown
 from fmscale.data.corpus.parts import Part, Piece
 from fmscale.data.corpus.recipe import Recipe
 from fmscale.data.corpus.tables import read_arrow, read_hub, read_parquet
@@ -15,6 +15,7 @@ READERS: dict[str, Callable[[Part, Recipe], Iterator[Document | Unreadable]]] = 
     "parquet": read_parquet,
     "arrow": read_arrow,
     "hub": read_hub,
+    "unknown": read_unknown,
 }
 
 

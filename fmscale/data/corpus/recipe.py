@@ -6,8 +6,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from fmscale.data.file_names import endings
+
 # Endings that are taken from a folder unless others are named.
-SUFFIXES = (".txt", ".md", ".jsonl", ".ndjson", ".jsonl.gz", ".parquet", ".arrow")
+SUFFIXES = (".txt", ".md", ".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz",
+            ".parquet", ".arrow")  # fmt: skip
 CHOICES = {
     "split": ("document", "tail"),
     "on_bad": ("stop", "drop", "replace"),
@@ -62,6 +65,7 @@ class Recipe:
                 raise ValueError(
                     f"--{name.replace('_', '-')} {value}: choose one of {', '.join(choices)}"
                 )
+        endings(self.suffixes, "--suffixes")
         if bool(self.inputs) == bool(self.hub):
             raise ValueError("give files or folders to read, or --hub, and not both")
         if not self.validation and not 0 < self.val_fraction < 1:

@@ -13,7 +13,7 @@ KEPT = "kept"
 # Verdicts are stored as numbers: new reasons go to the end.
 REASONS = (KEPT, "undecodable", "not_json", "missing_field", "empty", "zero_byte",
            "excluded_source", "low_score", *quality.REASONS, "exact_duplicate", "near_duplicate",
-           "leak", "unlike_reference")  # fmt: skip
+           "leak", "unlike_reference", "unknown_format")  # fmt: skip
 CODES = {reason: code for code, reason in enumerate(REASONS)}
 
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from fmscale.data.hidden_names import is_hidden
+from fmscale.data.file_names import is_hidden
 from fmscale.data.pairs.image_transforms import ImageTransform
 from fmscale.data.pairs.pair_sources import IMAGE_SUFFIXES
 from fmscale.data.pairs.task_images import TaskImages, decoded_once

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from fmscale.data.hidden_names import is_hidden
+from fmscale.data.file_names import is_hidden
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 WHOLE_FILE = -1  # size of a place that is a file of its own

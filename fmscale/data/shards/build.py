@@ -26,7 +26,7 @@ import numpy as np
 from fmscale.data.corpus.documents import Document
 from fmscale.data.corpus.leakage import LeakageIndex
 from fmscale.data.corpus.likeness import Likeness, learn_likeness, reference_pieces
-from fmscale.data.corpus.parts import Piece, list_pieces
+from fmscale.data.corpus.parts import Piece, left_out, list_pieces
 from fmscale.data.corpus.readers import read_piece
 from fmscale.data.corpus.recipe import Recipe
 from fmscale.data.corpus.survey import decide, survey_piece
@@ -85,6 +85,7 @@ def build_shards(recipe: Recipe, out: Path, n_workers: int, display: Display) ->
         )  # fmt: skip
         manifest = _manifest(recipe, tokenizer, dtype, [read_json(note) for note in notes])
         manifest |= {
+            "left_out": left_out(recipe),
             "leakage": leakage,
             "likeness": likeness.report if likeness is not None else None,
             "plan_sha256": plan["sha256"],
@@ -289,7 +290,10 @@ def _manifest(
 
 
 def _totals(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    counts = {k: sum(entry[k] for entry in entries) for k in ("n_documents", "n_tokens", "n_bytes")}
+    keys = ("n_documents", "n_tokens", "n_bytes", "n_not_restored")
+    counts = {
+        k: sum(entry[k] for entry in entries) for k in keys if all(k in entry for entry in entries)
+    }
     # UTF-8 bytes of the text, and one for the end of each document.
     return {**counts, "bytes_per_token": counts["n_bytes"] / counts["n_tokens"], "shards": entries}
 

@@ -10,17 +10,14 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from fmscale.data.shards.foreign_files import FILES, ITEM_BYTES, stated
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"  # of every tokenizer but bytes
 BUILDING = ".building"  # folder of a preparation that is not finished
 SPLITS = ("train", "validation")
-FOREIGN = {"train": "train.bin", "validation": "val.bin"}  # nanoGPT's names
-SIDECAR = "meta.json"  # beside them; every key is optional
-SIDECAR_KEYS = ("vocab_size", "tokenizer", "dtype", "bytes_per_token", "sha256")
-ITEM_BYTES = {"uint16": 2, "uint32": 4}
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,7 @@ class Manifest:
     content: str  # stands for all tokens: part of the run's id
     shards: dict[str, list[Shard]]  # by split
     bytes_per_token: dict[str, float | None]  # by split; of the whole split
+    n_not_restored: int | None  # validation texts that their tokens lose; None: never checked
     tokenizer_sha256: str | None = None
     separator: int | None = None
     is_foreign: bool = False  # its ids were never checked
@@ -52,8 +50,11 @@ class Manifest:
         return sum(shard.n_tokens for shard in self.shards[split])
 
     @staticmethod
-    def read(folder: str | os.PathLike[str]) -> Manifest:
+    def read(folder: str | os.PathLike[str], vocab_size: int | None = None) -> Manifest:
         """Read a manifest and check that every file has its stated size.
+
+        Args:
+            vocab_size: as the configuration has it; decides how files without a manifest are read.
 
         Raises:
             ValueError: naming the folder or file, if it holds no finished shards, a truncated one,
@@ -67,8 +68,8 @@ class Manifest:
                 f"data.root = {folder} is not finished. Give the same command `fmscale prepare` "
                 "again: it goes on where it was stopped"
             )
-        elif (root / FOREIGN["train"]).exists():
-            manifest = _foreign(root)
+        elif (root / FILES["train"]).exists():
+            manifest = _foreign(root, vocab_size)
         else:
             problem = "holds no token shards" if root.is_dir() else "does not exist"
             raise ValueError(
@@ -113,53 +114,29 @@ def _own(root: Path) -> Manifest:
         content=values["content_sha256"][:16],
         shards=shards,
         bytes_per_token={split: values[split]["bytes_per_token"] for split in SPLITS},
+        n_not_restored=values["validation"].get("n_not_restored"),
         tokenizer_sha256=values["tokenizer"]["sha256"],
         separator=values["separator"],
     )
 
 
-def _foreign(root: Path) -> Manifest:
-    sidecar = _read_sidecar(root / SIDECAR)
-    dtype = sidecar.get("dtype", "uint16")
-    if dtype not in ITEM_BYTES:
-        raise ValueError(f"{root / SIDECAR}: dtype {dtype!r}; use one of {', '.join(ITEM_BYTES)}")
+def _foreign(root: Path, vocab_size: int | None) -> Manifest:
+    known = stated(root, vocab_size)
     shards = {}
-    for split, name in FOREIGN.items():
-        path = root / name
-        if not path.exists():
-            raise ValueError(f"{root} holds {FOREIGN['train']} but no {name}. Put both there")
-        size = path.stat().st_size
-        if size % ITEM_BYTES[dtype]:
-            raise ValueError(
-                f"{path} is truncated: {size} bytes are no whole number of {dtype} tokens. "
-                "Copy or make it again"
-            )
-        sha256 = sidecar.get("sha256", {}).get(name)
-        shards[split] = [Shard(path, size // ITEM_BYTES[dtype], sha256)]
-    ratio = sidecar.get("bytes_per_token")
+    for split, name in FILES.items():
+        n_tokens = (root / name).stat().st_size // ITEM_BYTES[known.dtype]
+        shards[split] = [Shard(root / name, n_tokens, known.sha256.get(name))]
     return Manifest(
         folder=root,
-        tokenizer=sidecar.get("tokenizer"),
-        vocab_size=sidecar.get("vocab_size"),
-        dtype=dtype,
-        content=_sample_hash([shard.path for (shard,) in shards.values()]),
+        tokenizer=known.tokenizer,
+        vocab_size=known.vocab_size,
+        dtype=known.dtype,
+        content=_sample_hash([shard.path for (shard,) in shards.values()], known.dtype),
         shards=shards,
-        bytes_per_token={"train": None, "validation": ratio},
+        bytes_per_token={"train": None, "validation": known.bytes_per_token},
+        n_not_restored=0,
         is_foreign=True,
     )
-
-
-def _read_sidecar(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}. Repair or remove it") from error
-    unknown = sorted(set(values) - set(SIDECAR_KEYS))
-    if unknown:
-        raise ValueError(f"{path}: unknown keys {unknown}; known are {', '.join(SIDECAR_KEYS)}")
-    return values
 
 
 def _check_size(shard: Shard, item_bytes: int) -> None:
@@ -191,9 +168,10 @@ def _check_tokenizer(manifest: Manifest) -> None:
         )
 
 
-def _sample_hash(paths: list[Path]) -> str:
-    """16 digits that stand for large files: their sizes and 64 blocks of each, evenly spaced."""
-    digest = hashlib.sha256()
+def _sample_hash(paths: list[Path], dtype: str) -> str:
+    """16 digits that stand for large files: their sizes and 64 blocks of each, evenly spaced; as
+    other numbers, the same bytes are other tokens."""
+    digest = hashlib.sha256(b"" if dtype == "uint16" else dtype.encode())
     for path in paths:
         size = path.stat().st_size
         digest.update(f"{size} ".encode())

@@ -33,8 +33,9 @@ class SplitWriter:
         self.tokenizer = tokenizer
         self.dtype = np.dtype(dtype)
         self.digest = hashlib.sha256()
-        self.n_documents = self.n_tokens = self.n_bytes = 0
-        # Where tokens are not bytes, validation knows the bytes of each: bits per byte are exact.
+        self.n_documents = self.n_tokens = self.n_bytes = self.n_not_restored = 0
+        # Where tokens are not bytes, validation knows the bytes of each, and whether they give the
+        # text back: bits per byte are exact, or there are none.
         counts_bytes = name.startswith("validation") and not isinstance(tokenizer, ByteTokenizer)
         self.counts_path = self.path.with_suffix(".bytes") if counts_bytes else None
         self.file = _temporary(self.path).open("wb")
@@ -50,6 +51,8 @@ class SplitWriter:
         self.file.write(raw)
         self.digest.update(raw)
         if self.counts_file is not None:
+            restored = zip(texts, self.tokenizer.restore(tokens), strict=True)
+            self.n_not_restored += sum(text != back for text, back in restored)
             for size, counts in zip(sizes, self.tokenizer.count_bytes(texts), strict=True):
                 rest = size - int(counts.sum()) + 1  # a document's end counts as one byte
                 self.counts_file.write(
@@ -79,7 +82,7 @@ class SplitWriter:
         os.replace(_temporary(self.path), self.path)
         if self.counts_path is not None:
             os.replace(_temporary(self.counts_path), self.counts_path)
-            entry["byte_counts"] = self.counts_path.name
+            entry |= {"byte_counts": self.counts_path.name, "n_not_restored": self.n_not_restored}
         return entry
 
     def discard(self) -> None:

@@ -15,8 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Folders never entered, whatever their depth. Tests repeat one another; `encodings` holds
-# character tables and `pydoc_data` one generated file, neither of them typical source text.
+from fmscale.data.file_names import endings, is_hidden
+
+# Folders of the standard library never entered, whatever their depth. Tests repeat one another;
+# `encodings` holds character tables and `pydoc_data` one generated file, neither of them typical
+# source text. In one's own text such names mean nothing: all is read but what is hidden.
 EXCLUDED_FOLDERS = (
     "__pycache__",
     "site-packages",
@@ -45,22 +48,16 @@ class SourceFiles:
     Args:
         root: folder to read; None means the standard library of this Python.
         suffixes: file name endings to take.
-        exclude_folders: folder names that are not entered.
-        exclude_files: file name patterns (fnmatch) that are left out.
     """
 
     def __init__(
         self,
         root: str | os.PathLike[str] | None = None,
         suffixes: Sequence[str] = (".py",),
-        exclude_folders: Sequence[str] = EXCLUDED_FOLDERS,
-        exclude_files: Sequence[str] = EXCLUDED_FILES,
     ) -> None:
         self.is_stdlib = root is None
         self.root = Path(sysconfig.get_paths()["stdlib"] if root is None else root)
-        self.suffixes = tuple(suffixes)
-        self.exclude_folders = frozenset(exclude_folders)
-        self.exclude_files = tuple(exclude_files)
+        self.suffixes = endings(suffixes, "data.suffixes")
         self.names = self._list_names()
 
     def read(self) -> list[TextFile]:
@@ -82,11 +79,10 @@ class SourceFiles:
             raise FileNotFoundError(f"data.root = {self.root} {problem}. {self._remedy()}")
         names = []
         for folder, subfolders, filenames in os.walk(self.root):
-            subfolders[:] = [name for name in subfolders if name not in self.exclude_folders]
+            subfolders[:] = [name for name in subfolders if not self._is_left_out(name)]
             relative = Path(folder).relative_to(self.root)
             for filename in filenames:
-                excluded = any(fnmatch.fnmatch(filename, p) for p in self.exclude_files)
-                if filename.endswith(self.suffixes) and not excluded:
+                if filename.endswith(self.suffixes) and not self._is_left_out(filename):
                     names.append((relative / filename).as_posix())
         if not names:
             raise ValueError(
@@ -94,6 +90,11 @@ class SourceFiles:
                 f"{' or '.join(self.suffixes)}. {self._remedy()}"
             )
         return sorted(names)
+
+    def _is_left_out(self, name: str) -> bool:
+        if not self.is_stdlib:
+            return is_hidden(name)
+        return name in EXCLUDED_FOLDERS or any(fnmatch.fnmatch(name, p) for p in EXCLUDED_FILES)
 
     def _remedy(self) -> str:
         if self.is_stdlib:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fmscale.data.file_names import endings
 from fmscale.data.text.sequence_data import SequenceData
 from fmscale.data.text.sources import SourceFiles, content_hash, split_by_file, split_tails
 from fmscale.data.text.token_cache import TokenCache, build_cache, open_cache, settings_hash
@@ -95,7 +96,8 @@ class ByteText(SequenceData):
         root = settings.get("root")
         if root is None:  # the standard library: its version is in the record
             return {}
-        return {"content": _text_mark(str(root), tuple(settings.get("suffixes", (".py",))))}
+        suffixes = endings(settings.get("suffixes", (".py",)), "data.suffixes")
+        return {"content": _text_mark(str(root), suffixes)}
 
     @property
     def val_bytes_per_token(self) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from fmscale.data.shards.manifest import TOKENIZER, Manifest, Shard
 from fmscale.data.text.sequence_data import SequenceData
 from fmscale.data.text.token_sequences import TokenSequences, check_sizes
-from fmscale.data.text.tokenizer import ByteTokenizer, FileTokenizer, TextTokenizer
+from fmscale.data.text.tokenizer import PROBE, ByteTokenizer, FileTokenizer, TextTokenizer
 
 if TYPE_CHECKING:
     pass
@@ -59,7 +59,7 @@ class TokenShards(SequenceData):
         n_unique_tokens: int | None = None,
     ) -> None:
         check_sizes(seq_len, val_batch_size, n_val_tokens, n_unique_tokens)
-        self.manifest = Manifest.read(root)
+        self.manifest = Manifest.read(root, vocab_size)
         stated = self.manifest.vocab_size
         if stated is not None and vocab_size != stated:
             raise ValueError(
@@ -95,7 +95,7 @@ class TokenShards(SequenceData):
                 "data.root has no value: give data.root=<folder of shards>, made by "
                 "`fmscale prepare TEXT --out <folder>`"
             )
-        manifest = Manifest.read(settings["root"])
+        manifest = Manifest.read(settings["root"], settings.get("vocab_size"))
         found: dict[str, Any] = {}
         if settings.get("vocab_size") is None:
             if manifest.vocab_size is None:
@@ -120,7 +120,13 @@ class TokenShards(SequenceData):
 
     @cached_property
     def val_bytes_per_token(self) -> float | None:
-        """Bytes of the validation tokens by their number; None where nothing states it."""
+        """Bytes of the validation tokens by their number; None where nothing states it, or where
+        the tokens do not give the text back: a loss per byte would be one of other bytes."""
+        lost = self.manifest.n_not_restored
+        if lost is None and self.tokenizer is not None:  # made before it was counted
+            lost = self.tokenizer.restore(self.tokenizer.encode_batch([PROBE])) != [PROBE]
+        if lost:
+            return None
         shards = self.manifest.shards["validation"]
         if self.manifest.tokenizer == "bytes" or any(s.byte_counts is None for s in shards):
             return self.manifest.bytes_per_token["validation"]
@@ -182,8 +188,8 @@ class TokenShards(SequenceData):
             if part.max() >= self.vocab_size:
                 place = first + int(np.argmax(part >= self.vocab_size))
                 remedy = (
-                    "Give the size of the tokenizer that made it; if it is not "
-                    f"{self.manifest.dtype}, state dtype in meta.json."
+                    "Give the size of the tokenizer that made it; if its numbers are not "
+                    f"little-endian {self.manifest.dtype}, convert it, or state dtype in meta.json."
                     if self.manifest.is_foreign
                     else "The file is damaged: copy it again, or prepare the text again."
                 )

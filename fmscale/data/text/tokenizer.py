@@ -14,6 +14,10 @@ SEPARATORS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[
 OWN_SEPARATOR = SEPARATORS[0]
 
 
+# What tells tokenizers apart, and whether one loses case, spaces or letters.
+PROBE = "def f(x):\n    return 'ä €' + x\tThe quick brown fox; 1,234.5"
+
+
 class TextTokenizer(Protocol):
     """What turns text into token ids and back."""
 
@@ -33,6 +37,10 @@ class TextTokenizer(Protocol):
     def count_bytes(self, texts: Sequence[str]) -> list[np.ndarray]:
         """UTF-8 bytes that each token of `encode_batch` stands for; all bytes of a text but those
         after its last token."""
+        ...
+
+    def restore(self, tokens: Sequence[np.ndarray]) -> list[str]:
+        """The texts of what `encode_batch` gives, as far as their tokens hold them."""
         ...
 
 
@@ -57,6 +65,9 @@ class ByteTokenizer:
 
     def count_bytes(self, texts: Sequence[str]) -> list[np.ndarray]:
         return [np.ones(len(text.encode()), dtype=np.uint32) for text in texts]
+
+    def restore(self, tokens: Sequence[np.ndarray]) -> list[str]:
+        return [self.decode(one).decode() for one in tokens]
 
 
 class FileTokenizer:
@@ -123,6 +134,11 @@ class FileTokenizer:
             ends = np.maximum.accumulate(ends) if len(ends) else ends
             counts.append(np.diff(_byte_offsets(text)[ends], prepend=0).astype(np.uint32))
         return counts
+
+    def restore(self, tokens: Sequence[np.ndarray]) -> list[str]:
+        ids = [one.tolist() for one in tokens]
+        texts: list[str] = self.tokenizer.decode_batch(ids, skip_special_tokens=False)
+        return texts
 
 
 def _byte_offsets(text: str) -> np.ndarray:

@@ -133,6 +133,7 @@ def test_pieces_depend_on_the_input_alone_and_hold_everything_once(tmp_path):
         ("a.jsonl", b'{"text": "x"}\n\n{"text": 3}\n', r"line 3 has 3 in field 'text'"),
         ("a.jsonl", b'{"text": "x"}\n{"text": \n', r"line 2 is not JSON"),
         ("a.jsonl", b'{"text": "x"}\n[1]\n', r"line 2 holds a list"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": ' + b"[" * 10**5 + b"\n", r"line 2 is not JSON"),
         ("a.jsonl", b'{"text": "x"}\n{"text": "\xff"}\n', r"line 2 is not UTF-8"),
         ("a.jsonl", b'{"text": "x"}\n{"text": "\\ud800"}\n', r"line 2: field 'text' holds half"),
     ],
@@ -222,3 +223,79 @@ def test_a_streamed_data_set_of_the_hub_is_read_file_by_file(monkeypatch):
     assert len(pieces) == 3
     found = [one.text for piece in pieces for one in read_piece(piece, recipe)]
     assert sorted(found) == sorted(TEXTS)
+
+
+C4 = [json.dumps({"text": text, "url": f"http://x.invalid/{i}"}) for i, text in enumerate(TEXTS)]
+
+
+@pytest.mark.parametrize("name", ["c4.json", "c4.json.gz", "C4.NDJSON.GZ", "c4.jsonl.gz"])
+def test_lines_of_json_are_read_as_such_whatever_they_are_called(tmp_path, name):
+    content = "\n".join(C4).encode()
+    packed = name.lower().endswith("gz")
+    (tmp_path / name).write_bytes(gzip.compress(content) if packed else content)
+    assert read(tmp_path / name) == TEXTS
+    if name.islower():
+        assert read(tmp_path) == TEXTS
+
+
+WIDE = "a line of text, long enough to be looked at\n" * 9
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", ("[" + ",".join(C4) + "]").encode(), "one JSON array.*jq"),
+        ("a.json", json.dumps({"text": "x"}, indent=1).encode(), "JSON, but its first line"),
+        ("a.json", b"plain", "no JSON object"),
+        ("a.txt.gz", gzip.compress(b"text"), "compressed with gzip"),
+        ("a.json.gz", gzip.compress("\n".join(C4).encode())[:60], "no whole gzip file"),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd" + b"x" * 40, "compressed with zstd"),
+        ("a.jsonl.bz2", b"BZh9" + b"x" * 40, "compressed with bzip2"),
+        ("a.csv", b"text,url\nx,y\n", "a table.*Parquet"),
+        ("a.html", b"<p>text</p>", "markup"),
+        ("a.txt", b"%PDF-1.7\n", "a PDF"),
+        ("a.txt", b"PAR1" + b"x" * 40, r"Parquet\. Call it \.parquet"),
+        ("a.txt", WIDE.encode("utf-16"), "UTF-16"),
+        ("a.txt", WIDE.encode("utf-16-be"), "UTF-16 or binary"),
+        ("a.txt", WIDE.encode("utf-32"), "UTF-16 or UTF-32"),
+    ],
+)
+def test_other_formats_are_refused_by_name_or_left_out_and_counted(
+    tmp_path, name, content, message
+):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} is {message}"):
+        read(tmp_path / name)
+    (tmp_path / "b.txt").write_text("good")
+    assert read(tmp_path, suffixes=(".txt", Path(name).suffix), on_bad="drop") == [
+        "unknown_format", "good"]  # fmt: skip
+
+
+def test_files_of_other_endings_are_counted(tmp_path):
+    for name in ("a.txt", "b.csv", "c/d.csv", "e", ".hidden.csv", "__MACOSX/f.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert read(tmp_path) == ["x"]
+    assert parts.left_out(Recipe(inputs=(str(tmp_path),))) == {".csv": 2, "no ending": 1}
+
+
+def test_a_packed_file_that_is_torn_keeps_what_comes_before(tmp_path):
+    lines = "\n".join(json.dumps({"text": f"{i} {'x' * i}"}) for i in range(20_000))
+    packed = gzip.compress(lines.encode())
+    (tmp_path / "a.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(ValueError, match=r"a\.jsonl\.gz is damaged"):
+        read(tmp_path / "a.jsonl.gz")
+    found = read(tmp_path / "a.jsonl.gz", on_bad="drop")
+    assert found[0] == "0 "
+    assert found[-1] == "undecodable"
+
+
+@pytest.mark.parametrize("score", ["high", None, float("nan")])
+def test_a_score_that_is_no_number_is_named(tmp_path, score):
+    path = write_jsonl(
+        tmp_path / "a.jsonl", [{"text": "x", "karma": 3}, {"text": "y", "karma": score}]
+    )
+    chosen = {"score_field": "karma", "min_score": 2.0}
+    with pytest.raises(ValueError, match=r"line 2 has .*'karma'"):
+        read(path, **chosen)
+    assert read(path, on_bad="drop", **chosen) == ["x", "missing_field"]

@@ -135,6 +135,8 @@ def test_a_tokenizer_file_of_any_kind_is_taken(tmp_path, corpus, texts):
     counts = [np.fromfile(s.byte_counts, dtype=np.uint32)
               for s in Manifest.read(tmp_path / "out").shards["validation"]]  # fmt: skip
     assert np.concatenate(counts).sum() == manifest["validation"]["n_bytes"]
+    # But lower case and unknown words do not come back: there are no bits per byte.
+    assert manifest["validation"]["n_not_restored"] == len(held)
     with pytest.raises(ValueError, match=r"has no token '<x>'.*--separator"):
         build(corpus, tmp_path / "no", tokenizer=str(path), separator="<x>")
 

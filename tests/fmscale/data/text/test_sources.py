@@ -12,6 +12,7 @@ from fmscale.data.text.sources import (
     split_by_file,
     split_tails,
 )
+from fmscale.data.text.token_dataset import ByteText
 
 
 def files(n: int, size: int = 1000) -> list[TextFile]:
@@ -31,13 +32,34 @@ def test_files_come_sorted_by_relative_path_whatever_the_order_of_writing(tmp_pa
     assert [file.text.decode() for file in read] == [file.name for file in read]
 
 
-def test_tests_caches_and_generated_files_are_left_out(tmp_path: Path):
+def test_tests_caches_and_generated_files_of_the_standard_library_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     kept = ("one.py", "package/two.py")
     left_out = ("test/a.py", "x/tests/b.py", "__pycache__/c.py", "encodings/d.py", "e.txt")
     for name in (*kept, *left_out, "site-packages/f.py", "_sysconfigdata_linux.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
-    assert SourceFiles(tmp_path).names == list(kept)
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path)})
+    assert SourceFiles().names == list(kept)
+
+
+def test_of_ones_own_text_nothing_is_left_out_but_what_is_hidden(tmp_path: Path):
+    kept = ("books/a.txt", "encodings/a.txt", "test/unit/a.txt", "tests/a.txt")
+    hidden = ("books/._a.txt", ".git/a.txt", "__MACOSX/a.txt", "tests/.ipynb_checkpoints/a.txt")
+    for name in (*kept, *hidden):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert SourceFiles(tmp_path, [".txt"]).names == list(kept)
+
+
+@pytest.mark.parametrize("suffixes", ["py", ".py", ["py"], [], [None], [".txt", "md"]])
+def test_endings_are_a_list_and_have_their_dots(tmp_path: Path, suffixes):
+    (tmp_path / "happy").write_text("x")
+    with pytest.raises(ValueError, match=r"data\.suffixes = .*such as \[\.txt,\.md\]"):
+        SourceFiles(tmp_path, suffixes)
+    with pytest.raises(ValueError, match=r"data\.suffixes = "):
+        ByteText.complete({"root": str(tmp_path), "suffixes": suffixes})
 
 
 def test_a_missing_folder_is_an_error_that_names_the_key_the_value_and_the_remedy(tmp_path: Path):

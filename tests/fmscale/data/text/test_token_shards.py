@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 import shutil
 from pathlib import Path
 
@@ -150,6 +151,103 @@ def test_the_sidecar_of_such_files_states_what_they_do_not_know(tmp_path, dtype)
     assert data.describe()["tokenizer"] == "gpt2"
 
 
+def test_a_vocabulary_that_16_bits_cannot_hold_is_read_as_32(tmp_path):
+    root = nanogpt(tmp_path / "n", "uint32", largest=128_255)
+    data = open_shards(root, vocab_size=128_256)
+    data.prepare()
+    stream = np.fromfile(root / "train.bin", dtype=np.uint32)
+    assert data.manifest.n_tokens("train") == len(stream)
+    assert data.train_batch(np.arange(data.n_items))["tokens"].numpy().max() == stream.max()
+    (root / "meta.json").write_text('{"vocab_size": 128256, "dtype": "uint16"}')
+    with pytest.raises(ValueError, match=r"meta\.json states uint16, which cannot hold"):
+        open_shards(root)
+
+
+def test_files_that_look_like_32_bits_are_asked_about(tmp_path):
+    root = nanogpt(tmp_path / "n", "uint32", largest=50_256)
+    with pytest.raises(ValueError, match=r"every second 16-bit number is below 8.*meta\.json"):
+        open_shards(root, vocab_size=50_257)
+    (root / "meta.json").write_text('{"dtype": "uint32"}')
+    as_32 = open_shards(root, vocab_size=50_257)
+    assert as_32.manifest.n_tokens("train") == (root / "train.bin").stat().st_size // 4
+    (root / "meta.json").write_text('{"dtype": "uint16"}')
+    as_16 = open_shards(root, vocab_size=50_257)
+    assert as_16.manifest.n_tokens("train") == (root / "train.bin").stat().st_size // 2
+    assert as_16.manifest.content != as_32.manifest.content  # other tokens: another run
+
+
+@pytest.mark.parametrize(("dtype", "vocab_size"), [(">u2", 1000), (">u4", 128_256), ("u1", 200)])
+def test_numbers_of_another_layout_are_refused(tmp_path, dtype, vocab_size):
+    root = nanogpt(tmp_path / "n", dtype, largest=min(vocab_size, 128_256) - 1)
+    with pytest.raises(ValueError, match=r"outside the vocabulary.*little-endian|truncated"):
+        open_shards(root, vocab_size=vocab_size, n_val_tokens=160).prepare()
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+@pytest.mark.parametrize("vocab_size", [1000, 128_256])
+def test_64_bit_numbers_are_named(tmp_path, dtype, vocab_size):
+    root = nanogpt(tmp_path / "n", dtype, largest=vocab_size - 1)
+    with pytest.raises(ValueError, match="holds 64-bit numbers"):
+        open_shards(root, vocab_size=vocab_size)
+
+
+@pytest.mark.parametrize(
+    ("begin", "message"),
+    [
+        (b"\x93NUMPY\1\0", r"a \.npy array"),
+        (np.array([20240520, 1, 4000], dtype=np.int32).tobytes(), r"llm\.c's.*header"),
+        (b"PK\3\4", "a zip archive"),
+        (b"\x1f\x8b\x08\0", "compressed with gzip"),
+    ],
+)
+def test_a_header_before_the_tokens_is_named(tmp_path, begin, message):
+    root = nanogpt(tmp_path / "n")
+    (root / "val.bin").write_bytes(begin + (root / "val.bin").read_bytes())
+    with pytest.raises(ValueError, match=rf"val\.bin is {message}"):
+        open_shards(root, vocab_size=60_000)
+
+
+class Malicious:
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+def test_the_pickle_of_nanogpt_states_the_vocabulary_and_runs_nothing(tmp_path, capsys):
+    root = nanogpt(tmp_path / "n", largest=64)
+    (root / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": 65, "itos": {0: "a"}, "stoi": {}}))
+    assert open_shards(root).vocab_size == 65
+    with pytest.raises(ValueError, match=r"data\.vocab_size = 50257.*vocabulary of 65"):
+        open_shards(root, vocab_size=50_257)
+    for content in (pickle.dumps(Malicious()), b"\x80\4", b"", pickle.dumps({"vocab_size": "65"})):
+        (root / "meta.pkl").write_bytes(content)
+        with pytest.raises(ValueError, match=r"meta\.pkl.*meta\.json"):
+            open_shards(root)
+    assert capsys.readouterr().out == ""
+    (root / "meta.json").write_text('{"vocab_size": 65}')  # then the pickle is not needed
+    assert open_shards(root).vocab_size == 65
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"vocab_size": "65"}', '{"vocab_size": 0}', "{"])
+def test_a_sidecar_that_states_nothing_usable_is_named(tmp_path, text):
+    root = nanogpt(tmp_path / "n")
+    (root / "meta.json").write_text(text)
+    with pytest.raises(ValueError, match=r"meta\.json"):
+        open_shards(root, vocab_size=1000)
+
+
+def test_shards_whose_text_is_lost_have_no_bits_per_byte(tmp_path, folders):
+    copy = shutil.copytree(folders["small"], tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    assert manifest["validation"]["n_not_restored"] == 0
+    assert open_shards(copy).val_bytes_per_token > 1
+    manifest["validation"]["n_not_restored"] = 1
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert open_shards(copy).val_bytes_per_token is None
+    del manifest["validation"]["n_not_restored"]  # made before it was counted: tried on a probe
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert open_shards(copy).val_bytes_per_token > 1
+
+
 def test_tokens_outside_the_vocabulary_are_named_before_training(tmp_path):
     data = open_shards(nanogpt(tmp_path / "n"), vocab_size=999)
     with pytest.raises(ValueError, match=r"train.bin: token 3 is 999, outside the vocabulary"):
@@ -170,7 +268,7 @@ def test_a_damaged_id_in_a_shard_of_the_right_length_is_named(tmp_path, folders)
 def test_a_truncated_file_is_named(tmp_path, folders):
     root = nanogpt(tmp_path / "n")
     (root / "train.bin").write_bytes(b"123")
-    with pytest.raises(ValueError, match=r"train.bin is truncated: 3 bytes"):
+    with pytest.raises(ValueError, match=r"train.bin is truncated.*: 3 bytes"):
         Manifest.read(root)
     copy = tmp_path / "copy"
     copy.mkdir()
