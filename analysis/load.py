@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,6 @@ def load_runs(studies: str | Path | Sequence[str | Path]) -> RunTable:
             missing.setdefault(problem, []).append(os.path.basename(path))
     dropped = tuple(Dropped(reason, tuple(names)) for reason, names in missing.items())
     source = ", ".join(str(f) for f in folders)
-    _spread(rows)
     frame = pd.DataFrame(rows)
     table = RunTable(frame, dropped, source=source)
     return _drop_duplicates(table) if rows else table
@@ -200,41 +199,6 @@ def flatten(record: dict[str, Any]) -> dict[str, Any]:
     if isinstance(environment, dict) and "precision" in environment:
         row.setdefault("precision", environment["precision"])
     return row
-
-
-def _spread(rows: list[dict[str, Any]]) -> None:
-    """Columns for what the runs differ in of all that they were trained with and on."""
-    settings = [dict(_settings(row)) for row in rows]
-    first: dict[str, Any] = {}
-    differ: dict[str, None] = {}
-    for own in settings:
-        for name, value in own.items():
-            if first.setdefault(name, value) != value:
-                differ[name] = None
-    for row, own in zip(rows, settings, strict=True):
-        for name in differ:
-            if name in own:
-                row.setdefault(name, own[name])
-
-
-def _settings(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of a run's hyperparameters and data, and its precision."""
-    for part, prefix in (("hyperparameters", ""), ("data", "data.")):
-        if isinstance(row.get(part), dict):
-            yield from _leaves(row[part], prefix)
-    environment = row.get("environment")
-    if isinstance(environment, dict) and "precision" in environment:
-        yield "precision", environment["precision"]
-
-
-def _leaves(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            yield f"{prefix}{key}", json.dumps(value)
-        else:
-            yield f"{prefix}{key}", "none" if value is None else value
 
 
 def _status_reason(path: str) -> str:

@@ -156,7 +156,7 @@ def print_outcome(jobs: list[Job], failed: dict[str, str]) -> None:
     for name in ("MFU", "train s", "C", None):
         if Measurement.get(console, unbounded, table).maximum <= console.width:
             break
-        if name is None:  # more than a line holds
+        if name is None and own:  # more than a line holds
             pairs = (
                 [f"{key}={v[number]}" for key, v in own.items()] for number in range(len(rows))
             )
