@@ -27,6 +27,7 @@ from analysis.uncertainty import percentiles
 SEPARABLE = {
     "joint": ("A", "B", "alpha", "beta"),
     "joint_tied": ("A", "B", "alpha", "alpha"),
+    "joint_outer": ("A", "B", "alpha", "beta"),  # rises with what is inside
     "overtrain": ("a", "b", "eta", "eta"),
     "kaplan": (),
 }

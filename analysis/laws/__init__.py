@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from analysis.laws.coupled import DataConstrained, Kaplan
-from analysis.laws.curves import BrokenPower, LogLinear, ShiftedPower
+from analysis.laws.coupled import (
+    DataConstrained,
+    JointOuter,
+    Kaplan,
+    KaplanFloor,
+    RepeatPenalty,
+)
+from analysis.laws.curves import BrokenPower, ExpPower, LogLinear, ShiftedPower
 from analysis.laws.law import Array, Columns, Law, Parameter
 from analysis.laws.links import ExpLink, SigmoidLink
 from analysis.laws.sums import (
@@ -27,12 +33,16 @@ LAWS: dict[str, Callable[[], Law]] = {
     "broken_power": BrokenPower,
     "joint": Joint,
     "joint_tied": JointTied,
+    "joint_outer": JointOuter,
     "kaplan": Kaplan,
+    "kaplan_floor": KaplanFloor,
     "overtrain": Overtrain,
     "data_constrained": DataConstrained,
+    "repeat_penalty": RepeatPenalty,
     "learning_curve": LearningCurve,
     "sigmoid_link": SigmoidLink,
     "exp_link": ExpLink,
+    "exp_power": ExpPower,
 }
 BUILT_IN = frozenset(LAWS)
 
@@ -74,9 +84,12 @@ __all__ = [
     "Columns",
     "DataConstrained",
     "ExpLink",
+    "ExpPower",
     "Joint",
+    "JointOuter",
     "JointTied",
     "Kaplan",
+    "KaplanFloor",
     "Law",
     "LearningCurve",
     "LogLinear",
@@ -84,6 +97,7 @@ __all__ = [
     "Parameter",
     "Power",
     "PowerFloor",
+    "RepeatPenalty",
     "ShiftedPower",
     "SigmoidLink",
     "SumLaw",

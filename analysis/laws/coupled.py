@@ -9,6 +9,15 @@ import numpy as np
 
 from analysis.laws.law import Array, Columns, Law, Parameter
 
+# Hoffmann et al. 2022, Eq. 2, as the first parameters of laws that add to it.
+HOFFMANN = (
+    Parameter("E", meaning="irreducible loss"),
+    Parameter("A"),
+    Parameter("B"),
+    Parameter("alpha", bounds=(1e-3, 5.0), guess=(0.1, 1.0)),
+    Parameter("beta", bounds=(1e-3, 5.0), guess=(0.1, 1.0)),
+)
+
 
 class Kaplan(Law):
     """L = [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D (Kaplan et al. 2020, Eq. 1.5).
@@ -48,17 +57,133 @@ class Kaplan(Law):
         }
 
     def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
-        # N_c and D_c of a start follow from its exponents: each term explains a share of the
-        # typical loss at the centre of the data.
-        theta = super().starts(x, y, count, seed)
+        return self._placed(super().starts(x, y, count, seed), x, float(np.mean(np.log(y))), seed)
+
+    def _placed(self, theta: Array, x: Columns, level: Any, seed: int) -> Array:
+        """N_c and D_c of a start follow from its exponents: each term explains a share of the
+        typical logarithm of the loss, `level`, at the centre of the data."""
         p = self.decode(theta)
         log_n, log_d = float(np.mean(np.log(x["N"]))), float(np.mean(np.log(x["D"])))
-        level = float(np.mean(np.log(y)))
-        share = np.random.default_rng(seed).uniform(0.1, 0.9, size=count)
+        share = np.random.default_rng(seed).uniform(0.1, 0.9, size=len(theta))
         inside = level / p["alpha_D"]
         theta[:, 0] = log_n + (inside + np.log(share)) * p["alpha_D"] / p["alpha_N"]
         theta[:, 1] = log_d + inside + np.log1p(-share)
         return theta
+
+
+class KaplanFloor(Kaplan):
+    """L = E + [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D: Kaplan's law above a floor."""
+
+    name = "kaplan_floor"
+    formula = "E + [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D"
+    source = "Kaplan et al. 2020, Eq. 1.5, plus a floor E"
+    parameters = (*Kaplan.parameters, Parameter("E", meaning="floor"))
+
+    def value(self, p: Mapping[str, Any], x: Columns) -> Any:
+        return p["E"] + super().value(p, x)
+
+    def gradient(self, p: Mapping[str, Any], x: Columns) -> dict[str, Any]:
+        coupled = super().gradient(p, x)
+        return {**coupled, "E": np.ones_like(coupled["N_c"])}
+
+    def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
+        theta = Law.starts(self, x, y, count, seed)
+        floor = float(np.min(y)) * np.random.default_rng(seed + 1).uniform(0.05, 0.98, size=count)
+        theta[:, 4] = np.log(floor)
+        return self._placed(theta, x, np.log(np.median(y) - floor), seed)
+
+
+class JointOuter(Law):
+    """L = E + (A/N^alpha + B/D^beta)^k: the joint law with an outer exponent.
+
+    k = 1 is Hoffmann's law; beta = 1 is Kaplan's above a floor, with k = alpha_D.
+    """
+
+    name = "joint_outer"
+    columns = ("N", "D")
+    formula = "E + (A/N^alpha + B/D^beta)^k"
+    source = "OpenEuroLLM dense English scaling laws 2026 (generalizes Hoffmann et al. 2022, Eq. 2)"
+    default_objective = "huber"
+    parameters = (
+        *HOFFMANN,
+        Parameter("k", bounds=(0.02, 20.0), guess=(0.2, 2.0), meaning="outer exponent"),
+    )
+
+    def value(self, p: Mapping[str, Any], x: Columns) -> Any:
+        u, v = _log_terms(p, x)
+        return p["E"] + np.exp(p["k"] * np.logaddexp(u, v))
+
+    def gradient(self, p: Mapping[str, Any], x: Columns) -> dict[str, Any]:
+        u, v = _log_terms(p, x)
+        total = np.logaddexp(u, v)
+        reducible = np.exp(p["k"] * total)
+        by_u = reducible * p["k"] * np.exp(u - total)
+        by_v = reducible * p["k"] * np.exp(v - total)
+        return {
+            "E": np.ones_like(reducible),
+            "A": by_u / p["A"],
+            "B": by_v / p["B"],
+            "alpha": -by_u * np.log(x["N"]),
+            "beta": -by_v * np.log(x["D"]),
+            "k": reducible * total,
+        }
+
+    def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
+        return _share_the_loss(self, super().starts(x, y, count, seed), x, y, seed)
+
+
+def _log_terms(p: Mapping[str, Any], x: Columns) -> tuple[Any, Any]:
+    with np.errstate(divide="ignore"):  # an amplitude of zero is a term that is not there
+        return (
+            np.log(p["A"]) - p["alpha"] * np.log(x["N"]),
+            np.log(p["B"]) - p["beta"] * np.log(x["D"]),
+        )
+
+
+class RepeatPenalty(Law):
+    """L = E + A/N^alpha + B/D^beta + P R^rho with R = max(D/U - 1, 0) repetitions.
+
+    D counts every token read, repeated or not; what repeating costs is one term beside the law of
+    fresh data, so its coefficient compares recipes. Fix rho to have one number.
+    """
+
+    name = "repeat_penalty"
+    columns = ("N", "D", "U")
+    formula = "E + A/N^alpha + B/D^beta + P max(D/U - 1, 0)^rho"
+    source = "after Lovelace et al. 2026 (an additive penalty on repetition)"
+    default_objective = "huber"
+    parameters = (
+        *HOFFMANN,
+        Parameter("P", guess=(1e-3, 0.1), meaning="penalty of one repetition"),
+        Parameter("rho", bounds=(0.1, 5.0), guess=(0.5, 2.0), meaning="exponent of repetition"),
+    )
+
+    def _penalty(self, p: Mapping[str, Any], x: Columns) -> tuple[Any, Any]:
+        """R^rho and its logarithmic slope in rho; 0 without repetition."""
+        repeats = np.maximum(x["D"] / x["U"] - 1.0, 0.0)
+        log_repeats = np.log(np.where(repeats > 0, repeats, 1.0))
+        power = np.where(repeats > 0, np.exp(p["rho"] * log_repeats), 0.0)
+        return power, power * log_repeats
+
+    def value(self, p: Mapping[str, Any], x: Columns) -> Any:
+        fresh = p["A"] * x["N"] ** -p["alpha"] + p["B"] * x["D"] ** -p["beta"]
+        return p["E"] + fresh + p["P"] * self._penalty(p, x)[0]
+
+    def gradient(self, p: Mapping[str, Any], x: Columns) -> dict[str, Any]:
+        n_term, d_term = x["N"] ** -p["alpha"], x["D"] ** -p["beta"]
+        power, slope = self._penalty(p, x)
+        return {
+            "E": np.ones_like(n_term * d_term),
+            "A": n_term,
+            "B": d_term,
+            "alpha": -p["A"] * n_term * np.log(x["N"]),
+            "beta": -p["B"] * d_term * np.log(x["D"]),
+            "P": power,
+            "rho": p["P"] * slope,
+        }
+
+    def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
+        return _share_the_loss(self, super().starts(x, y, count, seed), x, y, seed)
 
 
 class DataConstrained(Law):
@@ -74,11 +199,7 @@ class DataConstrained(Law):
     source = "Muennighoff et al. 2023, Eq. 5-7"
     default_objective = "huber"
     parameters = (
-        Parameter("E"),
-        Parameter("A"),
-        Parameter("B"),
-        Parameter("alpha", bounds=(1e-3, 5.0), guess=(0.1, 1.0)),
-        Parameter("beta", bounds=(1e-3, 5.0), guess=(0.1, 1.0)),
+        *HOFFMANN,
         Parameter("R_D", bounds=(1e-2, 1e6), guess=(1.0, 100.0), meaning="half-life of repeats"),
         Parameter("R_N", bounds=(1e-2, 1e6), guess=(1.0, 100.0), meaning="half-life of excess N"),
     )
@@ -143,14 +264,19 @@ class DataConstrained(Law):
         }
 
     def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
-        theta = super().starts(x, y, count, seed)
-        p = self.decode(theta)
-        lowest, middle = float(np.min(y)), float(np.median(y))
-        rng = np.random.default_rng(seed)
-        floor = lowest * rng.uniform(0.1, 0.98, size=count)
-        share = rng.uniform(0.1, 0.9, size=count)
-        rest = np.maximum(middle - floor, 0.02 * middle)
-        theta[:, 0] = np.log(floor)
-        theta[:, 1] = np.log(share * rest) + p["alpha"] * float(np.mean(np.log(x["N"])))
-        theta[:, 2] = np.log((1 - share) * rest) + p["beta"] * float(np.mean(np.log(x["D"])))
-        return theta
+        return _share_the_loss(self, super().starts(x, y, count, seed), x, y, seed)
+
+
+def _share_the_loss(law: Law, theta: Array, x: Columns, y: Array, seed: int) -> Array:
+    """Starts (count, P) with drawn floors, whose terms of N and D share what is left of a typical
+    loss at the centre of the data."""
+    p = law.decode(theta)
+    lowest, middle = float(np.min(y)), float(np.median(y))
+    rng = np.random.default_rng(seed)
+    floor = lowest * rng.uniform(0.1, 0.98, size=len(theta))
+    share = rng.uniform(0.1, 0.9, size=len(theta))
+    inside = np.log(np.maximum(middle - floor, 0.02 * middle)) / p.get("k", 1.0)
+    theta[:, 0] = np.log(floor)
+    theta[:, 1] = np.log(share) + inside + p["alpha"] * float(np.mean(np.log(x["N"])))
+    theta[:, 2] = np.log1p(-share) + inside + p["beta"] * float(np.mean(np.log(x["D"])))
+    return theta

@@ -156,3 +156,36 @@ class BrokenPower(Law):
         level = np.maximum(float(np.median(y)) - p["E"], 0.05 * float(np.median(y)))
         theta[:, 1] += (np.log(level) - self._log_power(p, middle))[:, 0]
         return theta
+
+
+class ExpPower(Law):
+    """Accuracy = exp(-a x^-c): ln(-ln accuracy) falls linearly in ln x.
+
+    A bounded metric straight from compute, without a loss between them.
+    """
+
+    name = "exp_power"
+    formula = "exp(-a x^-c)"
+    source = "Krajewski et al. 2025 (direct law of downstream accuracy)"
+    default_objective = "least_squares"
+    target = "accuracy"
+    parameters = (
+        Parameter("a"),
+        Parameter("c", bounds=(1e-3, 5.0), guess=(0.02, 1.0)),
+    )
+
+    def value(self, p: Mapping[str, Any], x: Columns) -> Any:
+        return np.exp(-p["a"] * x["x"] ** -p["c"])
+
+    def gradient(self, p: Mapping[str, Any], x: Columns) -> dict[str, Any]:
+        power = x["x"] ** -p["c"]
+        value = np.exp(-p["a"] * power)
+        return {"a": -value * power, "c": value * p["a"] * power * np.log(x["x"])}
+
+    def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
+        # a follows from the exponent: the curve passes through the centre of the data.
+        theta = super().starts(x, y, count, seed)
+        typical = float(np.clip(np.median(y), 0.01, 0.99))
+        log_x = float(np.mean(np.log(x["x"])))
+        theta[:, 0] = np.log(-np.log(typical)) + self.decode(theta)["c"] * log_x
+        return theta

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import FitError, FitResult, TableError, fit
+from analysis import LAWS, FitError, FitResult, TableError, fit
+from analysis.optimal import ComputeRule, optimum_closed
 from tests.analysis.test_laws import NATURAL
 
 HOFFMANN = NATURAL["joint"]
@@ -279,3 +280,27 @@ def test_a_formula_calls_a_column_of_the_run_store_by_its_letter(column, letter)
     frame = pd.DataFrame({column: [1e3, 1e4, 1e5, 1e6], "loss": [5.0, 4.0, 3.3, 2.6]})
     found = fit("power", frame, "loss", columns={"x": column}, interval="none")
     assert re.fullmatch(rf"L = [\d.]+ {letter}\^-[\d.]+", found.formula())
+
+
+@pytest.mark.parametrize("law", ["joint_outer", "kaplan_floor", "repeat_penalty", "exp_power"])
+def test_laws_beyond_the_sum_are_recovered_from_exact_points(law):
+    truth = NATURAL[law]
+    n, d, u = (v.ravel() for v in np.meshgrid(
+        np.geomspace(1e7, 1e9, 5), np.geomspace(1e9, 1e11, 5), [2e9, 3e10]))  # fmt: skip
+    x = {"N": n, "D": d, "U": np.minimum(u, d), "x": np.geomspace(1e3, 1e9, n.size)}
+    columns = {c: x[c] for c in LAWS[law]().columns}
+    frame = pd.DataFrame({**columns, "loss": LAWS[law]().predict(columns, truth)})
+    found = fit(law, frame, metric="loss", interval="none")
+    assert found.predict(columns)["mean"].to_numpy() == pytest.approx(frame["loss"], rel=1e-6)
+    for name in ("E", "k", "P", "rho", "a", "c", "alpha_N"):
+        if name in truth:
+            assert found.parameters[name] == pytest.approx(truth[name], rel=1e-2), name
+
+
+def test_the_optimum_under_an_outer_exponent_equals_a_search():
+    law, truth = LAWS["joint_outer"](), NATURAL["joint_outer"]
+    n, d = optimum_closed(truth, "joint_outer", 1e21, ComputeRule())
+    sizes = np.geomspace(n / 2, n * 2, 200_001)
+    losses = law.predict({"N": sizes, "D": 1e21 / (6 * sizes)}, truth)
+    assert sizes[np.argmin(losses)] == pytest.approx(n, rel=1e-4)
+    assert 6 * n * d == pytest.approx(1e21)

@@ -30,6 +30,12 @@ NATURAL = {
     "data_constrained": {
         "E": 1.7, "A": 400.0, "B": 1200.0, "alpha": 0.35, "beta": 0.36, "R_D": 15.4, "R_N": 5.3,
     },
+    "joint_outer": {"E": 1.07, "A": 900.0, "B": 4e4, "alpha": 0.4, "beta": 0.5, "k": 0.4},
+    "kaplan_floor": {"N_c": 1e13, "D_c": 2e13, "alpha_N": 0.08, "alpha_D": 0.1, "E": 1.1},
+    "repeat_penalty": {
+        "E": 1.7, "A": 400.0, "B": 1200.0, "alpha": 0.35, "beta": 0.36, "P": 0.01, "rho": 1.2,
+    },
+    "exp_power": {"a": 3.0, "c": 0.15},
     "learning_curve": {"E": 1.5, "A": 100.0, "B": 30.0, "alpha": 0.3, "beta": 0.6},
     "sigmoid_link": {"chance": 0.25, "ceiling": 0.95, "k": 2.5, "L0": 2.6},
     "exp_link": {"eps": 0.9, "k": 3.0, "gamma": 0.8},
