@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.hyperparameters import differing
+from analysis.steps import AVERAGED, read_steps
 from analysis.table import Dropped, RunTable, TableError
 
 SCHEMA_VERSION = 1
@@ -79,6 +80,8 @@ def load_runs(studies: str | Path | Sequence[str | Path]) -> RunTable:
 def load_curves(study: str | Path, metric: str = "train_loss") -> RunTable:
     """Training curves of a study: one row for each logged step of each trunk.
 
+    Long curves come in fewer rows, each the mean of as many steps as `n_averaged` says.
+
     A trunk runs at constant learning rate; runs without one (a cosine schedule) give their own
     curve.
 
@@ -94,47 +97,28 @@ def load_curves(study: str | Path, metric: str = "train_loss") -> RunTable:
     if not len(runs):
         raise TableError(f"{folder}: no finished run. {runs.account()}")
     key = metric.replace("_", "/", 1)
-    rows: list[dict[str, Any]] = []
-    silent: list[str] = []
+    curves: list[pd.DataFrame] = []
+    silent: dict[str, list[str]] = {}
     for trunk, group in runs.frame.groupby("trunk_id" if "trunk_id" in runs.frame else "run_id"):
         longest = group.sort_values("n_steps").iloc[-1]
         paths = (folder / "trunks" / str(trunk), folder / str(longest["run_id"]))
         path = next((p / "metrics.jsonl" for p in paths if (p / "metrics.jsonl").is_file()), None)
-        logged = [] if path is None else _steps(path, key)
-        if not logged:
-            silent.append(str(trunk))
-            continue
-        shared = {str(k): v for k, v in longest.items() if str(k).startswith(("n_params", "model"))}
-        rows += [
-            {
-                **shared,
-                "trunk_id": str(trunk),
-                "n_seen": step.get("tokens", step.get("samples")),
-                "flops": step["flops"],
-                metric: step[key],
-            }
-            for step in logged
-        ]
-    if not rows:
-        raise TableError(f"{folder}: no run logged {key}")
-    dropped = (Dropped(f"no step logged {key}", tuple(silent)),) if silent else ()
-    return RunTable(pd.DataFrame(rows), (*runs.dropped, *dropped), source=str(folder))
-
-
-def _steps(path: Path, key: str) -> list[dict[str, Any]]:
-    """Logged steps that hold `key`; a torn last line is a step not yet written."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    out = []
-    for place, line in enumerate(lines):
+        reason = f"no step logged {key}"
         try:
-            row = json.loads(line)
-        except ValueError as error:
-            if place == len(lines) - 1:
-                continue
-            raise TableError(f"{path}, line {place + 1}: not valid JSON ({error})") from error
-        if row.get(key) is not None and row.get("flops") is not None:
-            out.append(row)
-    return out
+            steps = read_steps(path, key) if path else ()
+        except (TableError, OSError) as error:
+            reason, steps = f"broken: {error}", ()
+        if not len(steps):
+            silent.setdefault(reason, []).append(str(trunk))
+            continue
+        curve = pd.DataFrame(steps, columns=["flops", "n_seen", metric, AVERAGED])
+        shared = {str(k): v for k, v in longest.items() if str(k).startswith(("n_params", "model"))}
+        curves.append(curve.assign(**shared, trunk_id=str(trunk)))
+    dropped = tuple(Dropped(reason, tuple(names)) for reason, names in silent.items())
+    if not curves:
+        raise TableError(f"{folder}: no run logged {key}. {'; '.join(map(str, dropped))}")
+    table = pd.concat(curves, ignore_index=True)
+    return RunTable(table, (*runs.dropped, *dropped), source=str(folder))
 
 
 def _children(folder: Path) -> list[str]:

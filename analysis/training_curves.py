@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from analysis.certificate import FitError
 from analysis.isoflop import PowerOfCompute
 from analysis.laws.law import Array
+from analysis.steps import AVERAGED, thin
 from analysis.table import RunTable, TableError
 from analysis.uncertainty import percentiles
 
@@ -56,37 +57,36 @@ def smooth_curves(table: RunTable, metric: str, run: str) -> TrainingCurves:
     """
     if run not in table.frame:
         raise TableError(f"--run {run!r}: no such column; it names the run a row belongs to")
-    names = table.frame[run].astype(str).to_numpy()
-    c, n, d = (table.numbers(letter) for letter in ("C", "N", "D"))
-    loss = table.numbers(metric)
-    kept = [v for v in dict.fromkeys(names) if (names == v).sum() >= FEWEST_ROWS]
+    columns = [table.numbers(name) for name in ("C", "D", metric)]
+    count = table.numbers(AVERAGED) if AVERAGED in table.frame else np.ones(len(table))
+    steps, n = np.column_stack([*columns, count]), table.numbers("N")
+    rows = table.frame.groupby(run, sort=False).indices
+    kept = {str(name): at for name, at in rows.items() if count[at].sum() >= FEWEST_ROWS}
     if not kept:
         raise TableError(f"no value of {run!r} has {FEWEST_ROWS} rows: these are no curves")
-    grid = np.linspace(np.log10(c.min()), np.log10(c.max()), POINTS)
+    grid = np.linspace(np.log10(steps[:, 0].min()), np.log10(steps[:, 0].max()), POINTS)
     losses, data, sizes = [], [], []
-    for name in kept:
-        at = np.flatnonzero(names == name)
-        at = at[np.argsort(c[at])]
-        log_c = np.log10(c[at])
-        value, support = _smooth(grid, log_c, loss[at])
+    for at in kept.values():
+        curve = thin(steps[at[np.argsort(steps[at, 0], kind="stable")]])
+        log_c = np.log10(curve[:, 0])
+        value, support = _smooth(grid, log_c, curve[:, 2], curve[:, 3])
         inside = (grid >= log_c[0]) & (grid <= log_c[-1]) & (support >= FEWEST_ROWS)
         losses.append(np.where(inside, value, np.inf))
-        data.append(10 ** np.interp(grid, log_c, np.log10(d[at])))
+        data.append(10 ** np.interp(grid, log_c, np.log10(curve[:, 1])))
         sizes.append(float(np.median(n[at])))
-    return TrainingCurves(
-        10**grid, np.array(losses), np.array(data), np.array(sizes), tuple(map(str, kept))
-    )
+    return TrainingCurves(10**grid, np.array(losses), np.array(data), np.array(sizes), tuple(kept))
 
 
-def _smooth(grid: Array, log_c: Array, loss: Array) -> tuple[Array, Array]:
+def _smooth(grid: Array, log_c: Array, loss: Array, count: Array) -> tuple[Array, Array]:
     """Local line through the steps about each point, and how many steps carry it."""
     away = log_c[None] - grid[:, None]
-    weight = np.exp(-0.5 * (away / BANDWIDTH) ** 2)
+    kernel = np.exp(-0.5 * (away / BANDWIDTH) ** 2)
+    weight = kernel * count
     s0, s1, s2 = (np.sum(weight * away**k, axis=1) for k in range(3))
     with np.errstate(divide="ignore", invalid="ignore"):
         line = weight * (s2[:, None] - s1[:, None] * away)
         value = line @ loss / (s0 * s2 - s1**2)
-        support = s0**2 / np.sum(weight**2, axis=1)
+        support = s0**2 / np.sum(kernel * weight, axis=1)
     return value, np.nan_to_num(support)
 
 

@@ -1,15 +1,19 @@
 """Approach 1 on whole curves recovers a planted frontier."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import FitError, RunTable, TableError
+from analysis import FitError, RunTable, TableError, map_columns
 from analysis.__main__ import main
+from analysis.load import load_curves
 from analysis.plot.curves import plot_training_curves
-from analysis.training_curves import approach_1_curves, smooth_curves
+from analysis.steps import MOST
+from analysis.training_curves import _smooth, approach_1_curves, smooth_curves
+from tests.analysis.planted import GPT_LAW, joint_loss, write_study
 from tests.analysis.test_fit import HOFFMANN
 
 # Closed form of the planted law at C = 6 N D (Hoffmann et al. 2022, Eq. 4).
@@ -83,3 +87,51 @@ def test_the_figure_has_the_envelope_and_every_size():
     assert texts[-1] == "envelope"
     assert len(texts) == 6
     assert ax.get_xscale() == ax.get_yscale() == "log"
+
+
+def test_long_curves_are_thinned_in_bounded_memory_to_the_same_answer(tmp_path):
+    rng = np.random.default_rng(0)
+    study = write_study(tmp_path / "long", budgets=(1.6e7,))
+    steps = 20_000
+    rows = []
+    for run in sorted(study.iterdir()):
+        record = json.loads((run / "record.json").read_text())
+        seen = np.linspace(1.6e7 / steps, 1.6e7, steps)
+        size = record["n_params_total"]
+        loss = joint_loss(GPT_LAW, size, seen) * np.exp(0.02 * rng.standard_normal(steps))
+        frame = pd.DataFrame({"tokens": seen, "flops": 6.0 * size * seen, "train/loss": loss})
+        frame.to_json(run / "metrics.jsonl", orient="records", lines=True, double_precision=15)
+        rows.append(frame.assign(run=run.name, n=float(size)))
+    tracemalloc.start()
+    curves = load_curves(study)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.3 * sum((run / "metrics.jsonl").stat().st_size for run in study.iterdir())
+    assert curves.frame.groupby("trunk_id")["n_averaged"].sum().tolist() == [steps] * 5
+    assert curves.frame.groupby("trunk_id").size().max() <= MOST
+    every = pd.concat(rows, ignore_index=True)
+    columns = {"N": "n_params_total", "D": "n_seen", "C": "flops"}
+    short = smooth_curves(map_columns(curves, columns), "train_loss", "trunk_id")
+    # The first steps of a curve are as far apart as before, so nothing of it is lost.
+    assert curves.numbers("flops").min() == every["flops"].min()
+    own = every[every["n"] == every["n"].max()].to_dict("list")
+    log_c, loss = np.log10(own["flops"]), np.array(own["train/loss"])
+    exact = _smooth(np.log10(short.c), log_c, loss, np.ones(steps))[0]
+    drawn = short.loss[np.argmax(short.n)]
+    there = np.isfinite(drawn)
+    assert there.sum() > 100
+    np.testing.assert_allclose(drawn[there], exact[there], rtol=1e-4)
+
+
+def test_a_broken_curve_is_named_and_the_others_go_on(tmp_path):
+    study = write_study(tmp_path / "s", budgets=(1e6,))
+    runs = sorted(study.iterdir())
+    for run in runs:
+        rows = [{"tokens": i, "flops": 1e9 * i, "train/loss": 3.0} for i in range(1, 20)]
+        (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"tok')
+    for run, line in zip(runs, (b'{"flops": 1', b"\xff\xfe", b"[" * 100_000, b"5"), strict=False):
+        (run / "metrics.jsonl").write_bytes(line + b"\n" + (run / "metrics.jsonl").read_bytes())
+    curves = load_curves(study)
+    assert len(curves) == 19
+    assert sum(d.count for d in curves.dropped) == 4
+    assert all("broken: metrics.jsonl, line 1" in d.reason for d in curves.dropped)
