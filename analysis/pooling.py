@@ -19,7 +19,15 @@ from analysis.states import STATE, plain_name
 from analysis.table import RunTable, TableError, is_number, numerals_of
 
 # Runs that differ in these have metrics that cannot be compared.
-REFUSED = {"family", "tokenizer", "content_sha256", "content_hash", "data_sha256", "data_hash"}
+REFUSED = {
+    "family",
+    "tokenizer",
+    "content",
+    "content_sha256",
+    "content_hash",
+    "data_sha256",
+    "data_hash",
+}
 # A contrastive loss depends on the batch it is evaluated on; no other loss does.
 EVALUATION_BATCH = re.compile(r"(.*_)?(val|valid|validation|eval|evaluation|test)_batch(_size)?")
 CONTRASTIVE = re.compile(r"clip|contrastive|siglip|info_?nce|simclr", re.IGNORECASE)
