@@ -76,6 +76,8 @@ def fit_card(result: FitResult, title: str = "") -> str:
     lines += [f"- {d}" for d in result.dropped] or ["- nothing"]
     lines += ["", "## Warnings", ""]
     lines += [f"- {w}" for w in result.warnings] or ["- none"]
+    if result.notes:
+        lines += ["", "## Notes", "", *(f"- {n}" for n in result.notes)]
     return "\n".join(lines) + "\n"
 
 

@@ -103,13 +103,17 @@ def fit(
     for values in start:
         _check_names(law, values, "--start")
     free = len(law.parameters) - int(fixed.sum())
-    warnings = list(table.warnings) + identifiability.before(law, points, fixed)
+    reasons = identifiability.before(law, points, fixed)
+    warnings = [*table.warnings, *reasons]
+    if free:
+        identifiability.refuse_single_values(law, points, fixed)
+    else:
+        interval = "none"
     if len(points) < free:
         raise FitError(
             f"law {law.name} has {free} free parameters and there are {len(points)} points; "
             f"add runs, fix a parameter (--fix), or use a simpler law"
         )
-    identifiability.refuse_single_values(law, points, fixed)
     problem = make_problem_of(law, points, goal, fixed)
     fixed_working = problem.to_working(fixed_theta[None])[0]
     given = (
@@ -121,9 +125,11 @@ def fit(
     try:
         warnings += certify(optimum.certificate, law.name)
     except FitError as problem_found:
+        complaint = str(problem_found)
         if strict:
-            raise
-        warnings.append(str(problem_found))
+            # What the points cannot tell is the reason; that the optimizer is lost, its effect.
+            raise FitError(f"{reasons[0]}. ({complaint})" if reasons else complaint) from None
+        warnings.append(complaint)
     theta = problem.from_working(optimum.working[None])
     parameters = _natural(law, problem, optimum.working[None], theta, fixed)
     estimate = {k: float(v[0]) for k, v in parameters.items()}
@@ -138,7 +144,7 @@ def fit(
     widened = None
     if draws is not None:
         widened = widened_level(level, draws.units, free, draws.scale)
-        intervals, errors = from_samples(law, samples, widened or level, fixed)
+        intervals, errors = from_samples(law, samples, estimate, widened or level, fixed)
         if draws.failed:
             warnings.append(f"{draws.failed} bootstrap refits did not converge and are left out")
         if draws.agreement < 0.95:
@@ -147,11 +153,21 @@ def fit(
                 "intervals are approximate"
             )
     slopes = problem.residual_jacobian(optimum.working[None])[0]
-    for name in identifiability.vanished(law, slopes, estimate):
+    traded = identifiability.traded(problem, optimum.working, fixed)
+    for name in set(identifiability.vanished(law, slopes, estimate)) - set(traded):
         intervals[name], errors[name] = (None, None), None
         warnings.append(
             f"{name} went to 0 (no residual depends on it): these points show no such term, and "
             "how large it may be is unknown; --fix holds it at a value of your own"
+        )
+    if traded:
+        samples = {}
+        for name in traded:
+            intervals[name], errors[name] = (None, None), None
+        warnings.append(
+            f"{', '.join(traded)} trade off freely: other values of them fit these points as well, "
+            "so they have no interval and predictions no band. Fix one (--fix), tie them (--tie), "
+            "or fit a law of one variable"
         )
     residual = problem.residuals(optimum.working[None])[0]
     weights_count = len(points)
@@ -164,7 +180,11 @@ def fit(
         intervals=intervals,
         standard_errors=errors,
         level=level,
-        interval_method=method if draws is None else draws.description,
+        interval_method=(
+            "none, every parameter is fixed"
+            if not free
+            else (method if draws is None else draws.description)
+        ),
         objective=optimum.objective / divide,
         objective_name=goal.name,
         objective_delta=goal.delta if np.isfinite(goal.delta) and not goal.is_absolute else None,
@@ -193,7 +213,10 @@ def fit(
         tie=dict(tie or {}),
     )
     warnings += identifiability.after(law, result, points)
-    result = result.replace(warnings=tuple(dict.fromkeys(warnings)))
+    result = result.replace(
+        warnings=tuple(dict.fromkeys(warnings)),
+        notes=tuple(identifiability.confounded(law, result)),
+    )
     if held.any():
         result = result.replace(held_out=scores.score_held_out(result, everything.take(held)))
     return result

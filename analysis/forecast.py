@@ -81,10 +81,10 @@ def forecast(
         wanted = result.effective_level(level)
         for name, key in names:
             out[name] = _number(found[key][0])
-            out[f"{name}_interval"] = _interval(found[key][1:], wanted)
+            out[f"{name}_interval"] = _interval(found[key][1:], wanted, found[key][0])
         out["tokens_per_parameter"] = _number(found["D"][0] / found["N"][0])
         out["compute_rule"] = rule.origin
-        out["new_run_interval"] = _new_run(result, found["loss"][1:], wanted)
+        out["new_run_interval"] = _new_run(result, found["loss"], wanted)
         beyond = _beyond(result, rule, spent.flops)
         if not np.isfinite(found["N"][0]):
             out["warnings"].append("a term of the law is zero: no finite optimum")
@@ -217,21 +217,24 @@ def _beyond(result: FitResult, rule: ComputeRule, flops: float) -> float:
     return float(np.log10(flops / largest))
 
 
-def _new_run(result: FitResult, draws: Array, level: float) -> list[float] | None:
-    sigma = result.new_run_sd()
+def _new_run(result: FitResult, losses: Array, level: float) -> list[float] | None:
+    """Of one more run: losses are the estimate and its draws."""
+    sigma, draws = result.new_run_sd(), losses[1:]
     draws = draws[np.isfinite(draws)]
     if sigma is None or draws.size == 0:
         return None
     scatter = sigma * np.random.default_rng(result.seed).standard_normal(draws.size)
-    return _interval(draws * np.exp(scatter) if result.residual_log else draws + scatter, level)
+    new = draws * np.exp(scatter) if result.residual_log else draws + scatter
+    return _interval(new, level, losses[0])
 
 
-def _interval(draws: Array, level: float) -> list[float] | None:
+def _interval(draws: Array, level: float, estimate: float) -> list[float] | None:
+    """Percentiles of the draws, widened to the estimate if they miss it."""
     draws = draws[np.isfinite(draws)]
-    if draws.size == 0:
+    if draws.size == 0 or not np.isfinite(estimate):
         return None
     low, high = percentiles(draws, level)
-    return [float(low), float(high)]
+    return [min(float(low), float(estimate)), max(float(high), float(estimate))]
 
 
 def _pair(low: float, high: float) -> list[float] | None:

@@ -12,9 +12,10 @@ from scipy.stats import spearmanr
 
 from analysis.certificate import FitError
 from analysis.groups import label_groups
+from analysis.kernel import Problem
 from analysis.laws import Law, SumLaw
-from analysis.laws.law import Array
-from analysis.misfit import find_misfit
+from analysis.laws.law import Array, Columns
+from analysis.misfit import find_bend, find_misfit
 from analysis.points import Points
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ COLLINEAR = 0.95
 RISING = 0.5  # rank correlation of metric and column from which a falling law is the wrong one
 VAGUE = 0.1  # relative standard error from which a confounded amplitude misleads
 NEAR_END = 0.05  # of a metric's range
+SAME_VALUE = 1e-12  # relative: a metric that varies by less is constant
+SAME_LINE = 0.9999  # correlation of two columns from which their terms may change places
+FLAT = 1e-6  # smallest over largest singular value of the slopes from which a direction is free
+INVOLVED = 1e-3  # share of a free direction from which a parameter is part of it
 NOTHING = 1e-9  # largest change of a residual, in units of its scale, that is none
 DISTINCT = 0.05  # sizes closer than 5 % are one size
 
@@ -37,11 +42,16 @@ def distinct(values: NDArray[np.float64]) -> int:
 
 
 def refuse_single_values(law: Law, points: Points, fixed: NDArray[np.bool_]) -> None:
-    """A joint law needs two values of its size and of its data: one fits any exponent.
+    """A law needs two values of its metric, a joint law two of its size and of its data.
 
     Raises:
-        FitError: if N, D or S takes one value and no parameter was fixed by hand.
+        FitError: if the metric takes one value, or N, D or S does and no parameter was fixed.
     """
+    if len(points) > 1 and np.ptp(points.y) <= SAME_VALUE * np.max(np.abs(points.y)):
+        raise FitError(
+            f"the metric takes one value only ({points.y[0]:g}): there is nothing to fit. Name "
+            "another column (--metric), or keep rows where it varies (--where)"
+        )
     if len(law.columns) == 1 or fixed.any():
         return
     for letter in law.columns:
@@ -114,6 +124,36 @@ def vanished(law: Law, jacobian: Array, estimate: Mapping[str, float]) -> list[s
     ]
 
 
+def traded(problem: Problem, working: Array, fixed: NDArray[np.bool_]) -> list[str]:
+    """Parameters that make up for each other: along a direction of theirs no residual changes."""
+    law, jacobian = problem.law, problem.residual_jacobian(working[None])[0]
+    low, high = problem.bounds()
+    size = np.linalg.norm(jacobian, axis=0)
+    moves = ~fixed & (working > low) & (working < high) & (size > NOTHING)
+    _, singular, directions = np.linalg.svd(jacobian[:, moves] / size[moves])
+    null = directions[: len(singular)][singular < FLAT * singular.max(initial=0.0)] / size[moves]
+    along = np.zeros((len(null), len(working)))
+    along[:, moves] = null
+    found = np.abs(problem.from_working(along)) * size > INVOLVED
+    names = {n for n, f in zip(law.names, found.any(axis=0), strict=True) if f}
+    if isinstance(law, SumLaw):
+        names |= _exchangeable(law, problem.x, set(np.array(law.names)[~fixed]))
+    return [n for n in law.names if n in names]
+
+
+def _exchangeable(law: SumLaw, x: Columns, free: set[str]) -> set[str]:
+    """Free parameters of two power terms whose columns are one: which is which cannot be told."""
+    inputs = law.inputs(x)
+    out: set[str] = set()
+    for a, b in combinations([t for t in law.terms if t.column], 2):
+        own = {str(n) for n in (a.amplitude, a.exponent, b.amplitude, b.exponent)}
+        columns = [np.log(inputs[str(t.column)]) for t in (a, b)]
+        line = all(np.ptp(c) > 0 for c in columns) and abs(np.corrcoef(columns)[0, 1]) > SAME_LINE
+        if line and len(own) == 4 and own <= free:
+            out |= own
+    return out
+
+
 def after(law: Law, result: FitResult, points: Points) -> list[str]:
     """Warnings that need the fit: open intervals, confounded parameters, misfit beyond noise."""
     out = []
@@ -133,7 +173,7 @@ def after(law: Law, result: FitResult, points: Points) -> list[str]:
                 f"--bounds {p.name}=LOW:HIGH sets others"
             )
         draws = result.samples.get(p.name)
-        if draws is not None and np.ptp(draws) == 0:
+        if draws is not None and np.ptp(draws) == 0 and result.residual_sd != 0:
             out.append(
                 f"{p.name} is not identified: no value of it changes the fit of these points"
             )
@@ -151,10 +191,9 @@ def after(law: Law, result: FitResult, points: Points) -> list[str]:
                 else ("below" if low is None else "above")
             )
             out.append(f"the interval of {p.name} is open {side}: the data do not bound it")
-    out += _confounded(law, result)
-    misfit = find_misfit(law, result, points)
-    if misfit is not None:
-        out.append(str(misfit))
+    found = find_misfit(law, result, points) or find_bend(law, result, points)
+    if found is not None:
+        out.append(str(found))
     noise = result.noise
     repeats = noise is not None and noise.origin == "repeats"
     if noise and repeats and noise.log == result.residual_log and result.residual_sd is not None:
@@ -180,7 +219,9 @@ def after(law: Law, result: FitResult, points: Points) -> list[str]:
     return out
 
 
-def _confounded(law: Law, result: FitResult) -> list[str]:
+def confounded(law: Law, result: FitResult) -> list[str]:
+    """Parameters whose refits move together: true of most power laws, whose amplitudes refer to
+    x = 1, far from the data; for the fit card."""
     names = [n for n in law.names if n not in result.fixed]
     columns = []
     used = []

@@ -90,9 +90,13 @@ def _few_units(points: Points, method: str, free: int, noise: Noise | None) -> l
 
 
 def from_samples(
-    law: Law, samples: Mapping[str, Array], level: float, fixed: NDArray[np.bool_]
+    law: Law,
+    samples: Mapping[str, Array],
+    estimate: Mapping[str, float],
+    level: float,
+    fixed: NDArray[np.bool_],
 ) -> tuple[dict[str, tuple[float | None, float | None]], dict[str, float | None]]:
-    """Percentile intervals and standard errors of refitted parameters, by name."""
+    """Percentile intervals, which hold the estimate, and standard errors of refits, by name."""
     intervals: dict[str, tuple[float | None, float | None]] = {}
     errors: dict[str, float | None] = {}
     for p, is_fixed in zip(law.parameters, fixed, strict=True):
@@ -105,6 +109,7 @@ def from_samples(
             intervals[p.name], errors[p.name] = (None, None), None
             continue
         low, high = percentiles(values, level)
+        low, high = min(low, estimate[p.name]), max(high, estimate[p.name])
         errors[p.name] = float(np.std(values))
         # An end that lies on a search bound is not an end: the data leave it open.
         natural_low = 0.0 if p.positive or p.bounds[0] == 0 else -np.inf

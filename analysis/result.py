@@ -68,6 +68,7 @@ class FitResult:
     versions: dict[str, str]
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of parameters
     tie: dict[str, str] = field(default_factory=dict)  # parameters that equal another
+    notes: tuple[str, ...] = ()  # true of most fits: for the card, not for the screen
 
     def replace(self, **changes: Any) -> FitResult:
         return dataclasses.replace(self, **changes)
@@ -122,12 +123,13 @@ class FitResult:
                     np.asarray(law.value(p, columns), dtype=float), (len(next(iter(p.values()))), n)
                 )
             low, high = percentiles(value, wanted)
-            bands = [low, high, unknown, unknown]
+            bands = [np.minimum(low, mean), np.maximum(high, mean), unknown, unknown]
             sigma = self.new_run_sd()
             if sigma is not None:
                 scatter = sigma * np.random.default_rng(self.seed).standard_normal(value.shape)
                 new = value * np.exp(scatter) if self.residual_log else value + scatter
-                bands[2:] = percentiles(new, wanted)
+                low, high = percentiles(new, wanted)
+                bands[2:] = [np.minimum(low, mean), np.maximum(high, mean)]
         out = np.column_stack([mean, *bands])
         if self.bounds is not None:
             out = np.clip(out, *self.bounds)
@@ -238,6 +240,7 @@ class FitResult:
             "dropped": [d.to_dict() for d in self.dropped],
             "certificate": self.certificate.to_dict(),
             "warnings": list(self.warnings),
+            "notes": list(self.notes),
             "noise": dataclasses.asdict(self.noise) if self.noise else None,
             "residual_sd": self.residual_sd,
             "residual_log": self.residual_log,
@@ -266,6 +269,7 @@ class FitResult:
         values["warnings"] = tuple(d["warnings"])
         values["noise"] = Noise(**d["noise"]) if d["noise"] else None
         values["limits"] = {k: (v[0], v[1]) for k, v in d.get("limits", {}).items()}
+        values["notes"] = tuple(d.get("notes", ()))
         values["bounds"] = tuple(d["bounds"]) if d["bounds"] else None
         values["samples"] = {k: np.array(v) for k, v in d["samples"].items()}
         return FitResult(**values)

@@ -82,7 +82,8 @@ def compare(
 def log_errors(result: FitResult) -> Array:
     """log(value / prediction) of every fitted point."""
     fitted = result.fitted()
-    predicted = result.model.predict(fitted, result.parameters)
+    x = {c: fitted[c].to_numpy(float) for c in result.model.columns}
+    predicted = result.model.predict(x, result.parameters)
     return np.asarray(np.log(fitted["y"] / np.maximum(predicted, 1e-300)))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import fit
+from analysis import fit, get_law
 from analysis.misfit import MISFIT
 from tests.analysis.planted import joint_loss
 
@@ -61,3 +61,41 @@ def test_a_law_of_the_right_form_is_left_alone_whatever_runs_of_a_trunk_share():
 def test_too_few_runs_of_a_size_say_nothing():
     frame = trunks(coupled_loss)
     assert not warned("joint", frame[frame["D"] < 1.5e6])
+
+
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        (lambda x: 30 * x**-0.2 - 0.3, "a floor below 0 would fit them"),
+        (lambda x: 30 * x**-0.2 * (1 + 0.25 * np.exp(-(np.log(x / 1e7) ** 2))), "Compare shapes"),
+    ],
+)
+def test_a_curve_that_the_law_misses_is_named_with_where_and_how_much(values, advice):
+    x = np.geomspace(1e5, 1e9, 16)
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.003, 16))
+    result = fit("power_floor", pd.DataFrame({"x": x, "metric": values(x) * noise}), bootstrap=40)
+    warning = next(w for w in result.warnings if w.startswith(MISFIT))
+    assert advice in warning
+    assert "% at x =" in warning
+
+
+@pytest.mark.parametrize("law", ["power_floor", "power", "log_linear"])
+def test_a_curve_of_the_right_form_is_left_alone(law):
+    x = np.geomspace(1e5, 1e9, 12)
+    truth = {"E": 1.5, "a": 9.0, "b": 0.3, "c": 0.15}
+    loss = get_law(law).predict({"x": x}, truth)
+    named = 0
+    for seed in range(80):
+        noise = np.random.default_rng(seed).normal(0, 0.05, 12)
+        frame = pd.DataFrame({"x": x, "metric": loss * np.exp(noise)})
+        result = fit(law, frame, objective="log_least_squares", interval="none")
+        named += any(w.startswith(MISFIT) for w in result.warnings)
+    assert named <= 4
+
+
+def test_checkpoints_of_one_run_that_err_together_are_no_misfit():
+    x = np.geomspace(1e5, 1e9, 20)
+    walk = np.cumsum(np.random.default_rng(1).normal(0, 0.01, 20))
+    frame = pd.DataFrame({"x": x, "metric": 9 * x**-0.15 * np.exp(walk), "run": "one"})
+    result = fit("power_floor", frame, cluster="run", interval="none")
+    assert not [w for w in result.warnings if w.startswith(MISFIT)]
