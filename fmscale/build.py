@@ -53,7 +53,7 @@ def complete_data(section: Mapping[str, Any]) -> dict[str, Any]:
         if complete is not None:
             try:
                 completed |= complete(completed)
-            except (ValueError, FileNotFoundError) as error:
+            except (ValueError, OSError) as error:
                 raise ConfigError(str(error)) from error
     return completed
 
@@ -99,7 +99,7 @@ def build_data(config: Mapping[str, Any]) -> TrainingData:
         data: TrainingData = _instantiate(config["data"], "data")
         try:
             data.prepare()
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise ConfigError(f"section data: {error}") from error
         _opened[key] = data
     return _opened[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from fmscale import __version__
@@ -58,6 +59,10 @@ def main() -> None:
         return
     if command not in COMMANDS:
         sys.exit(f"error: unknown command {command!r}\n\n{usage}")
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        sys.exit("error: the working folder was deleted; change to one that exists (cd)")
     if command == "sweep" and not {"-m", "--multirun"} & set(rest):
         rest = ["-m", *rest]
     sys.argv = [f"fmscale {command}", *rest]

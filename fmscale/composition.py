@@ -7,15 +7,43 @@ function and in its order, so that the result is the same.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, open_dict
+
+from fmscale.settings import ConfigError
+
+
+def add_config_dir(parser: argparse.ArgumentParser) -> None:
+    """Give a command that composes configurations Hydra's own option for it."""
+    parser.add_argument(
+        "--config-dir", "-cd", metavar="FOLDER",
+        help="configurations of one's own, as for fmscale train",
+    )  # fmt: skip
+
+
+def with_config_dir(overrides: Sequence[str], folder: str | None) -> list[str]:
+    """Overrides that also search a folder for configurations, as `--config-dir` of Hydra does.
+
+    Raises:
+        ConfigError: if there is no such folder, or overrides name another search path.
+    """
+    if folder is None:
+        return list(overrides)
+    if not Path(folder).is_dir():
+        raise ConfigError(f"--config-dir {folder} is no folder; give one with configurations")
+    if any(override.startswith("hydra.searchpath=") for override in overrides):
+        raise ConfigError("--config-dir and hydra.searchpath say the same; give one of them")
+    path = str(Path(folder).resolve()).replace("'", r"\'")
+    return [f"hydra.searchpath=['file://{path}']", *overrides]
 
 
 class Composer:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from fmscale.composition import add_config_dir, with_config_dir
 from fmscale.job import Job
 from fmscale.plan import expand
 from fmscale.settings import ConfigError, config_errors_exit
@@ -122,6 +123,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("overrides", nargs="*", help="as for fmscale train")
+    add_config_dir(parser)
     parser.add_argument("--widths", default="32,64,128,256", help="at least 4; default %(default)s")
     parser.add_argument("--steps", type=int, default=5, help="optimizer steps; default 5")
     parser.add_argument("--seeds", type=int, default=4, help="averaged over; default 4")
@@ -134,7 +136,8 @@ def main() -> None:
             raise ConfigError(f"--widths {options.widths}: give whole numbers") from error
         if options.steps < 1 or options.seeds < 1:
             raise ConfigError("--steps and --seeds must be at least 1")
-        arms = {name: jobs_of(options.overrides, widths, mup=name == "mup")
+        overrides = with_config_dir(options.overrides, options.config_dir)
+        arms = {name: jobs_of(overrides, widths, mup=name == "mup")
                 for name in ("standard", "mup")}  # fmt: skip
         from fmscale.training.coordinates import measure, spreads
 

@@ -25,6 +25,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from fmscale.composition import add_config_dir, with_config_dir
 from fmscale.runs.find import FORMS, find
 from fmscale.runs.identity import canonical
 from fmscale.runs.record import Evaluation, RunRecord
@@ -43,6 +44,7 @@ examples:
   fmscale evaluate my_tasks evaluation=answers --table answers_tasks      # what it is surest of
   fmscale evaluate my_tasks evaluation=in_context evaluation.evaluators.in_context.shots=[0,4]
 """
+SECTIONS = ("evaluation", "logger")  # of conf/evaluate.yaml
 FEW_RUNS = 3  # at most: the closing table has one row a metric instead of one a run
 RUN_WIDTH = 12  # characters; run ids fold before the names of metrics do
 MAX_ROWS, MAX_COLUMNS = 24, 4  # metrics that it shows of itself, in either form
@@ -84,6 +86,13 @@ def compose_settings(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: for a choice or a key that does not exist.
     """
+    for override in overrides:
+        key = re.split(r"[=.@]", override.lstrip("+~"))[0]
+        if key not in (*SECTIONS, "hydra"):
+            raise ConfigError(
+                f"{override}: an evaluation has {' and '.join(SECTIONS)} alone; name the store by "
+                "--runs-dir and prepared data by --data-dir. All else is as the run was trained"
+            )
     try:
         with initialize_config_module("conf", version_base="1.3"):
             return compose("evaluate", overrides=list(overrides))
@@ -104,7 +113,7 @@ def request(
     Raises:
         ConfigError: for settings that refer to something this run does not have.
     """
-    chosen = {key: settings[key] for key in ("evaluation", "logger") if settings.get(key)}
+    chosen = {key: settings[key] for key in SECTIONS if settings.get(key)}
     config = stored_config(folder, replaced=chosen)
     if data_dir is not None and "data_dir" in config["data"]:
         config["data"]["data_dir"] = data_dir
@@ -271,7 +280,8 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     names = [given for given in options.names if "=" not in given]
     if not names:
         raise ConfigError("name runs or studies, e.g. fmscale evaluate gpt_demo")
-    settings = compose_settings([given for given in options.names if "=" in given])
+    overrides = [given for given in options.names if "=" in given]
+    settings = compose_settings(with_config_dir(overrides, options.config_dir))
     folders = select(Path(options.runs_dir), names)
     records = {folder.run_id: folder.record() for folder in folders}
     diverged = [run_id for run_id, record in records.items() if record.status == "diverged"]
@@ -370,6 +380,7 @@ def main() -> None:
         "names", nargs="+", metavar="RUN|STUDY|KEY=VALUE",
         help=f"study; {FORMS}; settings as Hydra writes them",
     )  # fmt: skip
+    add_config_dir(parser)
     parser.add_argument("--again", action="store_true", help="also what was measured before")
     parser.add_argument("--show", nargs="+", metavar="METRIC", help="columns of the closing table")
     parser.add_argument("--table", nargs="+", metavar="NAME", help="tables of the runs to print")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from fmscale import config_text
+from fmscale.composition import add_config_dir, with_config_dir
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError, config_errors_exit
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from fmscale.models.clip import CLIP
     from fmscale.models.gpt import GPT
 
+log = logging.getLogger(__name__)
+
+TOKENIZER = "tokenizer.json"
 EXAMPLE = """\
 examples:
   fmscale import exported --study foreign                        # bytes, on the default text
@@ -44,7 +48,7 @@ class Format:
     name: str
     read: Callable[[Path], Any]  # folder -> model
     settings: Callable[[Any, Path, Sequence[str]], list[str]]  # of model, budget and data
-    check_tokens: Callable[[Path, Any], None]  # refuses data of other tokens
+    check_tokens: Callable[[Path, Any, int], None]  # refuses data of other tokens
     measure: str  # an evaluation that suits it
 
 
@@ -54,13 +58,13 @@ def format_of(folder: Path) -> Format:
     Raises:
         ConfigError: if there is none, or of another model.
     """
+    from fmscale.interchange.weights import read_object
+
     path = folder / "config.json"
-    if not path.exists():
-        raise ConfigError(
-            f"{folder} holds no config.json; give a folder as transformers' save_pretrained "
-            "writes it"
-        )
-    kind = json.loads(path.read_text()).get("model_type")
+    try:
+        kind = read_object(path).get("model_type")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     if kind not in FORMATS:
         raise ConfigError(f"{path}: model_type {kind!r}; known are {', '.join(FORMATS)}")
     return FORMATS[kind]
@@ -101,7 +105,7 @@ def clip_settings(model: CLIP, folder: Path, overrides: Sequence[str]) -> list[s
     keys = config_text.read(path) if path.exists() else {}
     if "mean" in keys:  # files, and not images of bytes that the model normalises itself
         own += [f"data.{name}={value}" for name, value in pixels.items()]
-    tokenizer = folder / "tokenizer.json"
+    tokenizer = folder / TOKENIZER
     if "tokenizer" in keys and tokenizer.exists():
         own.append(f"data.tokenizer={tokenizer.resolve()}")
     return ["model=clip_imported_base", "data=scenes", "objective=contrastive",
@@ -109,7 +113,26 @@ def clip_settings(model: CLIP, folder: Path, overrides: Sequence[str]) -> list[s
             "budget.samples=1e6", *own]  # fmt: skip
 
 
-def check_text_tokens(folder: Path, data: Any) -> None:
+def check_unseen_tokens(folder: Path, data: Any, vocab_size: int) -> None:
+    """Data whose tokens cannot be compared with the model's must at least be as many, and a line
+    says so: other tokens would give a loss that means nothing.
+
+    Raises:
+        ConfigError: if they are not.
+    """
+    unseen = f"{folder} holds no {TOKENIZER}" if not (folder / TOKENIZER).exists() else (
+        "the data come without a tokenizer")  # fmt: skip
+    if data.vocab_size != vocab_size:
+        raise ConfigError(
+            f"{unseen}, and the data have {data.vocab_size:,} tokens where the model has "
+            f"{vocab_size:,}: they are not its own. Write {TOKENIZER} there (transformers."
+            f"AutoTokenizer.from_pretrained(...).save_pretrained({str(folder)!r})) and name data "
+            "that are read with it"
+        )
+    log.warning("warning: %s, so nothing shows that the data's tokens are the model's", unseen)
+
+
+def check_text_tokens(folder: Path, data: Any, vocab_size: int) -> None:
     """Refuse text that was cut into other tokens than those the model learned.
 
     Raises:
@@ -117,18 +140,19 @@ def check_text_tokens(folder: Path, data: Any) -> None:
     """
     from fmscale.data.text.tokenizer import PROBE, FileTokenizer
 
-    path, tokenizer = folder / "tokenizer.json", getattr(data, "tokenizer", None)
+    path, tokenizer = folder / TOKENIZER, getattr(data, "tokenizer", None)
     if not path.exists() or tokenizer is None:
-        return
+        return check_unseen_tokens(folder, data, vocab_size)
     theirs = FileTokenizer(path, separator=0).encode_batch([PROBE])[0].tolist()
     if theirs != tokenizer.encode_batch([PROBE])[0].tolist():
         raise ConfigError(
             f"the data's tokens ({tokenizer.name}) are not those of {path}. Prepare the text with "
             f"--tokenizer {path} and name it by data=shards data.root=FOLDER."
         )
+    return None
 
 
-def check_caption_tokens(folder: Path, data: Any) -> None:
+def check_caption_tokens(folder: Path, data: Any, vocab_size: int) -> None:
     """The same for captions, of which some of the data's own are the probe.
 
     Raises:
@@ -136,10 +160,13 @@ def check_caption_tokens(folder: Path, data: Any) -> None:
     """
     from tokenizers import Tokenizer
 
-    path = folder / "tokenizer.json"
+    path = folder / TOKENIZER
     if not path.exists():
-        return
-    theirs = Tokenizer.from_file(str(path))
+        return check_unseen_tokens(folder, data, vocab_size)
+    try:
+        theirs = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exceptions
+        raise ConfigError(f"{path} cannot be read: {error}; fetch it again") from error
     theirs.no_padding()
     theirs.no_truncation()
     first = next(iter(data.validation_batches(data.val_batch_size)))["text"].numpy()[:16]
@@ -152,6 +179,7 @@ def check_caption_tokens(folder: Path, data: Any) -> None:
                 f"{text!r} differs. Choose data that are read with it: data=webdataset or "
                 f"data=caption_table, and data.tokenizer={path}."
             )
+    return None
 
 
 def _read_gpt2(folder: Path) -> GPT:
@@ -188,8 +216,11 @@ def configuration(
     """
     from fmscale.plan import expand
 
-    given = {override.split("=")[0] for override in overrides}
-    own = [o for o in own if o.split("=")[0] not in given]
+    given = {override.split("=")[0].lstrip("+") for override in overrides}
+    for key, option in (("study", "--study"), ("paths.runs_dir", "--runs-dir")):
+        if key in given:
+            raise ConfigError(f"{key} is given by {option}, which says where the run goes")
+    own = [o for o in own if o.split("=")[0].lstrip("+") not in given]
     # Budget and schedule are asked for by every configuration; this run has neither.
     jobs = expand([
         "schedule=constant", "batch_size=2", "budget.max_epochs=1e9",
@@ -223,13 +254,16 @@ def import_run(folder: Path, overrides: Sequence[str], study: str, runs_dir: str
         for path in [folder / "config.json", *weight_files(folder)]:
             digest.update(path.read_bytes())
         where = Study.open(runs_dir, study)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise ConfigError(str(error)) from error
     vocab_size = getattr(model.shape, "text", model.shape).vocab_size
     own = form.settings(model, folder, overrides)
     config = configuration(own, overrides, vocab_size, study, runs_dir)
     data: Any = build_data(config)
-    form.check_tokens(folder, data)
+    try:
+        form.check_tokens(folder, data, vocab_size)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     source = {"format": form.name, "folder": folder.name, "sha256": digest.hexdigest()}
     run = where.run(f"{model.shape.label}-imported-{digest.hexdigest()[:10]}")
     if run.is_finished():
@@ -281,11 +315,13 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="as transformers' save_pretrained writes it")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the data to measure on")
+    add_config_dir(parser)
     parser.add_argument("--study", default="imported", help="where the run goes")
     parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     options = parser.parse_intermixed_args()
     with config_errors_exit():
-        run = import_run(options.folder, options.overrides, options.study, options.runs_dir)
+        overrides = with_config_dir(options.overrides, options.config_dir)
+        run = import_run(options.folder, overrides, options.study, options.runs_dir)
         Console().print(
             f"{options.folder} is run {run.run_id} of study {options.study}; measure it by\n"
             f"  fmscale evaluate {options.study} evaluation={format_of(options.folder).measure}",

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from rich.console import Console
 
-from fmscale.composition import Composer
+from fmscale.composition import Composer, add_config_dir, with_config_dir
 from fmscale.job import Job
 from fmscale.launching import register_launchers
 from fmscale.launching.pool import Pool, Task
@@ -27,6 +27,7 @@ examples:
   fmscale plan experiment=gpt_demo --price 2.50
   fmscale plan model=gpt_2x64,gpt_4x128 budget.tokens=[1e6,2e6] --no-measure
   fmscale plan experiment=gpt_demo limits.max_hours=1
+  fmscale plan --config-dir my_conf experiment=my_preset
 """
 
 
@@ -95,13 +96,14 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("overrides", nargs="*", help="as for fmscale sweep")
+    add_config_dir(parser)
     parser.add_argument("--price", type=float, metavar="DOLLARS", help="per hour of this machine")
     parser.add_argument(
         "--no-measure", action="store_true", help="skip the timed steps: no torch, no times"
     )
     options = parser.parse_intermixed_args()
     with config_errors_exit():
-        jobs = expand(options.overrides)
+        jobs = expand(with_config_dir(options.overrides, options.config_dir))
         speeds = {} if options.no_measure else measure(jobs)
         print_plan(jobs, speeds, options.price)
 

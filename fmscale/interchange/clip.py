@@ -6,7 +6,6 @@ a convolution. Its CLIPModel has a Vision Transformer and a text Transformer, no
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fmscale.interchange.weights import read_weights
+from fmscale.interchange.weights import load_weights, read_object, read_weights
 from fmscale.models.clip import CLIP
 from fmscale.models.vit import Pixels
 from fmscale.runs.files import write_json
@@ -196,7 +195,7 @@ def import_clip(folder: Path) -> CLIP:
     Raises:
         ValueError: if the folder holds another model, or a CLIP that ours cannot express.
     """
-    config = _read_json(folder / "config.json", "give a folder of transformers' CLIPModel")
+    config = read_object(folder / "config.json")
     if config.get("model_type") != "clip":
         raise ValueError(
             f"{folder}/config.json: model_type {config.get('model_type')!r}; only clip is read"
@@ -229,10 +228,10 @@ def import_clip(folder: Path) -> CLIP:
     path = folder / "preprocessor_config.json"
     pixels = Pixels((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
     if path.exists():
-        processor = json.loads(path.read_text())
+        processor = read_object(path, ["image_mean", "image_std"])
         pixels = Pixels(tuple(processor["image_mean"]), tuple(processor["image_std"]))
     model = CLIP(shape, pixels=pixels)
-    model.load_state_dict(from_transformers(read_weights(folder), shape))
+    load_weights(model, from_transformers(read_weights(folder), shape), folder)
     return model
 
 
@@ -251,10 +250,3 @@ def _transformer(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         "d_ff": None if hidden == 4 * config["hidden_size"] else hidden,
         "activation": known[config["hidden_act"]],
     }  # fmt: skip
-
-
-def _read_json(path: Path, remedy: str) -> dict[str, Any]:
-    if not path.exists():
-        raise ValueError(f"{path.parent} holds no {path.name}; {remedy}")
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found

@@ -5,7 +5,6 @@ Only names and orientation differ: transformers stores the matrices of its `Conv
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fmscale.data.text.tokenizer import OWN_SEPARATOR, ByteTokenizer, FileTokenizer
-from fmscale.interchange.weights import read_weights
+from fmscale.interchange.weights import load_weights, read_object, read_weights
 from fmscale.models.gpt import GPT
 from fmscale.runs.files import write_json
 from fmscale.sizing import GPTShape
@@ -125,7 +124,7 @@ def import_gpt2(folder: Path) -> GPT:
         state[ours] = bare[name].T.contiguous() if transposed else bare[name]
     model = GPT(shape)
     _last_norm(model).eps = config.get("layer_norm_epsilon", 1e-5)
-    model.load_state_dict(state)
+    load_weights(model, state, folder)
     return model
 
 
@@ -136,11 +135,12 @@ def _last_norm(model: GPT) -> nn.LayerNorm:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    if not path.exists():
-        raise ValueError(f"{folder} holds no config.json; give a folder of transformers' GPT2")
-    config: dict[str, Any] = json.loads(path.read_text())
+    config = read_object(path)
     if config.get("model_type") != "gpt2":
         raise ValueError(f"{path}: model_type {config.get('model_type')!r}; only gpt2 is read")
+    for key in ("n_layer", "n_head", "n_embd", "vocab_size", "n_positions"):
+        if not isinstance(config.get(key), int) or config[key] < 1:
+            raise ValueError(f"{path}: {key}={config.get(key)!r} is no whole number above 0")
     expected = {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
                 "scale_attn_by_inverse_layer_idx": False, "scale_attn_weights": True}  # fmt: skip
     for key, value in expected.items():

@@ -1,77 +1,55 @@
-"""What is composed once and completed is what Hydra composes, job by job."""
+"""Configurations of one's own are found by every command that composes."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
-from fmscale.composition import Composer
-from fmscale.launching import register_launchers
-
-JOBS = [
-    [],
-    ["seed=1", "budget.tokens=[1e6,2e6]"],
-    ["seed=2", "model=gpt_2x64", "optimizer.lr=3e-3", "model.shape.n_layer=3"],
-    ["model.shape.n_layer=5", "model=gpt_2x64", "schedule=cosine", "seed=3"],
-    ["experiment=gpt_demo", "model=gpt_1x16", "seed=1", "logger.tags=[a,b]"],
-    ["experiment=gpt_demo", "model=gpt_1x16", "seed=2", "hydra.launcher.n_workers=2"],
-    ["model=clip_2x32", "data=scenes", "objective=contrastive", "budget=samples",
-     "evaluation=zero_shot", "budget.samples=2e4", "batch_size=${data.val_batch_size}"],
-    ["+extra.key=1", "++seed=4", "~logger.tags", "schedule={cooldown_fraction:0.5}"],
-    ["~evaluation", "seed='5'", "study=a-b"],
-]  # fmt: skip
+from fmscale.composition import with_config_dir
+from fmscale.evaluate import compose_settings
+from fmscale.plan import expand
+from fmscale.settings import ConfigError
 
 
 @pytest.fixture
-def composer():
-    register_launchers()
-    with initialize_config_module("conf", version_base="1.3"):
-        calls: list[list[str]] = []
-
-        def load(own):
-            calls.append(own)
-            return compose("train", overrides=own)
-
-        made = Composer(GlobalHydra.instance().config_loader(), load)
-        yield made, calls
-
-
-def test_every_job_is_what_hydra_makes_of_it(composer):
-    composed, _ = composer
-    for overrides in JOBS:
-        expected = compose("train", overrides=overrides)
-        found = composed(overrides)
-        assert OmegaConf.to_container(found) == OmegaConf.to_container(expected), overrides
-        assert OmegaConf.is_struct(found)
-        assert composed(overrides) == found  # a job leaves nothing behind in what is shared
+def folder(tmp_path):
+    """A model and an evaluation that fmscale does not have, in a folder with an awkward name."""
+    own = tmp_path / "my 'own', conf"
+    for path, text in {
+        "model/mine.yaml": "defaults: [gpt_1x8]\nshape: {n_layer: 3}\n",
+        "evaluation/mine.yaml": "evaluators: {}\n",
+    }.items():
+        (own / path).parent.mkdir(parents=True)
+        (own / path).write_text(text)
+    return str(own)
 
 
-def test_jobs_of_the_same_files_are_composed_once(composer):
-    composed, calls = composer
-    for seed in range(5):
-        for model in ("gpt_1x16", "gpt_2x24"):
-            assert composed([f"model={model}", f"seed={seed}"]).seed == seed
-    assert calls == [["model=gpt_1x16"], ["model=gpt_2x24"]]
+def test_a_folder_of_configurations_is_searched(folder):
+    sizes = ["model=gpt_1x8,mine", "budget.tokens=1e6"]
+    jobs = expand(with_config_dir(sizes, folder))
+    assert [job.shape.n_layer for job in jobs] == [1, 3]
+    settings = compose_settings(with_config_dir(["evaluation=mine"], folder))
+    assert settings.evaluation.evaluators == {}
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["sede=1"],
-        ["model=gpt_9x9"],
-        ["seed=[1"],
-        ["~nothing"],
-        ["+seed=1"],
-        ["model@here=gpt_1x16"],
-    ],
-)
-def test_mistakes_are_refused_in_hydras_words(composer, overrides):
-    composed, _ = composer
-    with pytest.raises(HydraException) as expected:
-        compose("train", overrides=overrides)
-    with pytest.raises(HydraException) as found:
-        composed(overrides)
-    assert str(found.value) == str(expected.value)
+def test_without_a_folder_nothing_changes():
+    assert with_config_dir(["seed=1"], None) == ["seed=1"]
+
+
+def test_a_folder_that_is_none_or_that_is_named_twice_is_a_mistake(folder):
+    with pytest.raises(ConfigError, match="--config-dir nowhere is no folder"):
+        with_config_dir([], "nowhere")
+    with pytest.raises(ConfigError, match="give one of them"):
+        with_config_dir(["hydra.searchpath=[file:///x]"], folder)
+
+
+def test_a_working_folder_that_was_deleted_is_said(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = ("import os, sys; from fmscale import cli; os.rmdir(os.getcwd()); "
+            "sys.argv = ['fmscale', 'status']; cli.main()")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=gone, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: the working folder was deleted; change to one that exists (cd)\n"

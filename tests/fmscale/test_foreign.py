@@ -105,9 +105,67 @@ def test_data_of_other_tokens_are_refused_before_anything_is_written(folder, cal
     assert not (tmp_path / "runs" / "imported").exists()
 
 
+def test_tokens_that_cannot_be_compared_are_refused_or_said(folder, call, tmp_path, caplog):
+    """Without tokenizer.json; 257 ids of the model, 256 of bytes."""
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text('{"a": 0}')
+    with pytest.raises(SystemExit, match=r"no tokenizer\.json.*256 tokens where .* has 257"):
+        call(foreign, str(folder))
+    assert not (tmp_path / "runs" / "imported").exists()
+    own = tmp_path / "own"
+    export_gpt2(GPT(GPTShape(n_layer=1, n_head=2, d_model=16, vocab_size=256, seq_len=32)), own)
+    call(foreign, str(own))
+    assert "nothing shows that the data's tokens are the model's" in caplog.text
+
+
+class Malicious:
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "config.json").write_text("[1]"), "config.json holds no JSON object"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json is not JSON"),
+        (lambda f: change(f, n_layer=None), "n_layer=None is no whole number"),
+        (lambda f: change(f, vocab_size=259), "token_embedding.weight is 257x32.* makes it 259x32"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 99),
+            "safetensors cannot be read",
+        ),
+        (lambda f: cut(f / "model.safetensors"), "safetensors cannot be read"),
+        (lambda f: pickled(f), "pytorch_model.bin cannot be read"),
+        (lambda f: (f / "model.safetensors.index.json").write_text("{}"), "lacks weight_map"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "is no tokenizer.json"),
+    ],
+)
+def test_a_broken_folder_is_one_line(folder, call, spoil, message, capsys):
+    spoil(folder)
+    with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        call(foreign, str(folder))
+    assert "must not run" not in capsys.readouterr().out
+
+
+def change(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def pickled(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save({"a": Malicious()}, folder / "pytorch_model.bin")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["theirs", "study=mine"], "study is given by --study"),
+        (["theirs", "paths.runs_dir=x"], "paths.runs_dir is given by --runs-dir"),
         (["nowhere"], "holds no config.json"),
         (["theirs", "data.seq_len=25"], "model.shape.seq_len=24 differs from data.seq_len=25"),
         (["theirs", "--study", "../x"], "is not a folder name"),
