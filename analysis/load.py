@@ -7,6 +7,7 @@ silently: sweeps that lose their diverged runs report survivors (Li et al. 2025)
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ SCHEMA_VERSION = 1
 NESTED = (
     "hyperparameters", "data", "environment", "git", "n_params_by_group", "units", "evaluations",
 )  # fmt: skip
+CHECKSUM = "checksum"  # key of an object that says which one was written
+BROKEN = "broken:"
+REMEDY = "delete it, and the sweep's command measures the run again"
 REQUIRED = ("run_id", "study", "family", "status")
 THREADS = 8  # no faster on a local disk (0.1 ms a run), much so on a network one
 
@@ -137,31 +141,24 @@ def _run_folders(folder: Path) -> list[str]:
 def _read_run(path: str) -> tuple[dict[str, Any] | None, str]:
     """One run folder -> (flat record, "") or (None, why there is none)."""
     try:
-        with open(f"{path}/record.json", "rb") as file:
-            text = file.read()
+        record = _read_sealed(f"{path}/record.json")
     except FileNotFoundError:
         return None, _status_reason(path)
-    try:
-        record = json.loads(text)
     except ValueError as error:
-        return None, f"record.json is not valid JSON ({error})"
-    if not isinstance(record, dict):
-        return None, "record.json is not a JSON object"
+        return None, f"{BROKEN} record.json {error}; {REMEDY}"
     version = record.get("schema_version")
     if version != SCHEMA_VERSION:
-        raise TableError(
-            f"{path}/record.json: schema version {version!r}; this version of analysis reads "
-            f"{SCHEMA_VERSION}. Upgrade fmscale, or re-export the runs"
-        )
+        problem = f"has schema version {version!r}, this version of analysis reads {SCHEMA_VERSION}"
+        return None, f"{BROKEN} record.json {problem}; read it with the release that wrote it"
     absent = [name for name in REQUIRED if name not in record]
     if absent:
-        return None, f"record.json lacks {', '.join(absent)}"
+        return None, f"{BROKEN} record.json lacks {', '.join(absent)}; {REMEDY}"
     wrong = [name for name in REQUIRED if not isinstance(record[name], str)]
     if wrong:
-        return None, f"record.json: {', '.join(wrong)} should be text"
+        return None, f"{BROKEN} record.json: {', '.join(wrong)} should be text; {REMEDY}"
     metrics = record.get("metrics", {})
     if not isinstance(metrics, dict) or any(isinstance(v, (dict, list)) for v in metrics.values()):
-        return None, "record.json: metrics should be an object of numbers"
+        return None, f"{BROKEN} record.json: metrics should be numbers; {REMEDY}"
     # Runs taken over from another study are stored under its name and belong to this one.
     record["study"] = os.path.basename(os.path.dirname(os.path.abspath(path)))
     return flatten(record), ""
@@ -187,15 +184,38 @@ def flatten(record: dict[str, Any]) -> dict[str, Any]:
 
 def _status_reason(path: str) -> str:
     try:
-        with open(f"{path}/status.json", "rb") as file:
-            status = json.load(file)
+        status = _read_sealed(f"{path}/status.json")
     except FileNotFoundError:
         return "no record.json and no status.json"
-    except ValueError:
-        return "no record.json, and status.json is not valid JSON"
+    except ValueError as error:
+        return f"no record.json, and {BROKEN} status.json {error}; fmscale status says more"
     state = status.get("state", "unknown")
     reason = status.get("reason")
     return f"no record yet: {state}" + (f" ({reason})" if reason else "")
+
+
+def _read_sealed(path: str) -> dict[str, Any]:
+    """A JSON object without its checksum, which older ones do not state.
+
+    Raises:
+        ValueError: if there is no object, or another than was written.
+    """
+    with open(path, "rb") as file:
+        text = file.read()
+    if not text.strip():
+        raise ValueError("is empty")
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not valid JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise ValueError("is not a JSON object")
+    stated = row.pop(CHECKSUM, None)
+    # The same rule as in `fmscale.runs.files`.
+    found = hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
+    if stated not in (None, found):
+        raise ValueError("was altered (its checksum differs)")
+    return row
 
 
 def _drop_duplicates(table: RunTable) -> RunTable:

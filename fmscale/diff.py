@@ -73,10 +73,9 @@ def main() -> None:
     options = parser.parse_args()
     try:
         folders = [find(Path(options.runs_dir), name) for name in (options.first, options.second)]
+        found = differences(*(config_text.read(f.path / "config.yaml") for f in folders))
     except ValueError as error:
         sys.exit(f"error: {error}")
-    configs = [config_text.read(f.path / "config.yaml") for f in folders]
-    found = differences(*configs)
     console = Console()
     if not found:
         console.print("The two configurations are the same.")

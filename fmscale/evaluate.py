@@ -9,6 +9,7 @@ import argparse
 import functools
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fmscale.composition import add_config_dir, with_config_dir
+from fmscale.runs.files import Broken
 from fmscale.runs.find import FORMS, find
 from fmscale.runs.identity import canonical
 from fmscale.runs.record import Evaluation, RunRecord
@@ -283,13 +285,19 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     overrides = [given for given in options.names if "=" in given]
     settings = compose_settings(with_config_dir(overrides, options.config_dir))
     folders = select(Path(options.runs_dir), names)
-    records = {folder.run_id: folder.record() for folder in folders}
-    diverged = [run_id for run_id, record in records.items() if record.status == "diverged"]
-    requests = [
-        request(folder, settings, again=options.again, data_dir=options.data_dir)
-        for folder in folders
-        if folder.run_id not in diverged
-    ]
+    records, requests, diverged = {}, [], []
+    for folder in folders:
+        with skip_broken():
+            record = folder.record()
+            if record.status == "diverged":
+                diverged.append(folder.run_id)
+            else:
+                requests.append(
+                    request(folder, settings, again=options.again, data_dir=options.data_dir)
+                )
+            records[folder.run_id] = record
+    if not records:
+        raise ConfigError("no run that is asked for can be read")
     todo = [r for r in requests if r.todo]
     if diverged:
         console.print(f"left out, since they diverged: {', '.join(diverged)}", highlight=False)
@@ -300,9 +308,10 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         with _progress(console, sum(len(r.todo) for r in todo)) as show:
             for r in todo:
                 run_id = r.folder.run_id
-                records[run_id] = measure(
-                    r, device, lambda evaluator, run_id=run_id: show(run_id, evaluator, 0)
-                )
+                with skip_broken():
+                    records[run_id] = measure(
+                        r, device, lambda evaluator, run_id=run_id: show(run_id, evaluator, 0)
+                    )
                 show(run_id, "", len(r.todo))
     else:
         console.print("Nothing to measure: the records hold all of it. --again measures anew.")
@@ -312,6 +321,15 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     _report(console, requests, list(records.values()), options.show)
     for name in options.table or []:
         _print_table(console, folders, name)
+
+
+@contextmanager
+def skip_broken() -> Iterator[None]:
+    """What cannot be read costs its own run alone."""
+    try:
+        yield
+    except Broken as error:
+        print(error, file=sys.stderr)
 
 
 def _latest(record: RunRecord) -> list[Evaluation]:

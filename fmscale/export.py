@@ -9,6 +9,7 @@ import argparse
 import csv
 import io
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,19 @@ examples:
 def rows(study: Study, nested: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Records of a study, metrics and what the runs differ in among the columns.
 
+    Those that cannot be read are left out, with a line each on standard error.
+
     Args:
         nested: parts of the provenance to add, by dotted path, e.g.
             "hyperparameters.optimizer.weight_decay"; absent where a record lacks them.
     """
     found = []
-    records = list(Index(study.path, "record.json").read().values())
+    index = Index(study.path, "record.json", RunRecord.check)
+    records = list(index.read().values())
+    for error in index.broken.values():
+        print(error, file=sys.stderr)
     varied = differing(map(of_record, records))
     for record, own in zip(records, varied, strict=True):
-        RunRecord.check(record)
         flat = {k: v for k, v in record.items() if not isinstance(v, dict | list)}
         precision = record.get("environment", {}).get("precision")
         inner = {path: _walk(record, path) for path in nested}

@@ -68,7 +68,7 @@ class Job:
             ConfigError: for an unknown key, a missing value or numbers that contradict each other.
         """
         _check_sections(config)
-        _check_names(config)
+        check_names(config)
         schedule = read_section(Schedule, config, "schedule")
         trainer = read_section(TrainerSettings, config, "trainer")
         budget = read_section(Budget, config, "budget")
@@ -252,7 +252,7 @@ class Job:
         }  # fmt: skip
 
 
-def _check_names(config: Mapping[str, Any]) -> None:
+def check_names(config: Mapping[str, Any]) -> None:
     """Refuse names that, as parts of a path, would leave the store or the folder of the data."""
     try:
         check_name(str(config["study"]), "study")

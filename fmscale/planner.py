@@ -100,10 +100,9 @@ def plan_job(job: Job) -> JobPlan:
     study = study_of(job)
     done, adopted, left = [], [], []
     for branch in job.branches:
-        other = finished_elsewhere(study, branch.run_id)
         if study.run(branch.run_id).is_finished():
             done.append(branch)
-        elif other is not None:
+        elif (other := finished_elsewhere(study, branch.run_id)) is not None:
             adopted.append((branch, other))
         else:
             left.append(branch)

@@ -8,8 +8,9 @@ import sys
 
 from fmscale.build import build_shape
 from fmscale.job import Job
-from fmscale.launching.sweep import run_sweep
+from fmscale.launching.sweep import drop_broken, run_sweep
 from fmscale.planner import merge
+from fmscale.runs.files import Broken
 from fmscale.runs.find import FORMS, find
 from fmscale.runs.store import RunFolder, Study
 from fmscale.settings import ConfigError, config_errors_exit
@@ -26,6 +27,8 @@ examples:
 def unfinished_jobs(study: Study, names: list[str] | None = None) -> list[Job]:
     """Jobs that train every run that is neither finished nor running now, one a trunk.
 
+    A run whose configuration cannot be read is left out, with a line on standard error.
+
     Args:
         names: only these runs; None: all.
 
@@ -37,11 +40,16 @@ def unfinished_jobs(study: Study, names: list[str] | None = None) -> list[Job]:
         folders = [_find(study, name) for name in names] if names else list(study.runs())
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    drop_broken(study, {folder.run_id for folder in folders})
     jobs = []
     for folder in folders:
         if folder.is_finished() or folder.is_at_work():
             continue
-        config = stored_config(folder)
+        try:
+            config = stored_config(folder)
+        except Broken as error:  # the other runs go on
+            print(error, file=sys.stderr)
+            continue
         # The store may have been moved since.
         config["paths"] = {**config["paths"], "runs_dir": str(study.path.parent)}
         config["study"] = study.path.name

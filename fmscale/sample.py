@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from fmscale.convert import load_run, load_tokenizer
+from fmscale.runs.files import Broken
 from fmscale.runs.find import FORMS, find
 from fmscale.runs.store import RunFolder, Study
 
@@ -27,9 +28,15 @@ def longest_runs(study: Study) -> list[RunFolder]:
     """The finished run of each size and seed that read most, by size."""
     best: dict[tuple[str, int | None], tuple[float, int, RunFolder]] = {}
     for folder in study.runs():
-        if not folder.is_finished() or folder.record().status != "completed":
+        if not folder.is_finished():
             continue
-        record = folder.record().to_dict()
+        try:
+            record = folder.record().to_dict()
+        except Broken as error:  # the other sizes are sampled
+            print(error, file=sys.stderr)
+            continue
+        if record["status"] != "completed":
+            continue
         key = (record["model"], record.get("seed"))
         entry = (record.get("n_steps", 0), record["n_params_total"], folder)
         if key not in best or entry[0] > best[key][0]:

@@ -14,6 +14,8 @@ from typing import Any
 
 from fmscale.budget import Horizon
 from fmscale.pace import Pace
+from fmscale.runs.files import Broken
+from fmscale.runs.secrets import redact
 from fmscale.sizing import Shape
 
 MAX_WARMUP_SHARE = 0.2  # of the shortest budget; longer warm-ups bend the law (Porian et al. 2024)
@@ -25,11 +27,13 @@ class ConfigError(ValueError):
 
 @contextmanager
 def config_errors_exit() -> Iterator[None]:
-    """End the program with the message alone: a mistake in a configuration needs no traceback."""
+    """End the program with the message alone: a mistake in a configuration, or a file of the store
+    that is broken, needs no traceback. Secrets stay off the screen.
+    """
     try:
         yield
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
+    except (ConfigError, Broken) as error:
+        sys.exit(f"error: {redact(str(error))}")
 
 
 def read_section(kind: type, config: Mapping[str, Any], name: str) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import dataclasses
+import itertools
 import os
 import sys
 import time
@@ -13,18 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from fmscale import config_text
-from fmscale.forecast.reference import FORECAST
+from fmscale.forecast.reference import FORECAST, check_forecast
+from fmscale.runs.files import Broken
 from fmscale.runs.hyperparameters import differing, headed
-from fmscale.runs.index import Index
+from fmscale.runs.index import Index, outcomes
 from fmscale.runs.lock import holder_of
-from fmscale.runs.store import RunFolder, Study
+from fmscale.runs.store import RunFolder, Study, check_status
 
 EXAMPLE = """\
 examples:
@@ -34,8 +35,10 @@ examples:
   fmscale status gpt_demo --watch
 """
 
-GROUPS = ("done", "running", "failed", "missing")
-COLORS = {"done": "green", "running": "cyan", "failed": "red", "missing": "yellow"}
+GROUPS = ("done", "running", "failed", "missing", "broken")
+COLORS = {
+    "done": "green", "running": "cyan", "failed": "red", "missing": "yellow", "broken": "red"
+}  # fmt: skip
 MAX_ROWS = 60  # in a table, unless all are asked for
 QUIET_LOOKS = 5  # in a row with nothing at work end a watch: between two tasks there is a moment
 
@@ -54,7 +57,7 @@ def state_of(
     folder: RunFolder,
     status: dict[str, Any] | None,
     n_steps: int | None,
-    finished: bool,
+    record: dict[str, Any] | None,
     flag: str | None = None,
 ) -> RunState:
     """State of one run.
@@ -62,18 +65,20 @@ def state_of(
     Args:
         status: content of its `status.json`, if it has one.
         n_steps: steps planned in the manifest, if it is there.
-        finished: whether its record exists.
+        record: its `status` and `n_steps`, if it has one.
         flag: what was said of it if it was found off course.
     """
+    if status is None and record is not None:
+        n_steps = record["n_steps"] or n_steps
+        status = {"state": record["status"], "step": n_steps, "n_steps": n_steps, "reason": None}
     if status is None:
         return RunState(folder.run_id, "missing", f"0/{n_steps or '?'}", "not started")
     progress = f"{status['step']}/{status['n_steps'] or n_steps or '?'}"
     reason = status["reason"] or ""
     state = status["state"]
     course = f"off course: {flag}" if flag else ""
-    if finished:
-        if state not in ("completed", "diverged"):  # killed after it had written its record
-            state = folder.record().status
+    if record is not None:
+        state = record["status"]  # it may have been killed after it had written its record
         note = f"diverged: {reason}".removesuffix(": ") if state == "diverged" else course
         return RunState(folder.run_id, "done", progress, note)
     match state:
@@ -100,32 +105,46 @@ class StudyView:
     def __init__(self, study: Study) -> None:
         self.study = study
         self._configs: dict[str, dict[str, Any]] = {}  # by run, of those that were shown
-        self._statuses = Index(study.path, "status.json")
-        self._forecasts = Index(study.path, FORECAST)
+        self._statuses = Index(study.path, "status.json", check_status)
+        self._forecasts = Index(study.path, FORECAST, check_forecast, keep=("sentence",))
+        self._records = outcomes(study)
+        self.problems: list[str] = []  # a line for each file that cannot be read
 
     def states(self) -> list[RunState]:
-        """Every run that was asked for or exists, by id."""
-        manifest, found = self.study.manifest(), self._statuses.read()
+        """Every run that was asked for or exists, by id; a run with a broken file is broken."""
+        self.problems = []
+        try:
+            manifest = self.study.manifest()
+        except Broken as error:
+            manifest, self.problems = {}, [str(error)]
+        found, records = self._statuses.read(), self._records.read()
         flags = {run_id: it["sentence"] for run_id, it in self._forecasts.read().items()}
+        broken = {
+            **self._forecasts.broken, **self._statuses.broken, **self._records.broken
+        }  # fmt: skip
         states = []
-        for run_id in sorted({*manifest, *found}):
-            known = run_id in found  # then it is the name of a folder, whatever it may be
-            folder = RunFolder(self.study.path / run_id) if known else self.study.run(run_id)
+        for run_id in sorted({*manifest, *found, *records, *broken}):
+            folder = RunFolder(self.study.path / run_id)
             n_steps = manifest.get(run_id, {}).get("n_steps")
-            finished, flag = folder.is_finished(), flags.get(run_id)
-            states.append(state_of(folder, found.get(run_id), n_steps, finished, flag))
+            state = state_of(
+                folder, found.get(run_id), n_steps, records.get(run_id), flags.get(run_id)
+            )
+            if (found_broken := broken.get(run_id)) is not None:
+                reason = f"{found_broken.path.name} {found_broken.problem}"
+                state = dataclasses.replace(state, group="broken", reason=reason)
+                self.problems.append(str(found_broken))
+            states.append(state)
         return states
 
     def differences(self, run_ids: Sequence[str]) -> dict[str, list[str]]:
         """Columns of what some runs differ in, by heading; a cell for each run."""
         for run_id in run_ids:
             path = self.study.path / run_id / "config.yaml"
-            if run_id not in self._configs:
-                # Asked for and not yet written, or not to be read: it says nothing here.
-                with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
-                    config = config_text.read(path)
-                    if isinstance(config, dict):
-                        self._configs[run_id] = config
+            if run_id not in self._configs and path.exists():
+                try:
+                    self._configs[run_id] = config_text.read(path)
+                except Broken as error:
+                    self.problems.append(str(error))
         configs = [self._configs.get(run_id, {}) for run_id in run_ids]
         # An id begins with the name of the model.
         return headed(differing(configs), [run_id.partition("-")[0] for run_id in run_ids])
@@ -152,6 +171,8 @@ def main() -> None:
     max_rows = sys.maxsize if options.all else MAX_ROWS
     if options.watch is None:
         console.print(overview(views, options.failed, max_rows))
+        for line in itertools.chain.from_iterable(view.problems for view in views):
+            print(line)  # whole: a path that is folded cannot be copied
         return
     try:
         watch(console, views, options.failed, options.watch)
@@ -212,14 +233,18 @@ def _study_parts(
 ) -> list[str | Table]:
     study = view.study
     counts = Counter(run.group for run in runs)
-    numbers = [f"[{COLORS[group]}]{counts[group]} {group}[/]" for group in GROUPS]
+    numbers = [
+        f"[{COLORS[group]}]{counts[group]} {group}[/]"
+        for group in GROUPS
+        if group != "broken" or counts[group]
+    ]
     headline = f"[bold]{escape(study.path.name)}[/bold]: " + " · ".join(numbers)
-    shown = [run for run in runs if not only_failed or run.group == "failed"]
+    shown = [run for run in runs if not only_failed or run.group in ("failed", "broken")]
     if not shown:
         return [headline]
     n_more = len(shown) - max_rows
     if n_more > 0:  # first what a person would act on
-        order = ("failed", "running", "missing", "done")
+        order = ("broken", "failed", "running", "missing", "done")
         shown = sorted(shown, key=lambda run: order.index(run.group))[:max_rows]
     varied = view.differences([run.run_id for run in shown])
     with_reason = any(run.reason for run in shown)

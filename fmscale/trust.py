@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fmscale import config_text
+from fmscale.job import SECTIONS, check_names
 from fmscale.public import with_public_names
+from fmscale.runs.files import Broken
 from fmscale.runs.store import RunFolder
 from fmscale.settings import ConfigError
 
@@ -27,10 +29,24 @@ def stored_config(folder: RunFolder, replaced: Collection[str] = ()) -> dict[str
         replaced: sections that will not be used.
 
     Raises:
-        ConfigError: naming the target and the remedy.
+        Broken: if it cannot be read.
+        ConfigError: naming the target and the remedy; also for a name that would leave the folder
+            of the data, and for what is no value but a reference, say to a variable of the
+            environment: what was stored had none left.
     """
     path = folder.path / "config.yaml"
     config: dict[str, Any] = with_public_names(config_text.read(path))
+    missing = sorted(set(SECTIONS) - set(config))
+    if missing or not all(isinstance(config[name], dict) for name in ("data", "paths", "model")):
+        problem = f"lacks {', '.join(missing)}" if missing else "has sections that are none"
+        raise Broken(path, problem, config_text.REMEDY)
+    check_names(config)
+    reference = next((pair for pair in _texts(config) if "${" in pair[1]), None)
+    if reference is not None:
+        raise ConfigError(
+            f"{path}: {reference[0]}={reference[1]!r} is a reference, and a stored configuration "
+            "holds values alone; put its value there"
+        )
     used = {key: value for key, value in config.items() if key not in replaced}
     trusted = [name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip()]
     for where, target in _targets(used):
@@ -55,13 +71,24 @@ def own_targets() -> frozenset[str]:
     )
 
 
-def _targets(node: Any, path: str = "") -> list[tuple[str, Any]]:
+def _targets(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Every `_target_` in a configuration, with its dotted place."""
+    return (pair for pair in _values(config) if pair[0].endswith("._target_"))
+
+
+def _texts(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every text in a configuration, with its dotted place."""
+    return ((where, value) for where, value in _values(config) if isinstance(value, str))
+
+
+def _values(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Everything in a configuration, sections too, with its dotted place."""
     if isinstance(node, Mapping):
         children = [(f"{path}.{key}" if path else str(key), value) for key, value in node.items()]
     elif isinstance(node, list | tuple):
         children = [(f"{path}[{number}]", value) for number, value in enumerate(node)]
     else:
-        return []
-    own = [(where, value) for where, value in children if where.endswith("._target_")]
-    return own + [pair for where, value in children for pair in _targets(value, where)]
+        children = []
+    for where, value in children:
+        yield where, value
+        yield from _values(value, where)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import analysis
 from fmscale.export import rows
+from fmscale.runs.files import Broken
 from fmscale.runs.identity import TRAINER_IDENTITY_KEYS
 from fmscale.runs.record import SCHEMA_VERSION, UNITS
 from fmscale.runs.store import Study
@@ -82,6 +85,27 @@ def test_an_export_and_the_analysis_have_the_same_columns_of_what_runs_differ_in
 
 def test_both_sides_know_which_settings_of_the_trainer_change_the_numbers():
     assert analysis.hyperparameters.TRAINER == TRAINER_IDENTITY_KEYS
+
+
+def test_both_sides_find_a_changed_digit(trained):
+    _, study = trained
+    folder = next(study.runs())
+    path = folder.path / "record.json"
+    text = path.read_text()
+    value = str(folder.record().metrics["val_loss"])
+    assert len(analysis.load_runs(study.path).frame) == 2  # both sides agree on what was written
+    digit = "3" if value[3] != "3" else "4"
+    path.write_text(text.replace(value, value[:3] + digit + value[4:]))
+    with pytest.raises(Broken, match="altered"):
+        folder.record()
+    table = analysis.load_runs(study.path)
+    assert len(table.frame) == 1
+    assert "broken: record.json was altered" in str(table.dropped[0])
+    row = json.loads(text)
+    del row["checksum"]  # as records were written before they had one
+    path.write_text(json.dumps(row))
+    assert len(analysis.load_runs(study.path).frame) == 2
+    assert str(folder.record().metrics["val_loss"]) == value
 
 
 def test_runs_that_were_not_annealed_are_not_fitted(tiny, plan_one):

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fmscale.dashboard.panels import study_sections
-from fmscale.dashboard.push import is_pushed, push_study
+from fmscale.dashboard.push import push_study
 from fmscale.dashboard.workspace import DashboardError, build_report, build_workspace
 from fmscale.runs.store import Study
 
@@ -29,21 +29,23 @@ def push(study: Study, options: argparse.Namespace) -> None:
 
     require_login()
     destination = f"{options.entity or 'default'}/{options.project}"
-    waiting = [f for f in study.runs() if f.is_finished() and not is_pushed(f, destination)]
     outlet = WandbOutlet(project=options.project, entity=options.entity, mode="online")
-    with Console().status(f"{len(waiting)} runs to upload") as status:
+    n_finished = sum(folder.is_finished() for folder in study.runs())
+    with Console().status(f"{n_finished} finished runs") as status:
         done = 0
 
         def report(run_id: str) -> None:
             nonlocal done
             done += 1
-            status.update(f"{done} runs dealt with, {len(waiting)} to upload; {run_id}")
+            status.update(f"{done} runs dealt with, {n_finished} are finished; {run_id}")
 
         pushed = push_study(study, outlet, destination, report=report)
     print(
         f"{study.path.name} -> {destination}: {len(pushed.uploaded)} runs uploaded, "
         f"{len(pushed.unchanged)} already there, {len(pushed.unfinished)} without a record yet"
     )
+    for line in pushed.broken:
+        print(line, file=sys.stderr)
 
 
 def lay_out(study: Study, options: argparse.Namespace) -> None:

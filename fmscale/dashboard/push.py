@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fmscale import config_text
-from fmscale.runs.files import read_json, write_json
+from fmscale.runs.files import Broken, read_sealed, write_sealed
 from fmscale.runs.record import RunRecord
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.training.outlet import Outlet, RunCard
@@ -31,6 +31,7 @@ class Pushed:
     uploaded: tuple[str, ...]  # run ids
     unchanged: tuple[str, ...]  # uploaded before, not changed since
     unfinished: tuple[str, ...]  # no record yet
+    broken: tuple[str, ...]  # why each that cannot be read was left out
 
 
 def push_study(
@@ -47,20 +48,27 @@ def push_study(
         destination: "entity/project"; a run pushed to one place is new at another.
         report: told the id of each run that has been dealt with.
     """
-    uploaded, unchanged, unfinished = [], [], []
+    uploaded, unchanged, unfinished, broken = [], [], [], []
     for folder in study.runs():
-        if not folder.is_finished():
-            unfinished.append(folder.run_id)
-        elif is_pushed(folder, destination):
-            unchanged.append(folder.run_id)
-        else:
-            notes = _notes(folder)
-            n_rows = push_run(folder, outlet, skip=notes.get(destination, {"n_rows": 0})["n_rows"])
-            note = {"digest": digest(folder), "n_rows": n_rows, "pushed_at": now()}
-            write_json(folder.path / NOTE, {**notes, destination: note})
-            uploaded.append(folder.run_id)
+        try:
+            if not folder.is_finished():
+                unfinished.append(folder.run_id)
+            elif is_pushed(folder, destination):
+                unchanged.append(folder.run_id)
+            else:
+                _push(folder, outlet, destination)
+                uploaded.append(folder.run_id)
+        except Broken as error:
+            broken.append(str(error))
         report(folder.run_id)
-    return Pushed(tuple(uploaded), tuple(unchanged), tuple(unfinished))
+    return Pushed(tuple(uploaded), tuple(unchanged), tuple(unfinished), tuple(broken))
+
+
+def _push(folder: RunFolder, outlet: Outlet, destination: str) -> None:
+    notes = _notes(folder)
+    n_rows = push_run(folder, outlet, skip=notes.get(destination, {"n_rows": 0})["n_rows"])
+    note = {"digest": digest(folder), "n_rows": n_rows, "pushed_at": now()}
+    write_sealed(folder.path / NOTE, {**notes, destination: note})
 
 
 def push_run(folder: RunFolder, outlet: Outlet, skip: int = 0) -> int:
@@ -124,5 +132,7 @@ def is_pushed(folder: RunFolder, destination: str) -> bool:
 
 def _notes(folder: RunFolder) -> dict[str, Any]:
     path = folder.path / NOTE
-    notes: dict[str, Any] = read_json(path) if path.exists() else {}
-    return notes
+    try:
+        return read_sealed(path, "delete it; the run is uploaded anew")
+    except FileNotFoundError:
+        return {}

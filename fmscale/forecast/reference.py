@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fmscale.runs.files import read_json
-from fmscale.runs.store import RunFolder, Study
+from fmscale.runs.files import Broken
+from fmscale.runs.store import RunFolder, Study, read_own
+
+log = logging.getLogger(__name__)
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)  # of a run's budget: where its course is looked at
 # The loss at a step is the median of the logged ones over the last quarter of the way there: single
@@ -44,9 +47,12 @@ def finished_runs(
         leave_out: run ids not to read, e.g. the run that is judged.
     """
     folders = (f for f in study.runs() if f.is_finished() and f.run_id not in leave_out)
-    found = (
-        _reference(f, objective, unit, batch_size) for f in itertools.islice(folders, MAX_RUNS)
-    )
+    found = []
+    for folder in itertools.islice(folders, MAX_RUNS):
+        try:
+            found.append(_reference(folder, objective, unit, batch_size))
+        except Broken as error:  # one run's file must not hide the others
+            log.warning("%s", error)
     return [reference for reference in found if reference is not None]
 
 
@@ -86,6 +92,14 @@ def _reference(folder: RunFolder, objective: str, unit: str, batch_size: int) ->
 
 def off_course(folder: RunFolder) -> str | None:
     """What was said of a run that was flagged while it trained; None for any other."""
-    path = folder.path / FORECAST
-    sentence: str | None = read_json(path)["sentence"] if path.exists() else None
+    try:
+        sentence: str | None = read_own(folder.path / FORECAST, check_forecast)["sentence"]
+    except FileNotFoundError:
+        return None
     return sentence
+
+
+def check_forecast(found: dict[str, Any]) -> None:
+    """Raise KeyError or TypeError for what is no file of looks."""
+    if not isinstance(found["sentence"], str | None) or not isinstance(found["looks"], list):
+        raise TypeError("a sentence and looks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fmscale.runs.lock import HELD_SECONDS
+
+STOP_SECONDS = 120.0  # that workers have to finish and save their steps, before they are killed
 
 
 @dataclass
@@ -80,9 +83,12 @@ class Worker:
         self._events.put((self, {"event": "gone", "code": self.process.wait()}))
 
     def stop(self) -> None:
-        """Let an idle worker end by itself."""
+        """Let it end: an idle one at once, a busy one after it has saved its step."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        if self.task is not None:
+            self.process.terminate()  # it saves its step, notes "interrupted" and leaves
+        with contextlib.suppress(OSError):  # what it died without reading
+            self.process.stdin.close()  # whatever becomes of the step, no other task comes
 
 
 class Pool:
@@ -100,13 +106,17 @@ class Pool:
 
     def __exit__(self, *error: object) -> None:
         for worker in self._workers:
-            if worker.task is not None:
-                worker.process.terminate()  # it saves its step, notes "interrupted" and leaves
-            else:
-                worker.stop()
+            worker.stop()
+        deadline = time.monotonic() + STOP_SECONDS
         try:
             for worker in self._workers:
-                worker.process.wait()
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            left = [worker for worker in self._workers if worker.process.poll() is None]
+            print(f"{len(left)} workers did not end within {STOP_SECONDS:.0f} s and are killed; "
+                  "their runs go on from their last checkpoints", file=sys.stderr)  # fmt: skip
+            for worker in left:
+                worker.process.kill()
         except BaseException:  # a second Ctrl-C: no time for checkpoints
             for worker in self._workers:
                 worker.process.kill()

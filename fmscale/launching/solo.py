@@ -8,8 +8,8 @@ from typing import Any
 from fmscale.job import Job
 from fmscale.launching.display import SweepDisplay, print_outcome
 from fmscale.launching.pool import Event, Task
-from fmscale.launching.sweep import check_limits, seconds_of, submit
-from fmscale.planner import unfinished
+from fmscale.launching.sweep import check_limits, drop_broken, seconds_of, submit
+from fmscale.planner import study_of, unfinished
 from fmscale.runs.lock import in_turn
 from fmscale.training.fit import fit_along
 from fmscale.training.ranks import follow, joined
@@ -32,6 +32,7 @@ def train_job(job: Job, world: World) -> None:
 
 
 def _train_job(job: Job) -> None:
+    drop_broken(study_of(job), {branch.run_id for branch in job.branches})
     check_limits([job], n_workers=1)
     check(job)
     submit([job])

@@ -7,21 +7,25 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fmscale import config_text
+from fmscale.build import build_shape
 from fmscale.job import Branch, Job
 from fmscale.launching.display import SweepDisplay, print_outcome
 from fmscale.launching.packs import packs_of, train_packs
 from fmscale.launching.pool import Event, Pool, Task
 from fmscale.planner import merge, study_of, take_over, unfinished
+from fmscale.runs.files import Broken
 from fmscale.runs.identity import canonical, digest
+from fmscale.runs.index import set_broken_aside
 from fmscale.runs.store import Study, check_name
 from fmscale.settings import ConfigError
+from fmscale.trust import stored_config
 from fmscale.world import World, check_world
 
 ON_ERROR = ("continue", "stop")
@@ -114,11 +118,14 @@ class SweepState:
             folder = study.run(run_id)
             status = folder.status()
             unsaid = status is None or status["state"] in ("queued", "running")
-            if unsaid and not folder.is_at_work():  # the process was killed
+            if unsaid and folder.path.is_dir() and not folder.is_at_work():  # it was killed
                 n_steps = next(b.n_steps for b in job.branches if b.run_id == run_id)
                 state, reason = event.fields["state"], event.fields["reason"]
                 step = status["step"] if status else 0
-                folder.set_status(state, step=step, n_steps=n_steps, reason=reason)
+                try:
+                    folder.set_status(state, step=step, n_steps=n_steps, reason=reason)
+                except OSError as error:  # a full disk must not end the sweep without its reason
+                    self.failed[run_id] += f" (and {error})"
 
 
 def run_sweep(
@@ -230,18 +237,40 @@ def submit(jobs: list[Job]) -> None:
     Raises:
         ConfigError: if the store cannot be written.
     """
-    by_study: dict[Path, list[Job]] = {}
-    for job in jobs:
-        by_study.setdefault(study_of(job).path, []).append(job)
     try:
-        for path, its_jobs in by_study.items():
-            plans = [planned(job) for job in its_jobs]
-            Study(path).extend_manifest({k: v for plan in plans for k, v in plan.items()})
+        for study, its_jobs in _by_study(jobs).items():
+            plan = {k: v for job in its_jobs for k, v in planned(job).items()}
+            try:
+                study.extend_manifest(plan)
+            except Broken as error:
+                os.replace(error.path, f"{error.path}.broken")
+                study.extend_manifest({**_stored_plan(study), **plan})
+                print(f"broken: {error.path} {error.problem}; it is written again from the "
+                      "configurations of the runs")  # fmt: skip
         # Each file waits for the disk: several at once wait together.
         with ThreadPoolExecutor(SUBMITTERS) as submitters:
             list(submitters.map(_submit_run, ((job, b) for job in jobs for b in unfinished(job))))
     except OSError as error:
         raise _cannot_write(error) from error
+
+
+def _by_study(jobs: Iterable[Job]) -> dict[Study, list[Job]]:
+    found: dict[Study, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(study_of(job), []).append(job)
+    return found
+
+
+def _stored_plan(study: Study) -> dict[str, dict[str, Any]]:
+    """What a manifest says of the runs whose configurations lie in the study."""
+    plan: dict[str, dict[str, Any]] = {}
+    for folder in study.runs():
+        try:
+            config = stored_config(folder)
+            plan |= planned(Job.plan(config, build_shape(config)))
+        except ValueError as error:  # its own configuration is broken, or of another release
+            print(f"{folder.path}: {error}")
+    return plan
 
 
 def _submit_run(run: tuple[Job, Branch]) -> None:
@@ -309,11 +338,23 @@ def planned(job: Job) -> dict[str, dict[str, Any]]:
 
 
 def prepared(jobs: list[Job]) -> list[Job]:
-    """The jobs, one a trunk, after what other studies have trained has been taken over."""
+    """The jobs, one a trunk, after what other studies have trained has been taken over.
+
+    Records that cannot be read are set aside: their runs are measured again.
+    """
     jobs = merge(jobs)
+    for study, its_jobs in _by_study(jobs).items():
+        drop_broken(study, {branch.run_id for job in its_jobs for branch in job.branches})
     if taken := take_over(jobs):
         print(f"{len(taken)} runs were trained for another study; they are taken over.")
     return jobs
+
+
+def drop_broken(study: Study, run_ids: Collection[str]) -> None:
+    """Set aside the records that cannot be read, and say so."""
+    for error in set_broken_aside(study, run_ids):
+        print(f"broken: {error.path} {error.problem}; it is now {error.path.name}.broken, and the "
+              "run is measured again")  # fmt: skip
 
 
 def key_of(job: Job) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 from fmscale.build import build_shape
 from fmscale.job import Job
+from fmscale.planner import study_of
+from fmscale.runs.lock import gone
 from fmscale.training.calibration import measure_speed
 from fmscale.training.packing import train_pack
 from fmscale.training.run import check, train_branch, train_trunk
@@ -29,6 +31,9 @@ def run_task(task: dict[str, Any], report: Report) -> Any:
         train_pack([Job.plan(config, build_shape(config)) for config in configs], report)
         return None
     job = Job.plan(task["config"], build_shape(task["config"])).halved(task["halvings"])
+    study = study_of(job)
+    if task["kind"] in ("trunk", "branch") and not study.manifest_path.exists():
+        raise gone(study.path)  # training would make it anew, at the old place
     match task["kind"]:
         case "check":
             check(job)

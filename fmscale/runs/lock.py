@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import platform
+import random
 import tempfile
 import threading
 import time
@@ -36,7 +37,7 @@ class Held(Exception):
     """Another process trains this run."""
 
 
-class LockLost(RuntimeError):
+class LockLost(Held):
     """This process was taken for dead, and another one goes on with its run."""
 
 
@@ -64,8 +65,8 @@ class Holder:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
-        except PermissionError:
-            return True
+        except PermissionError:  # another user's, which the system may hide
+            return _start_time(self.pid) in (None, self.started)
         return not self.started or _start_time(self.pid) == self.started
 
     def __str__(self) -> str:
@@ -98,7 +99,8 @@ class RunLock:
             if holder_of(self.folder) != seen:
                 raise Held(f"{self.folder.name} has just been taken by another process")
             self.path.unlink(missing_ok=True)
-            self._create()
+            if not _place(self.path, self.me):
+                raise Held(f"{self.folder.name} has just been taken by another process")
         threading.Thread(target=self._beat, daemon=True).start()
         return self
 
@@ -114,29 +116,20 @@ class RunLock:
                 self.path.unlink()
 
     def verify(self) -> None:
-        """Make sure that nobody else has taken this run; called before results are written.
+        """Make sure that nobody else has taken this run; called before anything is written.
 
         Raises:
             LockLost: if somebody has.
+            FileNotFoundError: if its folder is no longer there.
         """
         if self.lost or holder_of(self.folder) != self.me:
             self.lost = True
+            if not self.folder.is_dir():
+                raise gone(self.folder)
             raise LockLost(
                 f"{self.folder} now belongs to {holder_of(self.folder)}: this process was silent "
                 f"for more than {STALE_SECONDS:.0f} s and was taken for dead; its work is dropped"
             )
-
-    def _create(self) -> None:
-        """Put the whole file in place, or raise Held: a link never overwrites."""
-        handle, temporary = tempfile.mkstemp(prefix=".lock.", dir=self.folder)
-        try:
-            with os.fdopen(handle, "w") as file:
-                json.dump(asdict(self.me), file)
-            os.link(temporary, self.path)
-        except FileExistsError as error:
-            raise Held(f"{self.folder.name} has just been taken by another process") from error
-        finally:
-            Path(temporary).unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):
@@ -147,6 +140,14 @@ class RunLock:
                 os.utime(self.path)
             except OSError:
                 continue  # a store that is away for a while; `verify` decides
+
+
+def gone(folder: Path) -> FileNotFoundError:
+    """What is said of a folder that vanished under its process."""
+    return FileNotFoundError(
+        f"{folder} was moved or deleted while its runs were trained; they go on from their last "
+        "checkpoints with the same command for the new place"
+    )
 
 
 def in_turn(action: Callable[[], T]) -> T:
@@ -164,10 +165,7 @@ def in_turn(action: Callable[[], T]) -> T:
 
 def holder_of(folder: Path) -> Holder | None:
     """Who holds the folder's lock, alive or not; None if nobody does or the file is torn."""
-    try:
-        return Holder(**read_json(folder / "lock.json"))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
+    return _holder(folder / "lock.json")
 
 
 def is_alive(folder: Path) -> bool:
@@ -214,14 +212,62 @@ def _age(path: Path) -> float | None:
 
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Between processes that see the same file locks: look and replace without interruption."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # file systems without locks: `_create` still decides
+    """Look and replace without interruption by another process.
+
+    A file system without file locks (Lustre mounted without `flock`, some network shares) has a
+    lock file instead.
+    """
+    with contextlib.ExitStack() as stack:
+        handle = os.open(folder, os.O_RDONLY)
+        stack.callback(os.close, handle)
+        try:
             fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            stack.enter_context(_lock_file(folder / ".turn.json"))
+        yield
+
+
+@contextlib.contextmanager
+def _lock_file(path: Path) -> Iterator[None]:
+    """Inside, `path` is this process's; a dead process's is taken from it, by one process only."""
+    me = Holder.here()
+    while not _place(path, me):
+        holder = _holder(path)
+        lives = holder.lives() if holder is not None else True
+        if lives is None:  # elsewhere: it is kept for milliseconds only
+            lives = (_age(path) or 0.0) <= STALE_SECONDS
+        if holder is not None and not lives:
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                # Who makes this name removes the file; it stays, for those who look too late.
+                os.link(path, path.with_name(f".turn.{holder.token}"))
+                path.unlink()
+        time.sleep(0.002 + 0.008 * random.random())
+    try:
         yield
     finally:
-        os.close(handle)
+        if _holder(path) == me:
+            path.unlink()
+
+
+def _place(path: Path, holder: Holder) -> bool:
+    """Put the whole file in place; False if there is one already, since a link overwrites none."""
+    handle, temporary = tempfile.mkstemp(prefix=".lock.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(asdict(holder), file)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return True
+
+
+def _holder(path: Path) -> Holder | None:
+    try:
+        return Holder(**read_json(path))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def _kernel() -> str:
@@ -235,9 +281,13 @@ def _kernel() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """When a process started, in ticks since boot; None where the system does not tell."""
+    """When a process started, in ticks since boot; None where the system does not tell.
+
+    A process that is dead and that nobody has waited for ("zombie") never started.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    return text.rpartition(")")[2].split()[19]  # field 22; the name before may hold spaces
+    fields = text.rpartition(")")[2].split()  # from field 3 on; the name before may hold spaces
+    return fields[19] if fields[0] not in ("Z", "X") else "never"

@@ -167,17 +167,22 @@ class RunRecord:
         """Refuse a stored record that this release would misread.
 
         Raises:
+            KeyError, TypeError: if it is no record.
             ValueError: if the schema version is unknown or a column is not.
         """
-        version = row.get("schema_version")
+        version = row["schema_version"]
         if version != SCHEMA_VERSION:
             raise ValueError(
                 f"record {row.get('run_id')!r} has schema_version {version!r}, this release reads "
-                f"{SCHEMA_VERSION}; read it with the release that wrote it"
+                f"{SCHEMA_VERSION}"
             )
         unknown = sorted(set(row) - COLUMNS)
         if unknown:
             raise ValueError(f"record {row.get('run_id')!r} has unknown columns {unknown}")
+        if absent := sorted(REQUIRED - set(row)):
+            raise KeyError(", ".join(absent))
+        if not all(isinstance(v, float | int) for v in row.get("metrics", {}).values()):
+            raise TypeError("metrics that are no numbers")
 
     @staticmethod
     def from_dict(row: dict[str, Any]) -> RunRecord:
@@ -192,3 +197,8 @@ class RunRecord:
 
 
 COLUMNS = frozenset(field.name for field in dataclasses.fields(RunRecord))
+REQUIRED = frozenset(
+    f.name
+    for f in dataclasses.fields(RunRecord)
+    if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+) - {"seed"}  # a model that was trained elsewhere has none

@@ -5,14 +5,18 @@ A run's id says everything that changes its numbers and nothing of the study it 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from fmscale.runs.files import Broken
 from fmscale.runs.lock import Held
 from fmscale.runs.store import RunFolder, Study
+
+log = logging.getLogger(__name__)
 
 # What makes a finished run, the record last; locks, tracebacks and W&B's files stay where they are.
 KEPT = ("config.yaml", "metrics.jsonl", "tables", "checkpoints", "status.json", "record.json")
@@ -27,10 +31,16 @@ def others(study: Study) -> Iterator[Study]:
 
 
 def finished_elsewhere(study: Study, run_id: str) -> RunFolder | None:
-    """A finished run of this id in another study, if there is one."""
+    """A finished run of this id in another study, if there is one whose record can be read."""
     for other in others(study):
-        if other.run(run_id).is_finished():
-            return other.run(run_id)
+        folder = other.run(run_id)
+        if folder.is_finished():
+            try:
+                folder.record()
+            except Broken as error:
+                log.warning("%s", error)
+            else:
+                return folder
     return None
 
 

@@ -75,7 +75,7 @@ class AgreedWriter(CheckpointWriter):
             super().save(module)
             return
         began = time.monotonic()
-        self.verify()
+        self.folder.verify()
         sharded_checkpoint.save(
             self.folder.checkpoints, self.state(module),
             keep=self.keep_at, newest=self.keep_newest, group=self.agreement.ranks.orders,

@@ -108,7 +108,6 @@ class CheckpointWriter(StepCallback):
         start: checkpoint.Checkpoint | None,
         precision: str,
         on_saved: Callable[[int], None],
-        verify: Callable[[], None],
     ) -> None:
         """Args:
         keep_at: steps after which a checkpoint is kept, e.g. where branches leave a trunk.
@@ -116,7 +115,6 @@ class CheckpointWriter(StepCallback):
         every_seconds: pause between these; longer where saving takes long.
         start: where this fit began; None: fresh weights.
         on_saved: told each step of `keep_at` once it is on disk.
-        verify: called before saving; raises if the run is no longer ours.
         """
         self.folder = folder
         self.keep_at = frozenset(keep_at)
@@ -125,7 +123,6 @@ class CheckpointWriter(StepCallback):
         self.start = start
         self.precision = precision
         self.on_saved = on_saved
-        self.verify = verify
         self.began = self.saved_at = time.monotonic()
         self.paused = self.took = 0.0
 
@@ -159,7 +156,7 @@ class CheckpointWriter(StepCallback):
     def save(self, module: TrainingModule) -> None:
         """Write a checkpoint now, and drop those that the policy no longer keeps."""
         began = time.monotonic()
-        self.verify()
+        self.folder.verify()
         checkpoint.save(self.folder.checkpoints, self.state(module))
         checkpoint.prune(self.folder.checkpoints, keep=self.keep_at, newest=self.keep_newest)
         self.saved_at = time.monotonic()

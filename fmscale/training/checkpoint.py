@@ -22,11 +22,12 @@ from typing import Any
 
 import torch
 
-from fmscale.runs.files import write_atomically
+from fmscale.runs.files import Broken, write_atomically
 
 log = logging.getLogger(__name__)
 
 MARK = b"fmscale1"
+REMEDY = "delete it; a finished run is trained again once its record.json is deleted as well"
 SAVING_SHARE = 0.02  # of the time, at most, goes into checkpoints that only a kill would need
 TRAILER = hashlib.sha256().digest_size + len(MARK)  # bytes at the end of a file
 
@@ -74,17 +75,20 @@ def load(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        ValueError: naming the file, if it is torn, altered or not a checkpoint.
+        Broken: if it is torn, altered or not a checkpoint.
     """
-    whole = path.read_bytes()
+    try:
+        whole = path.read_bytes()
+    except OSError as error:
+        raise Broken(path, f"cannot be read ({error.strerror})", "make it readable") from error
     if not _is_whole(whole):
-        raise ValueError(f"checkpoint {path} is torn or altered (its checksum differs); delete it")
+        raise Broken(path, "is torn or altered (its checksum differs)", REMEDY)
     try:
         content = io.BytesIO(memoryview(whole)[:-TRAILER])
         stored = torch.load(content, map_location="cpu", weights_only=True)
         return Checkpoint(**stored)
     except Exception as error:  # torch raises half a dozen kinds for a foreign file
-        raise ValueError(f"checkpoint {path} cannot be read ({error}); delete it") from error
+        raise Broken(path, f"cannot be read ({type(error).__name__})", REMEDY) from error
 
 
 def latest(folder: Path, at_most: int) -> Checkpoint | None:

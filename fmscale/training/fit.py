@@ -77,7 +77,6 @@ def fit_steps(
     record: bool = True,
     watches: Sequence[StepCallback] = (),
     on_saved: Callable[[int], None] = lambda step: None,
-    verify: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """Train from `start` (None: fresh weights) until `stop_step` optimizer steps are done.
 
@@ -90,7 +89,6 @@ def fit_steps(
         record: whether rows are written; False where an earlier training has left them.
         watches: look at the run after each step, once its row is written; not where none is.
         on_saved: told each step of `keep_at` once its checkpoint is on disk.
-        verify: raises if another process has taken this run; called before each checkpoint.
 
     Raises:
         Interrupted: after a signal to stop, when the step is done and saved.
@@ -110,7 +108,6 @@ def fit_steps(
         "start": start,
         "precision": precision,
         "on_saved": on_saved,
-        "verify": verify,
     }
     leading: list[StepCallback] = []
     if ranks is None:
@@ -201,7 +198,6 @@ def fit_along(request: FitRequest) -> None:
         start=request.start,
         precision=request.precision,
         on_saved=lambda step: None,
-        verify=lambda: None,
     )
     _fit(
         job,

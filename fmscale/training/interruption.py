@@ -61,6 +61,9 @@ class InterruptionGuard(StepCallback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         self._restore()
+        if self.requested is not None and not isinstance(exception, SystemExit):
+            # The step could not be saved, or failed: the process was asked to end all the same.
+            raise Interrupted(self.requested) from exception
 
     def _request(self, signum: int, frame: Any) -> None:
         if self.requested is None:

@@ -21,7 +21,7 @@ from fmscale import config_text
 from fmscale.build import Parts, build_model, build_parts
 from fmscale.data.module import StepBatches
 from fmscale.job import Branch, Job
-from fmscale.runs.lock import Held, RunLock
+from fmscale.runs.lock import Held
 from fmscale.runs.store import RunFolder, Study
 from fmscale.training import checkpoint
 from fmscale.training.calibration import resolve_precision
@@ -40,7 +40,6 @@ class Member:
     job: Job
     branch: Branch | None  # None: the trunk
     folder: RunFolder
-    lock: RunLock
     start: checkpoint.Checkpoint | None  # None: fresh weights
     stop: int  # optimizer step
     keep_at: frozenset[int]
@@ -96,22 +95,22 @@ def _member(job: Job, branch: Branch | None, stack: contextlib.ExitStack) -> Mem
         # Where a checkpoint lies beyond the first that is missing, a lone trunk goes on from it.
         if not missing or max(saved, default=0) > min(missing):
             return None
-        lock = stack.enter_context(trunk.lock())
+        trunk = trunk.under(stack.enter_context(trunk.lock()))
         start = checkpoint.latest(trunk.checkpoints, at_most=min(missing))
         trunk.create(config_text.write(job.config))
         resume_metrics(trunk, NoOutlet(), [], start.step if start else 0, None)
-        return Member(job, None, trunk, lock, start, max(missing), frozenset(open_steps))
+        return Member(job, None, trunk, start, max(missing), frozenset(open_steps))
     folder = study.run(branch.run_id)
     if folder.is_finished():
         return None
-    lock = stack.enter_context(folder.lock())
+    folder = folder.under(stack.enter_context(folder.lock()))
     start, rows, broken_at = branch_start(branch, folder, trunk)
     if broken_at is not None or (start is not None and start.step >= branch.n_steps):
         return None
     folder.create(config_text.write(job.branch_config(branch)))
     begin = start.step if start else 0
     resume_metrics(folder, NoOutlet(), rows, begin, branch.n_steps)
-    return Member(job, branch, folder, lock, start, branch.n_steps, frozenset({branch.n_steps}))
+    return Member(job, branch, folder, start, branch.n_steps, frozenset({branch.n_steps}))
 
 
 def _fit(members: list[Member], report: Report) -> None:
@@ -215,7 +214,7 @@ def _save(
     for row, (member, sound) in enumerate(zip(members, alive, strict=True)):
         if not sound:
             continue
-        member.lock.verify()
+        member.folder.verify()
         before = member.start
         state = checkpoint.Checkpoint(
             step=step,

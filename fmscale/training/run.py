@@ -72,7 +72,7 @@ def train_trunk(job: Job, report: Report = ignore) -> None:
 
 
 def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
-    folder = study.trunk(job.trunk_id)
+    folder = study.trunk(job.trunk_id).under(lock)
     unfinished = [b for b in job.branches if not study.run(b.run_id).is_finished()]
     needed = _steps_needed(study, job)
     sharded_checkpoint.assemble(folder.checkpoints)
@@ -114,7 +114,6 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
                 record=not retraced,
                 watches=_watches(job, parts, folder, unfinished, None),
                 on_saved=ready,
-                verify=lock.verify,
             )
             if fitted.diverged:
                 break
@@ -138,7 +137,7 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
 
 
 def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report: Report) -> None:
-    folder = study.run(branch.run_id)
+    folder = study.run(branch.run_id).under(lock)
     config = job.branch_config(branch)
     folder.create(config_text.write(config))
     folder.clear_traceback()
@@ -165,7 +164,6 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
                 precision=precision,
                 report=report,
                 watches=_watches(job, parts, folder, [branch], branch.n_steps),
-                verify=lock.verify,
             )
         measured, seconds_eval = None, None
         if not fitted.diverged:
@@ -194,7 +192,7 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
             seconds_eval=seconds_eval,
             started_at=started_at,
         )
-        lock.verify()
+        folder.verify()
         # Weights before the record, and the rest goes after it: killed anywhere in between, the
         # run is measured again and nothing is lost.
         final = checkpoint.Checkpoint(

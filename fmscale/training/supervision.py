@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
 from fmscale import config_text
 from fmscale.job import Job
-from fmscale.runs.lock import LockLost
+from fmscale.runs.lock import Held, LockLost
 from fmscale.runs.secrets import redact_error
 from fmscale.runs.store import RunFolder, Study
 from fmscale.signals import Interrupted
@@ -38,7 +39,7 @@ class Outcome:
         self.exit_code = 0 if state == "completed" else 1
 
 
-@contextmanager
+@contextlib.contextmanager
 def supervised(
     folder: RunFolder, outlet: Outlet, card: RunCard, *, n_steps: int, step: int
 ) -> Iterator[Outcome]:
@@ -60,8 +61,16 @@ def supervised(
         raise
     except BaseException as error:  # interrupted by a person or the system
         reason = str(error) if isinstance(error, Interrupted) else type(error).__name__
+        if isinstance(error.__cause__, Exception):
+            redact_error(error.__cause__)
+            reason += f"; its last step is lost: {error.__cause__}"
+            print(f"{folder.run_id}: {reason}", file=sys.stderr)
         saved = checkpoint.steps_saved(folder.checkpoints)
-        folder.set_status("interrupted", step=max(saved, default=0), n_steps=n_steps, reason=reason)
+        # A full disk takes no status either, and a run that another process has is not ours.
+        with contextlib.suppress(OSError, LockLost):
+            folder.set_status(
+                "interrupted", step=max(saved, default=0), n_steps=n_steps, reason=reason
+            )
         raise
     finally:
         outlet.close(outcome.exit_code)
@@ -83,21 +92,34 @@ def note_failure(folder: RunFolder, error: Exception, n_steps: int) -> None:
     text = "".join(traceback.format_exception(error))
     last = f"{type(error).__name__}: {error}".splitlines()[0]
     state = "oom" if is_out_of_memory(error) else "failed"
-    try:
+    with noting(folder, error):
         step = (folder.status() or {"step": 0})["step"]
         folder.write_traceback(text)
         folder.set_status(state, step=step, n_steps=n_steps, reason=last)
+
+
+@contextlib.contextmanager
+def noting(folder: RunFolder, error: Exception) -> Iterator[None]:
+    """What goes wrong while an error is noted must not hide it."""
+    try:
+        yield
     except (OSError, ValueError) as second:
         error.add_note(f"the failure could not be noted in {folder.path}: {second}")
 
 
 def fail_branches(job: Job, error: Exception) -> None:
-    """After a trunk failed: note the failure in each branch that can no longer start."""
+    """After a trunk failed: note the failure in each branch that can no longer start.
+
+    Not where another process trains it now: then nothing has failed.
+    """
+    if isinstance(error, Held):
+        return
     study = Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
     saved = checkpoint.steps_saved(study.trunk(job.trunk_id).checkpoints)
     for branch in job.branches:
         folder = study.run(branch.run_id)
         starts = not branch.branch_step or branch.branch_step in saved
         if not starts and not folder.is_finished() and not folder.is_at_work():
-            folder.create(config_text.write(job.branch_config(branch)))
+            with noting(folder, error):
+                folder.create(config_text.write(job.branch_config(branch)))
             note_failure(folder, error, branch.n_steps)

@@ -7,10 +7,17 @@ import math
 from collections.abc import Sequence
 
 from fmscale.forecast.course import Course, judge
-from fmscale.forecast.reference import FORECAST, FRACTIONS, Reference, finished_runs, loss_at
+from fmscale.forecast.reference import (
+    FORECAST,
+    FRACTIONS,
+    Reference,
+    check_forecast,
+    finished_runs,
+    loss_at,
+)
 from fmscale.job import Branch, Job
-from fmscale.runs.files import read_json, write_json
-from fmscale.runs.store import RunFolder, Study
+from fmscale.runs.files import write_sealed
+from fmscale.runs.store import RunFolder, Study, read_own
 from fmscale.training.callbacks import StepCallback
 from fmscale.training.module import TrainingModule
 from fmscale.training.outlet import Outlet
@@ -54,6 +61,7 @@ class CourseWatch(StepCallback):
             log.warning("the course of %s could not be judged: %s", self.rows_of.run_id, error)
 
     def _look(self, step: int, fraction: float, branch: Branch) -> None:
+        self.rows_of.verify()
         loss = loss_at(self.rows_of.metrics(), step)
         if loss is None or not loss > 0:
             return
@@ -88,10 +96,10 @@ def note(folder: RunFolder, course: Course) -> bool:
     A resumed run looks again at a fraction it has seen; the later look replaces the earlier.
     """
     path = folder.path / FORECAST
-    looks = read_json(path)["looks"] if path.exists() else []
+    looks = read_own(path, check_forecast)["looks"] if path.exists() else []
     kept = [look for look in looks if look["fraction"] != course.fraction]
     looks = sorted([*kept, course.to_dict()], key=lambda look: look["fraction"])
     flagged = [Course(**look) for look in looks if look["off_course"]]
     sentence = flagged[0].sentence if flagged else None
-    write_json(path, {"sentence": sentence, "looks": looks})
+    write_sealed(path, {"sentence": sentence, "looks": looks})
     return flagged == [course]

@@ -55,10 +55,27 @@ def test_runs_without_record_are_listed_with_their_reason(study):
     assert runs[0].name in reasons
 
 
-def test_unknown_schema_version_is_refused_by_name(study):
+def test_a_run_of_an_unknown_schema_version_is_left_out_by_name(study):
     rewrite(next(iter(sorted(study.iterdir()))), schema_version=7)
-    with pytest.raises(TableError, match="schema version 7"):
-        load_runs(study)
+    table = load_runs(study)
+    assert len(table) == 3
+    assert "schema version 7" in str(table.dropped[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b"[" * 100_000])
+def test_a_broken_record_or_status_is_told_and_hides_no_other_run(study, content):
+    runs = sorted(study.iterdir())
+    (runs[0] / "record.json").write_bytes(content)
+    (runs[1] / "record.json").unlink()
+    (runs[1] / "status.json").write_bytes(content)
+    table = load_runs(study)
+    assert len(table) == 2
+    told = {drop.rows[0]: drop.reason for drop in table.dropped}
+    assert told[runs[0].name].startswith("broken: record.json ")
+    assert told[runs[0].name].endswith(
+        "; delete it, and the sweep's command measures the run again"
+    )
+    assert "broken: status.json" in told[runs[1].name]
 
 
 def test_two_records_of_one_id_are_refused_and_copies_counted(study, tmp_path):

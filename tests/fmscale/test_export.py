@@ -42,7 +42,7 @@ def test_nested_provenance_is_a_column_when_asked_for(tmp_path):
     study = Study.open(tmp_path, "s")
     folder = study.run("one")
     folder.create("seed: 1\n")
-    folder.write_record(record(hyperparameters={"optimizer": {"lr": 0.5}}))
+    folder.write_record(record(run_id="one", hyperparameters={"optimizer": {"lr": 0.5}}))
     paths = ["hyperparameters.optimizer.lr", "hyperparameters.optimizer.absent"]
     (row,) = rows(study, paths)
     assert row[paths[0]] == 0.5
@@ -78,3 +78,14 @@ def test_mistakes_are_named(study, monkeypatch, capsys, arguments, message):
     with pytest.raises(SystemExit):
         export.main()
     assert message in capsys.readouterr().err
+
+
+def test_a_broken_record_is_one_line_and_the_others_are_written(study, tmp_path, capsys):
+    study.run("c").create("seed: 1\n")
+    study.run("c").write_record(record(run_id="c"))
+    path = study.run("c").path / "record.json"
+    path.write_text(path.read_text().replace("2.0", "2.1"))  # a digit flipped
+    assert [row["run_id"] for row in rows(study)] == ["a", "b"]
+    remedy = "delete it, and the sweep's command measures the run again"
+    problem = f"broken: {path} was altered (its checksum differs); {remedy}\n"
+    assert capsys.readouterr().err == problem

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fmscale import status
 from fmscale.forecast.reference import FORECAST
-from fmscale.runs.files import write_json
+from fmscale.runs.files import write_sealed
 from fmscale.runs.store import Study
 from tests.fmscale.runs.test_store import record
 
@@ -24,15 +24,15 @@ def study(tmp_path) -> Iterator[Study]:
         folder = study.run(f"run_{number}")
         folder.create("seed: 1\n")
         folder.set_status(state, step=5, n_steps=10, reason=reasons.get(state))
-    study.run("run_0").write_record(record())
+    study.run("run_0").write_record(record(run_id="run_0"))
     folder = study.run("run_5")
     folder.create("seed: 1\n")
     folder.set_status("diverged", step=5, n_steps=10, reason="loss is nan after 5 steps")
-    folder.write_record(record(status="diverged"))
+    folder.write_record(record(run_id=folder.run_id, status="diverged"))
     study.run("run_6").set_status("oom", step=5, n_steps=10, reason=reasons["oom"])
     # Killed after its record and before its last word.
     study.run("run_7").set_status("running", step=9, n_steps=10)
-    study.run("run_7").write_record(record())
+    study.run("run_7").write_record(record(run_id="run_7"))
     with study.run("run_1").lock():
         yield study
 
@@ -40,7 +40,7 @@ def study(tmp_path) -> Iterator[Study]:
 def test_a_run_off_its_course_is_pointed_out(study):
     for name in ("run_0", "run_1"):
         note = {"sentence": "heading for 3.4 in place of 2.6", "looks": []}
-        write_json(study.run(name).path / FORECAST, note)
+        write_sealed(study.run(name).path / FORECAST, note)
     found = {run.run_id: run.reason for run in status.StudyView(study).states()}
     assert found["run_0"] == found["run_1"] == "off course: heading for 3.4 in place of 2.6"
 
@@ -106,3 +106,27 @@ def test_an_unknown_study_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["fmscale status", "nope", "--runs-dir", str(tmp_path)])
     with pytest.raises(SystemExit, match="does not hold nope"):
         status.main()
+
+
+@pytest.mark.parametrize("name", ["status.json", "record.json", "manifest.json", "forecast.json"])
+@pytest.mark.parametrize("content", ["", '{"a": 1}', "[" * 100_000, "\x00"])
+def test_a_broken_file_is_one_line_and_hides_no_other_run(
+    study, tmp_path, monkeypatch, capsys, name, content
+):
+    before = {s.run_id: s for s in status.StudyView(study).states()}
+    path = study.path / name if name == "manifest.json" else study.run("run_7").path / name
+    path.write_text(content)
+    out = told(monkeypatch, capsys, "s", "--runs-dir", str(tmp_path))
+    (line,) = [line for line in out.splitlines() if line.startswith("broken: ")]
+    assert line.startswith(f"broken: {path} ")
+    assert "; delete it" in line
+    after = {s.run_id: s for s in status.StudyView(study).states()}
+    if name == "manifest.json":
+        assert [s.group for s in after.values()].count("done") == 3
+    else:
+        assert after.pop("run_7").group == "broken"
+        del before["run_7"]
+        assert after == before
+    path.unlink()
+    if name != "record.json":  # the remedy helps
+        assert "broken: " not in told(monkeypatch, capsys, "s", "--runs-dir", str(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -155,3 +156,73 @@ def test_many_contenders_are_never_inside_together(tmp_path):
     lines = log.read_text().split()
     assert lines == ["in", "out"] * (len(lines) // 2)
     assert len(lines) > 8
+
+
+def test_a_dead_process_that_nobody_waits_for_holds_nothing(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from fmscale.runs.lock import RunLock\n"
+        "RunLock(Path(sys.argv[1])).__enter__(); print('in', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"in\n"
+    assert is_alive(tmp_path)
+    child.kill()
+    stat = Path(f"/proc/{child.pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    assert not is_alive(tmp_path)
+    with RunLock(tmp_path):
+        pass
+    child.wait()
+
+
+@pytest.fixture
+def no_flock(monkeypatch):
+    """A file system without file locks, as Lustre mounted without them."""
+
+    def refused(handle, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock.fcntl, "flock", refused)
+
+
+COUNTER = """
+import sys
+from pathlib import Path
+from fmscale.runs import lock
+def refused(handle, operation): raise OSError(37, "No locks available")
+lock.fcntl.flock = refused
+folder = Path(sys.argv[1])
+for _ in range(25):
+    with lock.one_at_a_time(folder):
+        (folder / "count").write_text(str(int((folder / "count").read_text()) + 1))
+"""
+
+
+def test_without_file_locks_no_update_is_lost(tmp_path):
+    (tmp_path / "count").write_text("0")
+    # One that died inside: its place is taken by one of the others.
+    (tmp_path / ".turn.json").write_text(
+        json.dumps(dataclasses.asdict(dataclasses.replace(Holder.here(), pid=dead_pid())))
+    )
+    command = [sys.executable, "-c", COUNTER, str(tmp_path)]
+    children = [subprocess.Popen(command) for _ in range(4)]
+    assert [child.wait() for child in children] == [0] * 4
+    assert (tmp_path / "count").read_text() == "100"
+    assert not (tmp_path / ".turn.json").exists()
+
+
+def test_without_file_locks_a_run_is_locked_all_the_same(tmp_path, no_flock):
+    with RunLock(tmp_path), pytest.raises(Held):
+        RunLock(tmp_path).__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_was_moved_away_is_said_to_be(tmp_path, quick):
+    folder = tmp_path / "run"
+    with RunLock(folder) as mine:
+        folder.rename(tmp_path / "moved")
+        with pytest.raises(FileNotFoundError, match="was moved or deleted while"):
+            mine.verify()
+    assert not folder.exists()

@@ -21,7 +21,7 @@ def record(**changes) -> RunRecord:
 
 
 def test_a_record_comes_back_as_written(tmp_path):
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(tmp_path / record().run_id)
     folder.write_record(record())
     back = folder.record()
     assert back.metrics == {"val_loss": 2.0}
