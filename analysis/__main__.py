@@ -23,6 +23,7 @@ from analysis.cli import (
     table,
 )
 from analysis.cli.options import check_folder
+from analysis.cli.screen import output_that_may_close
 from analysis.table import TableError
 
 COMMANDS = (
@@ -57,14 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     try:
         check_folder(*(getattr(args, name, None) for name in ("json", "card", "plot")))
-        return int(args.run(args))
+        with output_that_may_close() as early:
+            code = int(args.run(args))
+        return early.code or code
     except (TableError, FitError, ValueError) as error:
         print(f"fmscale-analysis: error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        return 141
     except OSError as error:
-        print(f"fmscale-analysis: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(
+            f"fmscale-analysis: error: {error.filename or 'standard output'}: {error.strerror}",
+            file=sys.stderr,
+        )
         return 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import itertools
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from analysis.numerals import decimal_marks, readings
 from analysis.table import TableError, is_number, numerals_of
 
 SEPARATORS = "\t;|,"  # the rarest in names and numbers first
+FORMULA = re.compile(r"^(?:[=@\t\r]|[+-](?![\d.,\s]|$))")
+DISARMED = re.compile(r"^'(?=[=@\t\r+-])")
 LOOKED_AT = 50  # rows from which the separator is found
 
 
@@ -88,7 +91,22 @@ def _read(path: Path, encoding: str, separator: str, **options: Any) -> pd.DataF
             path, sep=separator, encoding=encoding, index_col=False, low_memory=False,
             **exact, **options,
         )  # fmt: skip
-    return frame.rename(columns=str.strip)
+    frame = frame.rename(columns=str.strip)
+    for column in frame:
+        cells = {c: c[1:] for c in numerals_of(frame[column]) if DISARMED.match(c)}
+        if cells:
+            frame[column] = frame[column].replace(cells)
+    return frame
+
+
+def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cells and names that a spreadsheet would run as formulas, with an apostrophe before them."""
+
+    def disarm(value: Any) -> Any:
+        return FORMULA.sub(r"'\g<0>", value) if isinstance(value, str) else value
+
+    texts = [c for c in frame if not is_number(frame[c])]
+    return frame.assign(**{c: frame[c].map(disarm) for c in texts}).rename(columns=disarm)
 
 
 def settle_decimals(

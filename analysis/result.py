@@ -17,6 +17,7 @@ from analysis.certificate import Certificate
 from analysis.laws import Law, get_law
 from analysis.laws.constraints import constrain
 from analysis.laws.law import Array
+from analysis.outputs import write_text
 from analysis.points import Noise
 from analysis.table import C_COLUMNS, D_COLUMNS, N_COLUMNS, Dropped
 from analysis.uncertainty import percentiles
@@ -275,7 +276,7 @@ class FitResult:
         return FitResult(**values)
 
     def save(self, path: str | Path) -> None:
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        write_text(path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
 
     @staticmethod
     def load(path: str | Path) -> FitResult:

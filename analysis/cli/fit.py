@@ -29,6 +29,7 @@ from analysis.fit import fit
 from analysis.intervals import INTERVALS
 from analysis.laws import LAWS, get_law
 from analysis.objectives import get_objective
+from analysis.outputs import write_text
 from analysis.plot.style import save_axes
 from analysis.result import FitResult
 from analysis.select import names_in, positive_values
@@ -170,7 +171,7 @@ def fit_one(
     if args.predict:
         answer["predictions"] = predict_table(result, args, group)
     if args.card:
-        Path(beside(args.card, group)).write_text(fit_card(result))
+        write_text(beside(args.card, group), fit_card(result))
     if args.plot:
         save_axes(result.plot(), beside(args.plot, group))
     return answer

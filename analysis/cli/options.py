@@ -16,6 +16,7 @@ from analysis.files import DERIVATIONS, HISTORY_KEYS, map_columns, read_table, w
 from analysis.json_values import finite
 from analysis.laws import LAWS, Law, get_law
 from analysis.objectives import ALIASES, OBJECTIVES
+from analysis.outputs import replacing, write_text
 from analysis.report.study import COMPUTE, DATA_COLUMN, PARAMETERS
 from analysis.select import drop_highest, final_runs, where
 from analysis.table import RunTable, TableError
@@ -224,7 +225,7 @@ def write_json(path: str | None, answer: Any) -> None:
     if path == "-":
         sys.stdout.write(text)
     else:
-        Path(path).write_text(text)
+        write_text(path, text)
 
 
 def write_figures(folder: str | None, figures: Mapping[str, Callable[[], Figure]]) -> None:
@@ -234,7 +235,8 @@ def write_figures(folder: str | None, figures: Mapping[str, Callable[[], Figure]
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name, draw in figures.items():
         path = Path(folder) / f"{name}.png"
-        draw().savefig(path)
+        with replacing(path) as temporary:
+            draw().savefig(temporary)
         print(path)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +21,44 @@ def console(stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else 160)
+
+
+class _Output:
+    """Standard output whose reader may leave early: what comes later goes nowhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.code = stream, 0
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def _try(self, do: Callable[[], object]) -> None:
+        try:
+            if not self.code:
+                do()
+        except BrokenPipeError:
+            self.code = 128 + signal.SIGPIPE
+            # Python flushes once more at its end; let that go nowhere, too.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def output_that_may_close() -> Iterator[_Output]:
+    """A reader that closes the pipe early (`| head`) costs no file that a command writes.
+
+    Yields an object whose `code` is then the exit code of a program that a closed pipe ends.
+    """
+    output = _Output(sys.stdout)
+    with redirect_stdout(output):  # type: ignore[type-var]
+        yield output
+        output.flush()
 
 
 def table_text(table: pd.DataFrame, indent: int = 4, digits: int = 4) -> str:

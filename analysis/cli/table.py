@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 
 from analysis.cli.options import add_source_options
+from analysis.delimited import without_formulas
 from analysis.files import read_table
 from analysis.load import NESTED
+from analysis.outputs import replacing
 from analysis.select import final_runs, where
 from analysis.table import TableError
 
@@ -49,14 +51,15 @@ def run(args: argparse.Namespace) -> int:
     frame = table.frame.drop(columns=[c for c in NESTED if c in table.frame])
     if args.out:
         path = Path(args.out)
-        if path.suffix == ".csv":
-            frame.to_csv(path, index=False)
-        elif path.suffix == ".jsonl":
-            frame.to_json(path, orient="records", lines=True, double_precision=15)
-        elif path.suffix == ".parquet":
-            frame.to_parquet(path, index=False)
-        else:
+        if path.suffix not in (".csv", ".jsonl", ".parquet"):
             raise TableError(f"--out {args.out}: use .csv, .jsonl or .parquet")
+        with replacing(path) as temporary:
+            if path.suffix == ".csv":
+                without_formulas(frame).to_csv(temporary, index=False)
+            elif path.suffix == ".jsonl":
+                frame.to_json(temporary, orient="records", lines=True, double_precision=15)
+            else:
+                frame.to_parquet(temporary, index=False)
     columns = args.columns.split(",") if args.columns else [c for c in SHOWN if c in frame]
     missing = [c for c in columns if c not in frame]
     if missing:

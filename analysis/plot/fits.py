@@ -13,12 +13,14 @@ from analysis.laws.law import Array
 from analysis.plot.style import (
     HELD_OUT,
     LAW_COLORS,
+    MANY,
     OTHER_COLOR,
     axis_label,
     log_ticks,
     new_figure,
     short_number,
     size_colors,
+    some_sizes,
     style,
 )
 from analysis.result import FitResult
@@ -66,7 +68,9 @@ def plot_laws(
         if ax is None:
             ax = new_figure()[1]
         if background is not None:
-            ax.scatter(*background, s=11, color="#c9c9c9", zorder=1, label="other runs")
+            many = len(background[0]) > MANY
+            shape: dict[str, Any] = {"label": "other runs", "rasterized": many}
+            ax.scatter(*background, s=11, color="#c9c9c9", zorder=1, **shape)
         _points(ax, first, letter, sizes)
         grid = curve(results, letter)
         upper = "high" if band == "low" else "high_new"
@@ -144,15 +148,16 @@ def _points(ax: Axes, result: FitResult, letter: str, sizes: Array | None) -> No
     if sizes is not None:
         table = size_colors(sizes.tolist())
         colors = [table[s] for s in sizes]
-        for s in sorted(table):
+        for s in some_sizes(sizes.tolist()):
             ax.scatter([], [], s=30, color=table[s], label=f"N = {short_number(s)}")
     if error is not None:
         ax.errorbar(x, y, yerr=error, fmt="none", ecolor="#999999", lw=0.8, zorder=3)
     used = [c for c, h in zip(colors, held, strict=True) if not h]
-    ax.scatter(x[~held], y[~held], s=30, color=used, zorder=4, edgecolors="white", linewidths=0.5)
+    shape: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.5, "rasterized": len(x) > MANY}
+    ax.scatter(x[~held], y[~held], s=30, color=used, zorder=4, **shape)
     if held.any():
         rim = [c for c, h in zip(colors, held, strict=True) if h]
-        ax.scatter(x[held], y[held], edgecolors=rim, zorder=5, **HELD_OUT)
+        ax.scatter(x[held], y[held], edgecolors=rim, zorder=5, rasterized=len(x) > MANY, **HELD_OUT)
         ax.scatter([], [], edgecolors="#222222", label="held out", **HELD_OUT)
 
 
@@ -169,7 +174,8 @@ def plot_residuals(results: Sequence[FitResult], ax: Axes | None = None) -> Axes
             relative = 100 * (y / result.predict(columns)["mean"].to_numpy() - 1)
             color = LAW_COLORS.get(result.law, OTHER_COLOR)
             x = columns[letter]
-            ax.scatter(x[~held], relative[~held], s=16, color=color, label=result.law)
+            shape: dict[str, Any] = {"rasterized": len(x) > MANY}
+            ax.scatter(x[~held], relative[~held], s=16, color=color, label=result.law, **shape)
             ax.scatter(
                 x[held],
                 relative[held],
@@ -178,6 +184,7 @@ def plot_residuals(results: Sequence[FitResult], ax: Axes | None = None) -> Axes
                 facecolors="none",
                 edgecolors=color,
                 linewidths=1.3,
+                **shape,
             )
         ax.axhline(0, color="#888888", lw=0.8)
         ax.set_xscale("log")

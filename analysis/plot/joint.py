@@ -9,18 +9,18 @@ import numpy as np
 from analysis.plot.fits import finish_axes, label
 from analysis.plot.style import (
     HELD_OUT,
+    MANY,
     new_figure,
     outside_legend,
     short_number,
     size_colors,
+    some_sizes,
     style,
 )
 from analysis.result import FitResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-CURVES = 9  # more sizes than this are drawn as points only, every few with a curve
 
 
 def plot_joint(result: FitResult, ax: Axes | None = None, title: str = "") -> Axes:
@@ -34,25 +34,24 @@ def plot_joint(result: FitResult, ax: Axes | None = None, title: str = "") -> Ax
         if ax is None:
             ax = new_figure(9.0, 4.8)[1]
         colors = size_colors(data[over].tolist())
-        sizes = sorted(colors)
-        drawn = set(sizes[:: max(1, -(-len(sizes) // CURVES))]) | {sizes[-1]}
         low, high = np.log10(data[along].min()), np.log10(data[along].max())
         grid = np.logspace(low - 0.05, high + 0.25, 120)
-        for size in sizes:
-            at = data[over] == size
-            ax.scatter(
-                data[along][at & ~held],
-                y[at & ~held],
-                s=26,
-                color=colors[size],
-                zorder=4,
-                edgecolors="white",
-                linewidths=0.4,
-            )
-            x_held, y_held = data[along][at & held], y[at & held]
-            ax.scatter(x_held, y_held, edgecolors=colors[size], zorder=5, **HELD_OUT)
-            if size not in drawn or len(data) > 2:
-                continue
+        rims = np.array([colors[size] for size in data[over]])
+        many = len(y) > MANY
+        ax.scatter(
+            data[along][~held],
+            y[~held],
+            s=26,
+            color=rims[~held],
+            zorder=4,
+            edgecolors="white",
+            linewidths=0.4,
+            rasterized=many,
+        )
+        ax.scatter(
+            data[along][held], y[held], edgecolors=rims[held], zorder=5, rasterized=many, **HELD_OUT
+        )
+        for size in some_sizes(data[over].tolist()) if len(data) == 2 else ():
             band = result.predict({over: np.full_like(grid, size), along: grid})
             ax.plot(
                 grid,

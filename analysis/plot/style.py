@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.outputs import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -65,6 +67,9 @@ UNITS = {
     "zero_shot_error": "zero-shot error [fraction]",
 }
 
+MOST_SIZES = 9  # of a figure: of more sizes every few have a curve and an entry in the legend
+MANY = 2000  # points; a vector graphic holds more of them as one picture
+
 
 @contextmanager
 def style() -> Iterator[None]:
@@ -88,9 +93,11 @@ def save(figure: Any, stem: Path) -> list[Path]:
     """PNG and SVG beside each other, without a date inside."""
     paths = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")]
     with style():  # the salt of SVG ids is read when saving
-        figure.savefig(paths[0])
+        with replacing(paths[0]) as temporary:
+            figure.savefig(temporary)
         figure.set_layout_engine("none")  # the layout just found holds for the second file
-        figure.savefig(paths[1], metadata={"Date": None})
+        with replacing(paths[1]) as temporary:
+            figure.savefig(temporary, metadata={"Date": None})
     return paths
 
 
@@ -100,7 +107,8 @@ def save_axes(ax: Axes, path: str) -> None:
     if figure is None:
         raise ValueError("these axes belong to no figure")
     try:
-        figure.savefig(path)
+        with replacing(path) as temporary:
+            figure.savefig(temporary)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -126,6 +134,12 @@ def size_colors(sizes: Sequence[float]) -> dict[float, tuple[float, float, float
     unique = sorted(set(sizes))
     place = np.linspace(0.0, 0.88, len(unique)) if len(unique) > 1 else np.array([0.4])
     return {s: colormaps["viridis"](float(v)) for s, v in zip(unique, place, strict=True)}
+
+
+def some_sizes(sizes: Sequence[float]) -> list[float]:
+    """The different sizes in order: all of a few, else every few, the largest among them."""
+    unique = sorted(set(sizes))
+    return sorted({*unique[:: -(-len(unique) // MOST_SIZES)], unique[-1]})
 
 
 def short_number(value: float) -> str:

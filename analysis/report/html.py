@@ -15,11 +15,13 @@ from analysis.json_values import finite
 from analysis.plot.fits import curve, label
 from analysis.plot.style import (
     LAW_COLORS,
+    MANY,
     OTHER_COLOR,
     axis_label,
     log_tick_values,
     short_number,
     size_colors,
+    some_sizes,
 )
 from analysis.report.study import Panel, StudyReport
 from analysis.result import FitResult
@@ -57,7 +59,8 @@ def render_html(studies: Sequence[StudyReport]) -> str:
             key = f"f{len(figures)}"
             figures[key] = panel_figure(study, panel)
             body.append(f"<h3>{_e(panel.metric)} against {_e(_words(panel))}</h3>")
-            body.append(f"<p class='quiet'>{_e(panel.rule)}; diamonds are held out.</p>")
+            few = f" Of more than {MANY} runs some are drawn." if len(study.table) > MANY else ""
+            body.append(f"<p class='quiet'>{_e(panel.rule)}; diamonds are held out.{few}</p>")
             body.append(f"<div class='figure' id='{key}'></div>{_table(panel)}{_refusals(panel)}")
             body.append(_sensitivity(panel))
             body += [
@@ -95,6 +98,7 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
             ~frame["run_id"].astype(str).isin(first.data["id"]) & frame[panel.metric].notna()
         ]
         if len(rest):
+            rest = rest.iloc[_thinned(np.arange(len(rest)))]
             traces.append(
                 _scatter(
                     rest[panel.against],
@@ -151,37 +155,43 @@ def _runs(result: FitResult, letter: str, sizes: Any) -> list[dict[str, Any]]:
     x, y = np.array(result.data[letter], dtype=float), np.array(result.data["y"], dtype=float)
     held = np.array(result.data["held_out"], dtype=bool)
     names = np.array(result.data["id"], dtype=object)
+    colors = {size: _rgb(rgba) for size, rgba in size_colors(sizes.tolist()).items()}
+    shown = some_sizes(sizes.tolist())
+    # Each size is a trace of its own, with a name; of very many, all are one.
+    groups = shown if len(shown) == len(colors) else [None]
     out = []
-    for size, rgba in size_colors(sizes.tolist()).items():
+    for size in groups:
         for flag, symbol in ((False, "circle"), (True, "diamond-open")):
-            at = (sizes == size) & (held == flag)
-            if at.any():
-                out.append(
-                    _scatter(
-                        x[at],
-                        y[at],
-                        list(names[at]),
-                        f"N = {short_number(size)}" + (" (held out)" if flag else ""),
-                        {
-                            "color": _rgb(rgba),
-                            "symbol": symbol,
-                            "size": 11 if flag else 8,
-                            "line": {"width": 2 if flag else 0},
-                        },
-                    )
-                )
+            at = _thinned(np.flatnonzero((sizes == size if size else True) & (held == flag)))
+            if not len(at):
+                continue
+            color = colors[size] if size else [colors[v] for v in sizes[at]]
+            name = f"N = {short_number(size)}" if size else "runs"
+            marker = {
+                "color": color,
+                "symbol": symbol,
+                "size": 11 if flag else 8,
+                "line": {"width": 2 if flag else 0},
+            }
+            name += " (held out)" if flag else ""
+            out.append(_scatter(x[at], y[at], list(names[at]), name, marker))
     return out
+
+
+def _thinned(rows: Any) -> Any:
+    """As many rows as a page can show, evenly spaced."""
+    return rows[:: -(-len(rows) // MANY)] if len(rows) > MANY else rows
 
 
 def _joint_curves(result: FitResult, sizes: Any) -> list[dict[str, Any]]:
     over, along = result.model.columns
     grid = curve([result], along)
+    colors = size_colors(sizes.tolist())
     out = []
-    for size, rgba in size_colors(sizes.tolist()).items():
+    for size in some_sizes(sizes.tolist()):
         band = result.predict({over: np.full_like(grid, size), along: grid})
-        out += _band(
-            grid, band, _rgb(rgba), f"{result.law}, N = {short_number(size)}", legend=False
-        )
+        name = f"{result.law}, N = {short_number(size)}"
+        out += _band(grid, band, _rgb(colors[size]), name, legend=False)
     return out
 
 

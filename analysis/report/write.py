@@ -12,8 +12,9 @@ from analysis.card import fit_card, noise_text
 from analysis.fit import versions
 from analysis.isoflop import PowerOfCompute
 from analysis.json_values import finite
+from analysis.outputs import write_text
 from analysis.plot import new_figure, plot_joint, plot_laws, plot_residuals, save, style
-from analysis.plot.style import draw_floor, outside_legend
+from analysis.plot.style import MANY, draw_floor, outside_legend
 from analysis.plot.tornado import plot_tornado
 from analysis.report.html import render_html
 from analysis.report.study import Panel, StudyReport
@@ -42,12 +43,12 @@ def write_report(studies: Sequence[StudyReport], out: str | Path) -> dict[str, l
                 paths["figures"] += draw_tornado(panel, folder / "figures" / f"{stem}_tornado")
             for result in panel.fits:
                 card = folder / "cards" / f"{stem}_{result.law}.md"
-                card.write_text(fit_card(result, f"{study.study}: {panel.name}, {result.law}"))
+                write_text(card, fit_card(result, f"{study.study}: {panel.name}, {result.law}"))
                 paths["cards"].append(card)
     fits = folder / "fits.json"
-    fits.write_text(json.dumps(finite(to_json(studies)), indent=1, allow_nan=False) + "\n")
+    write_text(fits, json.dumps(finite(to_json(studies)), indent=1, allow_nan=False) + "\n")
     page = folder / "report.html"
-    page.write_text(render_html(studies))
+    write_text(page, render_html(studies))
     paths["files"] += [fits, page]
     return paths
 
@@ -111,7 +112,7 @@ def column_label(result: FitResult, letter: str) -> str:
 def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
     """Every fit at full precision; `fit` excludes the held-out runs, `all_runs` does not.
 
-    Bootstrap draws are stored with `all_runs` only.
+    Bootstrap draws are stored with `all_runs` only, and so are the points where these are many.
     """
     return {
         "schema": 1,
@@ -142,7 +143,7 @@ def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
                         "fits": [
                             {
                                 "law": r.law,
-                                "fit": r.replace(samples={}).to_dict(),
+                                "fit": _without_draws(r),
                                 "all_runs": next(
                                     (f.to_dict() for f in p.full if f.law == r.law), None
                                 ),
@@ -156,6 +157,12 @@ def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
             for s in studies
         ],
     }
+
+
+def _without_draws(result: FitResult) -> dict[str, Any]:
+    short = result.replace(samples={})
+    many = result.n_points > MANY
+    return (short.replace(data={}, alternatives={}) if many else short).to_dict()
 
 
 def optimal_to_json(optimal: dict[str, Any]) -> dict[str, Any]:
