@@ -200,8 +200,9 @@ def exponents(result: FitResult, rule: ComputeRule) -> dict[str, PowerOfCompute]
             if result.samples:
                 draws = np.asarray(slope(untie(result.samples, result.tie)), dtype=float)
                 draws = draws[np.isfinite(draws)]
-                low, high = percentiles(draws, result.widened or result.level)
-                interval = (float(low), float(high))
+                if len(draws):
+                    low, high = percentiles(draws, result.widened or result.level)
+                    interval = (float(low), float(high))
         out[name] = PowerOfCompute(value, interval, start)
     return out
 

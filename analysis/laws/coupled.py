@@ -38,8 +38,9 @@ class Kaplan(Law):
     )
 
     def _parts(self, p: Mapping[str, Any], x: Columns) -> tuple[Any, Any, Any]:
-        u = (p["alpha_N"] / p["alpha_D"]) * (np.log(p["N_c"]) - np.log(x["N"]))
-        v = np.log(p["D_c"]) - np.log(x["D"])
+        with np.errstate(divide="ignore"):  # a term whose scale is 0 is not there
+            u = (p["alpha_N"] / p["alpha_D"]) * (np.log(p["N_c"]) - np.log(x["N"]))
+            v = np.log(p["D_c"]) - np.log(x["D"])
         return u, v, np.logaddexp(u, v)
 
     def value(self, p: Mapping[str, Any], x: Columns) -> Any:
