@@ -25,17 +25,21 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def fail_half_way(path, error):
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
 def test_a_file_is_the_old_one_or_the_new_one(folder):
     write_text("a.txt", "old")
     os.chmod("a.txt", 0o600)
-    with pytest.raises(OSError, match="a.txt") as caught, replacing("a.txt") as temporary:
-        temporary.write_text("half")
-        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="a.txt") as caught:
+        fail_half_way("a.txt", OSError(28, "No space left on device"))
     assert caught.value.filename == "a.txt"
     assert (folder / "a.txt").read_text() == "old"
-    with pytest.raises(ZeroDivisionError), replacing("a.txt") as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way("a.txt", ZeroDivisionError())
     assert sorted(p.name for p in folder.iterdir()) == ["a.txt", "t.csv"]
     os.symlink("a.txt", "link.txt")
     write_text("link.txt", "new")
