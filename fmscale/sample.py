@@ -67,6 +67,9 @@ def main() -> None:
         folders = [find(Path(options.runs_dir), name) for name in options.runs]
         if options.study:
             folders += longest_runs(Study.open(options.runs_dir, options.study))
+        for prompt in options.prompt or []:
+            if prompt.encode(errors="ignore").decode() != prompt:
+                raise ValueError(f"--prompt {prompt!r} is not UTF-8; convert it")
         if not folders:
             raise ValueError("name runs, or a study with finished runs by --study")
         _write(folders, options)

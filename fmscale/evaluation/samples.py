@@ -48,8 +48,8 @@ class Samples:
         seed: int = 0,
     ) -> None:
         prompts = PROMPTS if prompts is None else prompts
-        if not prompts or not all(prompts):
-            raise ValueError(f"prompts = {list(prompts)}: give at least one, and none empty.")
+        if isinstance(prompts, str) or not prompts or not all(prompts):
+            raise ValueError(f"prompts = {prompts}: give a list of at least one, and none empty.")
         if n_tokens < 1:
             raise ValueError(f"n_tokens = {n_tokens}: give at least 1.")
         self.prompts = tuple(prompts)

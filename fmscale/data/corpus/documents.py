@@ -85,8 +85,8 @@ def _decoded(
 
 
 def read_unknown(part: Part, recipe: Recipe) -> Iterator[Document | Unreadable]:
-    """A file of a format that is not read, as one document that cannot be."""
-    yield Unreadable("unknown_format", part.path, f"{part.path} is no text")
+    """A file of a format that is not read, or damaged, as one document that cannot be."""
+    yield Unreadable("unknown_format", part.path, f"{part.path} is no text, or damaged")
 
 
 def read_jsonl(part: Part, recipe: Recipe) -> Iterator[Document | Unreadable]:

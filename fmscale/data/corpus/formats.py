@@ -43,15 +43,11 @@ ENDINGS = {
 }
 
 
-class UnknownFormat(ValueError):
-    """A file that is no text; the message names it, what it is, and the remedy."""
-
-
 def format_of(path: Path) -> str:
     """ "text", "jsonl", "parquet" or "arrow".
 
     Raises:
-        UnknownFormat: for anything else that is known.
+        ValueError: naming the file, what it is and the remedy, for anything else that is known.
     """
     name = path.name.lower()
     if name.endswith((".parquet", ".arrow")):
@@ -98,5 +94,5 @@ def _check_json_lines(path: Path, head: bytes) -> None:
             ) from error
 
 
-def _unknown(path: Path, what: str, remedy: str) -> UnknownFormat:
-    return UnknownFormat(f"{path} is {what}. {remedy}, or leave it out (--on-bad drop)")
+def _unknown(path: Path, what: str, remedy: str) -> ValueError:
+    return ValueError(f"{path} is {what}. {remedy}, or leave it out (--on-bad drop)")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmscale.data.corpus.formats import UnknownFormat, format_of
+from fmscale.data.corpus.formats import format_of
 from fmscale.data.corpus.recipe import Recipe
 from fmscale.data.file_names import is_hidden
 
@@ -118,16 +118,19 @@ def _parts_of_file(path: Path, recipe: Recipe) -> Iterator[Part]:
     size, changed = status.st_size, status.st_mtime_ns
     if size == 0:
         return
+    sizes: list[int] = []
     try:
         kind = format_of(path)
-    except UnknownFormat:
+        if kind in ("parquet", "arrow"):
+            from fmscale.data.corpus.tables import table_sizes
+
+            sizes = table_sizes(kind, path)
+    except ValueError:  # another format, or a table that is damaged
         if recipe.on_bad == "stop":
             raise
         kind = "unknown"
     if kind in ("parquet", "arrow"):
-        from fmscale.data.corpus.tables import table_sizes
-
-        for begin, end, n_bytes in _ranges(table_sizes(kind, path), recipe.shard_bytes):
+        for begin, end, n_bytes in _ranges(sizes, recipe.shard_bytes):
             yield Part(kind, str(path), begin, end, n_bytes, changed)
     elif kind == "unknown" or path.suffix.lower() == ".gz":  # cannot be entered in the middle
         yield Part(kind, str(path), 0, 1 << 62, size, changed)

@@ -77,6 +77,9 @@ def image_task(
 def _classes(folder: Path) -> list[str]:
     folders = (path.name for path in folder.iterdir() if path.is_dir())
     classes = sorted(name for name in folders if not is_hidden(name))
+    for name in classes:
+        if name.encode(errors="ignore").decode() != name:
+            raise ValueError(f"data.tasks: the folder {name!r} in {folder} is not named in UTF-8.")
     if len(classes) < 2:
         raise ValueError(
             f"data.tasks: {folder} holds {len(classes)} folders. A task needs one folder of images "

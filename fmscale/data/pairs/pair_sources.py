@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from typing import NamedTuple, Protocol
 
 from fmscale.data.file_names import is_hidden
 
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+TAR = re.compile(r"\.(tar|tgz|tar\.(gz|bz2|xz|zst))$")
 WHOLE_FILE = -1  # size of a place that is a file of its own
 LONGEST_CAPTION = 1 << 15  # bytes; more is a mistake, such as a mark that was never closed
 LONGEST_JSON = 1 << 24  # bytes of a member that holds a caption among other things
@@ -75,12 +77,16 @@ class TarShards:
         if not path.exists():
             raise ValueError(f"data.root = {str(root)!r}: no such file or folder.")
         self.root = path.parent if path.is_file() else path
-        found = [path] if path.is_file() else sorted(path.rglob("*.tar"))
-        self._files = [tar for tar in found if not is_hidden(tar.relative_to(self.root))]
+        found = (t for t in path.rglob("*.t*") if not is_hidden(t.relative_to(path)))
+        tars = [path] if path.is_file() else sorted(t for t in found if TAR.search(t.name))
+        for packed in (tar for tar in tars if tar.suffix != ".tar" and tar != path):
+            raise ValueError(f"data.root = {str(root)!r}: {packed.name} is compressed. Unpack it, "
+                             "or take it out.")  # fmt: skip
+        self._files = tars
         if not self._files:
             raise ValueError(
                 f"data.root = {str(root)!r} holds no .tar file. Give the folder that img2dataset "
-                "wrote with output_format=webdataset; compressed tars must be unpacked first."
+                "wrote with output_format=webdataset."
             )
 
     def files(self) -> list[Path]:

@@ -114,7 +114,7 @@ def content_hash(files: Sequence[TextFile]) -> str:
     digest = hashlib.sha256()
     for file in files:
         # Lengths first, so that no two different lists feed the same bytes.
-        digest.update(f"{len(file.name)} {file.name} {len(file.text)} ".encode())
+        digest.update(os.fsencode(f"{len(file.name)} {file.name} {len(file.text)} "))
         digest.update(file.text)
     return digest.hexdigest()
 
@@ -129,7 +129,7 @@ def split_by_file(
     training, so that no single document dominates the validation loss.
     """
     goal = val_fraction * sum(len(file.text) for file in files)
-    by_hash = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
+    by_hash = sorted(files, key=lambda file: hashlib.sha256(os.fsencode(file.name)).digest())
     held_out: set[str] = set()
     size = 0
     for file in by_hash:

@@ -45,6 +45,8 @@ def test_tokens_beyond_the_vocabulary_of_the_text_are_left_out():
 def test_what_cannot_be_continued_is_refused():
     with pytest.raises(ValueError, match="prompts ="):
         Samples(prompts=["a", ""])
+    with pytest.raises(ValueError, match="prompts = Once: give a list"):
+        Samples(prompts="Once")  # or four prompts of a letter each
     with pytest.raises(ValueError, match="n_tokens = 0"):
         Samples(n_tokens=0)
     with pytest.raises(ValueError, match="stand for no text"):

@@ -271,6 +271,15 @@ def test_other_formats_are_refused_by_name_or_left_out_and_counted(
         "unknown_format", "good"]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_a_damaged_table_can_be_left_out(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PAR1 and no more")
+    (tmp_path / "b.txt").write_text("good")
+    with pytest.raises(ValueError, match=rf"{name} cannot be read as"):
+        read(tmp_path)
+    assert read(tmp_path, on_bad="drop") == ["unknown_format", "good"]
+
+
 def test_files_of_other_endings_are_counted(tmp_path):
     for name in ("a.txt", "b.csv", "c/d.csv", "e", ".hidden.csv", "__MACOSX/f.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

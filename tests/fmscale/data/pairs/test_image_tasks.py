@@ -49,6 +49,13 @@ def test_hidden_names_are_no_class_and_no_image(tmp_path):
     assert len(task.images) == 18
 
 
+def test_a_class_that_is_not_named_in_utf8_is_refused(tmp_path):
+    folder = write_classes(tmp_path / "colors")
+    (folder / "red").rename(folder / "ros\udce9")
+    with pytest.raises(ValueError, match="is not named in UTF-8"):
+        image_task(folder, TRANSFORM, tmp_path / "kept")
+
+
 def test_splits_names_and_templates_are_read(tmp_path):
     folder = write_classes(tmp_path / "colors", n_each=4, splits=("train", "test"))
     (folder / "class_names.txt").write_text("red\tdeep red\nblue_one\tsea blue\n")

@@ -296,6 +296,18 @@ def test_what_an_archive_leaves_behind_is_no_pair(tmp_path):
     assert sum(data.describe()["n_skipped"].values()) == 0
 
 
+def test_compressed_tars_beside_others_are_not_passed_over(tmp_path):
+    folder = _tar(tmp_path / "tars", shard_members(40))
+    (folder / "1.tar.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(ValueError, match=r"1\.tar\.gz is compressed"):
+        make(folder, tmp_path)
+
+
+def test_a_tar_may_have_any_name_where_it_is_named_itself(tmp_path):
+    write_tar(tmp_path / ".hidden", shard_members(40))
+    assert make(tmp_path / ".hidden", tmp_path).describe()["n_pairs"] == 40
+
+
 def test_a_strip_is_skipped_before_it_fills_the_memory(tmp_path):
     from PIL import Image
 

@@ -53,6 +53,13 @@ def test_of_ones_own_text_nothing_is_left_out_but_what_is_hidden(tmp_path: Path)
     assert SourceFiles(tmp_path, [".txt"]).names == list(kept)
 
 
+def test_a_file_name_that_is_not_utf8_is_a_name_like_others(tmp_path: Path):
+    (tmp_path / "caf\udce9.txt").write_text("x")
+    (file,) = SourceFiles(tmp_path, [".txt"]).read()
+    assert len(content_hash([file])) == 64
+    assert split_by_file([file, *files(9, 1)], 0.5)
+
+
 @pytest.mark.parametrize("suffixes", ["py", ".py", ["py"], [], [None], [".txt", "md"]])
 def test_endings_are_a_list_and_have_their_dots(tmp_path: Path, suffixes):
     (tmp_path / "happy").write_text("x")
