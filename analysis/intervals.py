@@ -109,7 +109,8 @@ def from_samples(
             intervals[p.name], errors[p.name] = (None, None), None
             continue
         low, high = percentiles(values, level)
-        low, high = min(low, estimate[p.name]), max(high, estimate[p.name])
+        middle = estimate[p.name]
+        low, high = min(float(low), middle), max(float(high), middle)
         errors[p.name] = float(np.std(values))
         # An end that lies on a search bound is not an end: the data leave it open.
         natural_low = 0.0 if p.positive or p.bounds[0] == 0 else -np.inf
@@ -117,7 +118,7 @@ def from_samples(
         open_low = lowest > natural_low and low <= lowest + 1e-9 * abs(lowest)
         open_high = bool(np.isfinite(highest)) and high >= highest - 1e-9 * abs(highest)
         intervals[p.name] = (
-            None if open_low else float(low),
-            None if open_high else float(high),
+            None if open_low else low,
+            None if open_high else high,
         )
     return intervals, errors

@@ -242,15 +242,26 @@ def _vertex(u: Array, loss: Array, method: str) -> tuple[float | None, float | N
             return None, None
         z = -b / (2 * a)
         return centre + width * float(z), float(c - b * b / (4 * a))
-    curve = Akima1DInterpolator(u, loss)
-    grid = np.linspace(u[0], u[-1], 400)
-    k = int(np.argmin(curve(grid)))
-    if k in (0, len(grid) - 1):
-        return None, None
-    roots = np.asarray(curve.derivative().roots(extrapolate=False), dtype=float)
-    inside = roots[(roots >= grid[k - 1]) & (roots <= grid[k + 1])]
-    place = float(inside[np.argmin(curve(inside))]) if inside.size else float(grid[k])
-    return place, float(curve(place))
+    place, value = (float(v[0]) for v in akima_minima(u, loss[:, None]))
+    return (None, None) if np.isnan(place) else (place, value)
+
+
+def akima_minima(u: Array, losses: Array) -> tuple[Array, Array]:
+    """Lowest points (S,) of Akima curves through losses (n, S), and the losses there.
+
+    Every piece is a cubic, whose minimum is known; NaN where an end of the curve is lower.
+    """
+    a, b, c, d = Akima1DInterpolator(u, losses).c  # each (n - 1, S)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = np.sqrt(b * b - 3 * a * c)
+        t = np.where(b > 0, -c / (b + root), (root - b) / (3 * a))
+        inside = (t >= 0) & (t <= np.diff(u)[:, None])
+        values = np.where(inside, ((a * t + b) * t + c) * t + d, np.inf)
+    piece, curve = np.argmin(values, axis=0), np.arange(losses.shape[1])
+    value = values[piece, curve]
+    within = value < np.minimum(losses[0], losses[-1])
+    place = np.where(within, u[piece] + t[piece, curve], np.nan)
+    return place, np.where(within, value, np.nan)
 
 
 def _redraw(
@@ -279,9 +290,7 @@ def _redraw(
             with np.errstate(divide="ignore", invalid="ignore"):
                 places[:, k] = np.where(a > 0, centre - width * b / (2 * a), np.nan)
         else:
-            for s in range(count):
-                place, _ = _vertex(u, moved[s], method)
-                places[s, k] = np.nan if place is None else place
+            places[:, k], _ = akima_minima(u, moved.T)
         outside = (places[:, k] <= u[0]) | (places[:, k] >= u[-1])
         places[outside, k] = np.nan
     kept = ~np.isnan(places)

@@ -20,6 +20,7 @@ from analysis.objectives import Objective
 # Samples are processed in blocks of about this many residuals: the work arrays then stay in the
 # second-level cache, which is worth a factor of three.
 BLOCK = 32_768
+CURVATURE_STEP = 1e-5
 BEND_STEP = 1e-3  # of a step: for second differences along it
 SMALL_TERM = 0.02  # of the lowest value: where a refit looks for a term that was zero
 
@@ -71,6 +72,14 @@ class Problem(ABC):
 
     def with_objective(self, objective: Objective) -> Problem:
         return replace(self, objective=objective)
+
+    def near(self, working: Array) -> Problem:
+        """The same problem for fits that begin at (and end near) `working` (P,)."""
+        return self
+
+    def anywhere(self) -> Problem:
+        """The same problem without what holds near one place only."""
+        return self
 
     def rows(self, array: Array, rows: Rows) -> Array:
         return array if array.ndim == 1 else array[rows]
@@ -256,7 +265,25 @@ class SumProblem(Problem):
 
 @dataclass
 class GeneralProblem(Problem):
-    """Any law, through `Law.evaluate` and `Law.jacobian`."""
+    """Any law, through `Law.evaluate` and `Law.jacobian`.
+
+    The law's own curvature is a difference of its slopes, which costs a pass for each parameter;
+    thousands of refits of one start share the curvature (n, P, P) there. It only slows last steps.
+    """
+
+    curvature: Array | None = None
+
+    def near(self, working: Array) -> Problem:
+        columns = []
+        for j in range(len(working)):
+            step = np.zeros(len(working))
+            step[j] = CURVATURE_STEP * max(1.0, abs(working[j]))
+            ahead, behind = (self._slopes((working + s)[None])[1][0] for s in (step, -step))
+            columns.append((ahead - behind) / (2 * step[j]))
+        return replace(self, curvature=np.nan_to_num(np.stack(columns, axis=1)))
+
+    def anywhere(self) -> Problem:
+        return self if self.curvature is None else replace(self, curvature=None)
 
     def _residuals(self, working: Array, rows: Rows) -> tuple[Array, list[Array]]:
         with np.errstate(all="ignore"):  # a wild trial point gives inf and is rejected
@@ -314,6 +341,10 @@ class GeneralProblem(Problem):
                 # Exact in the objective, whose slope may jump within a narrow Huber; only the
                 # law's own curvature is a difference, and that only slows the last steps.
                 h[block] = np.swapaxes(jac * second[..., None], 1, 2) @ jac
+                if self.curvature is not None:
+                    flat = self.curvature.reshape(-1, p * p)
+                    h[block] += (np.nan_to_num(first) @ flat).reshape(-1, p, p)
+                    continue
                 step = 1e-6 * np.maximum(1.0, np.abs(at))  # (B, P)
                 for j in range(p):
                     moved = at.copy()

@@ -18,6 +18,7 @@ from analysis.laws.law import Array
 ROUNDING = 1e-12  # relative, of an objective summed from residuals
 MAX_STEP = 3.0  # e-folds of an amplitude or units of an exponent in one iteration
 MAX_ITERATIONS = 2000  # a narrow Huber on a shallow valley takes hundreds; most fits take ten
+NEAR = 30  # iterations after which a refit has left the neighborhood of its start
 STRAIGHT = 6  # iterations after which a fit that goes on is in a bent valley
 MAX_TURN = 0.75  # of a step's length, by which it may be bent
 PATIENCE = 8  # iterations in which nothing but rounding was to be gained
@@ -110,6 +111,8 @@ def minimize(
         matrix = np.where(both, np.where(eye, diagonal[:, :, None], 0.0), matrix)
         step = -solve_damped(matrix, ga)
         step *= np.minimum(1.0, MAX_STEP / np.maximum(np.abs(step).max(axis=1), 1e-300))[:, None]
+        if iterations == NEAR:
+            problem = problem.anywhere()
         if iterations > STRAIGHT:
             # Follow the valley's bend (geodesic acceleration, Transtrum & Sethna 2012).
             bend = np.where(stuck, 0.0, problem.bend(t, rows[active], step))

@@ -24,9 +24,9 @@ from analysis.starts import make_starts
 from analysis.strata import draw_strata
 
 METHODS = ("rows", "clusters", "residual", "parametric")
-CHECKED = 24  # refits repeated from other starts, to see whether warm starts find the optimum
-OTHER_STARTS = 8
-CHECK_ITERATIONS = 60  # of these: what is better by a thousandth shows long before convergence
+CHECKED = 20  # refits repeated from other starts, to see whether warm starts find the optimum
+OTHER_STARTS = 4
+CHECK_ITERATIONS = 20  # of these: what is better by a thousandth shows long before convergence
 LARGEST_LOG = 600.0  # a redrawn value beyond e^600 is as useless as infinity, and quieter
 
 
@@ -134,7 +134,7 @@ def draw(
     rows = np.arange(count)
     starts = np.repeat(problem.lift(optimum.working)[None], count, axis=0)
     widths = [] if scale == "ml" else continuation(problem, starts[:1])
-    found = descend(redrawn, starts, rows, fixed, tolerance=1e-8, widths=widths)
+    found = descend(redrawn.near(starts[0]), starts, rows, fixed, tolerance=1e-8, widths=widths)
     agreement = _check(problem, redrawn, found.objective, seed, fixed, optimum)
     good = found.converged
     if good.mean() < 0.9:

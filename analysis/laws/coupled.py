@@ -237,6 +237,9 @@ class DataConstrained(Law):
         return p["E"] + p["A"] * parts["n"] ** -p["alpha"] + p["B"] * parts["d"] ** -p["beta"]
 
     def gradient(self, p: Mapping[str, Any], x: Columns) -> dict[str, Any]:
+        return self.value_and_gradient(p, x)[1]
+
+    def value_and_gradient(self, p: Mapping[str, Any], x: Columns) -> tuple[Any, dict[str, Any]]:
         q = self._parts(p, x)
         a, b, alpha, beta = p["A"], p["B"], p["alpha"], p["beta"]
         n_term, d_term = q["n"] ** -alpha, q["d"] ** -beta
@@ -252,8 +255,8 @@ class DataConstrained(Law):
         def rate(decay: Any, excess: Any, r: Any) -> Any:
             return 1 - decay - (excess / r) * decay
 
-        return {
-            "E": np.ones_like(q["n"] * q["d"]),
+        return p["E"] + a * n_term + b * d_term, {
+            "E": 1.0,
             "A": n_term + by_log_unique * ratio * by_log_g["A"],
             "B": d_term + by_log_unique * ratio * by_log_g["B"],
             "alpha": -a * n_term * np.log(q["n"])

@@ -63,6 +63,10 @@ class Law(ABC):
             out[name] = np.imag(self.value(shifted, x)) / step
         return out
 
+    def value_and_gradient(self, p: Mapping[str, Any], x: Columns) -> tuple[Any, dict[str, Any]]:
+        """Both at once; override where they share most of their work."""
+        return self.value(p, x), self.gradient(p, x)
+
     def guesses(self, x: Columns, y: Array) -> dict[str, tuple[float, float]]:
         """Ranges of starting values by name (natural units); override to use the data."""
         return {p.name: p.guess for p in self.parameters}
@@ -110,17 +114,12 @@ class Law(ABC):
         p = {name: v[:, None] for name, v in self.decode(theta).items()}
         n = len(next(iter(x.values())))
         shape = (len(theta), n)
-        value = np.broadcast_to(np.asarray(self.value(p, x), dtype=float), shape)
+        value, gradient = self.value_and_gradient(p, x)
         jac = np.empty((*shape, len(self.parameters)))
-        for j, (parameter, d) in enumerate(
-            zip(self.parameters, self._ordered_gradient(p, x), strict=True)
-        ):
+        for j, parameter in enumerate(self.parameters):
+            d = gradient[parameter.name]
             jac[..., j] = d * p[parameter.name] if parameter.positive else d
-        return value, jac
-
-    def _ordered_gradient(self, p: Mapping[str, Any], x: Columns) -> list[Any]:
-        gradient = self.gradient(p, x)
-        return [gradient[name] for name in self.names]
+        return np.broadcast_to(np.asarray(value, dtype=float), shape), jac
 
     def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
         """Low-discrepancy starts inside the guessed ranges, internal coordinates (count, P)."""

@@ -74,3 +74,20 @@ def test_solving_for_a_single_fit_leaves_its_gradient_alone():
 def test_too_few_starts_to_agree_are_refused():
     with pytest.raises(ValueError, match="starts=1: at least 8"):
         fit("joint", ladder("steep", 0)[0], starts=1)
+
+
+def test_refits_with_the_curvature_of_their_start_end_where_the_others_do():
+    frame, _ = ladder("steep", 2)
+    x = {c: frame[c].to_numpy() for c in "ND"}
+    y, ones = frame["metric"].to_numpy(), np.ones(16)
+    problem = make_problem(get_law("kaplan"), x, y, get_objective("huber"), ones, ones)
+    starts = problem.to_working(problem.law.starts(x, y, 64, 0))
+    found = minimize(problem, starts)
+    start = found.working[np.argmin(found.objective)]
+    weights = np.random.default_rng(0).multinomial(16, np.ones(16) / 16, 40).astype(float)
+    redrawn = problem.with_data(weights=weights)
+    slow = minimize(redrawn, np.repeat(start[None], 40, axis=0))
+    fast = minimize(redrawn.near(start), np.repeat(start[None], 40, axis=0))
+    both = slow.converged & fast.converged
+    assert both.mean() > 0.9
+    np.testing.assert_allclose(fast.objective[both], slow.objective[both], rtol=1e-6)

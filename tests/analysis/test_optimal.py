@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.interpolate import Akima1DInterpolator
 
 from analysis import FitError, RunTable, fit, map_columns
 from analysis.forecast import Budget, budget_from_hours, forecast, target_loss
-from analysis.isoflop import fit_isoflop
+from analysis.isoflop import akima_minima, fit_isoflop
 from analysis.optimal import (
     ComputeRule,
     compare_approaches,
@@ -208,3 +209,18 @@ def test_nonsense_budgets_are_refused():
     for flops in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="flops"):
             forecast(result, flops)
+
+
+def test_lowest_points_of_akima_curves_are_those_of_a_fine_grid():
+    rng = np.random.default_rng(0)
+    u = np.sort(rng.uniform(0, 4, 9))
+    losses = 2 + 0.1 * (u[:, None] - 2) ** 2 + 0.02 * rng.standard_normal((9, 50))
+    losses[:, 0] = np.linspace(3, 2, 9)  # no minimum inside
+    place, value = akima_minima(u, losses)
+    grid = np.linspace(u[0], u[-1], 40_001)
+    curves = Akima1DInterpolator(u, losses)(grid)
+    lowest = np.argmin(curves, axis=0)
+    inner = (lowest > 0) & (lowest < len(grid) - 1)
+    np.testing.assert_array_equal(np.isnan(place), ~inner)
+    np.testing.assert_allclose(place[inner], grid[lowest[inner]], atol=2e-4)
+    np.testing.assert_allclose(value[inner], curves.min(axis=0)[inner], atol=1e-8)
