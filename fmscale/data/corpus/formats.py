@@ -68,6 +68,8 @@ def format_of(path: Path) -> str:
         raise _unknown(path, "UTF-16 or binary", "Convert it to UTF-8 (iconv), or take it out")
     if ending == ".json":
         _check_json_lines(path, head)
+    if ending in ("", ".txt") and _begins_with_an_object(head):
+        raise _unknown(path, "JSON with one object a line, not text", "Call it .jsonl")
     return "jsonl" if ending in JSON_LINES else "text"
 
 
@@ -85,13 +87,19 @@ def _check_json_lines(path: Path, head: bytes) -> None:
     if first.startswith(b"[") or not first.startswith(b"{"):
         what = "one JSON array" if first.startswith(b"[") else "no JSON object"
         raise _unknown(path, what, "Write one object a line (jq -c '.[]')")
-    if line_end or len(head) < HEAD:
-        try:
-            json.loads(first)
-        except (ValueError, RecursionError) as error:
-            raise _unknown(
-                path, "JSON, but its first line is no whole object", "Write one a line (jq -c .)"
-            ) from error
+    if (line_end or len(head) < HEAD) and not _begins_with_an_object(head):
+        raise _unknown(
+            path, "JSON, but its first line is no whole object", "Write one a line (jq -c .)"
+        )
+
+
+def _begins_with_an_object(head: bytes) -> bool:
+    """Whether the first line is JSON, and an object."""
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0]
+    try:
+        return first.startswith(b"{") and bool(json.loads(first))
+    except (ValueError, RecursionError):
+        return False
 
 
 def _unknown(path: Path, what: str, remedy: str) -> ValueError:

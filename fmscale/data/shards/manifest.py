@@ -87,9 +87,13 @@ def _own(root: Path) -> Manifest:
     path = root / MANIFEST
     try:
         values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}. Prepare the text again") from error
-    if values.get("format") != FORMAT_VERSION or "content_sha256" not in values:
+    if (
+        not isinstance(values, dict)
+        or values.get("format") != FORMAT_VERSION
+        or "content_sha256" not in values
+    ):
         raise ValueError(
             f"{path} is not of format {FORMAT_VERSION}, which this release reads. "
             "Prepare the text again"
