@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.hyperparameters import differing
 from analysis.table import Dropped, RunTable, TableError
 
 STATES = {"finished": "completed", "crashed": "failed", "failed": "failed", "running": "running"}
@@ -40,6 +41,7 @@ def load_wandb(
     overrides = {"base_url": base_url} if base_url else None
     api = wandb.Api(overrides=overrides)
     rows: list[dict[str, Any]] = []
+    configs: list[dict[str, Any]] = []
     dropped: dict[str, list[str]] = {}
     for run in api.runs(project, filters=dict(filters or {})):
         state = STATES.get(run.state, str(run.state))
@@ -48,19 +50,24 @@ def load_wandb(
         fixed = {
             **{k: v for k, v in dict(run.config).items() if not k.startswith("_")},
             **{column(k): v for k, v in dict(run.summary).items() if not k.startswith("_")},
-            "run_id": run.id,
             "status": status,
         }
+        # A run that several studies use is a W&B run in the group of each.
+        ours = "schema_version" in run.summary
+        run_id = str(run.summary["run_id"]) if ours else run.id
         logged = [row for row in run.scan_history(keys=list(keys))]
         complete = [r for r in logged if all(r.get(k) is not None for k in keys)]
         if not complete:
-            dropped.setdefault(f"no history row has {', '.join(keys)}", []).append(run.id)
+            dropped.setdefault(f"no history row has {', '.join(keys)}", []).append(run_id)
             continue
         chosen = complete if every else complete[-1:]
         for position, row in enumerate(chosen):
             values = {column(k): row[k] for k in keys}
-            name = f"{run.id}@{position}" if every else run.id
-            rows.append({**fixed, **values, "run_id": name, "trunk_id": run.id})
+            name = f"{run_id}@{position}" if every else run_id
+            rows.append({**fixed, **values, "run_id": name, "trunk_id": run_id})
+            configs.append({"hyperparameters": dict(run.config)})
+    for row, own in zip(rows, differing(configs), strict=True):
+        row |= {key: value for key, value in own.items() if key not in row}
     accounts = tuple(Dropped(reason, tuple(ids)) for reason, ids in dropped.items())
     if not rows and not accounts:
         raise TableError(f"{project}: no runs (filters: {filters or 'none'})")

@@ -105,6 +105,16 @@ def build_data(config: Mapping[str, Any]) -> TrainingData:
     return _opened[key]
 
 
+def build_outlet(config: Mapping[str, Any]) -> Outlet:
+    """Where metrics go besides the run store.
+
+    Raises:
+        ConfigError: for settings that it refuses.
+    """
+    outlet: Outlet = _instantiate(config["logger"], "logger")
+    return outlet
+
+
 def build_parts(config: Mapping[str, Any]) -> Parts:
     """Build all parts of a run.
 
@@ -121,7 +131,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
             name: _instantiate(evaluator, f"evaluation.evaluators.{name}")
             for name, evaluator in evaluators.items()
         },
-        outlet=_instantiate(config["logger"], "logger"),
+        outlet=build_outlet(config),
     )
 
 

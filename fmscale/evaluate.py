@@ -27,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fmscale.composition import add_config_dir, with_config_dir
+from fmscale.launching.outlets import reach_outlets
 from fmscale.runs.files import Broken
 from fmscale.runs.find import FORMS, find
 from fmscale.runs.identity import canonical
@@ -190,19 +191,9 @@ def send(r: Request) -> None:
     """Give the whole run, its tables included, to the logger that was asked for."""
     from fmscale.build import build_parts
     from fmscale.training.outlet import RunCard
-    from fmscale.training.recording import logged
 
     outlet, record = build_parts(r.config).outlet, r.folder.record()
-    study = r.folder.path.parent.name
-    card = RunCard(
-        run_id=record.run_id,
-        study=study,
-        job_type="run",
-        unit="samples" if record.n_tokens is None else "tokens",
-        folder=r.folder.path.resolve(),
-        tags=(study, record.family, record.model),
-        config=r.config,
-    )
+    card = RunCard.of(r.folder, r.config, r.folder.path.resolve())
     exit_code = 1
     try:
         outlet.open(card)
@@ -210,7 +201,7 @@ def send(r: Request) -> None:
             outlet.log(row)
         for name, rows in r.folder.tables().items():
             outlet.table(name, rows)
-        outlet.summarize({**record.scalars(), **logged(record.metrics)})
+        outlet.summarize(record.summary())
         exit_code = 0
     finally:
         outlet.close(exit_code)
@@ -299,6 +290,7 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     if not records:
         raise ConfigError("no run that is asked for can be read")
     todo = [r for r in requests if r.todo]
+    reach_outlets({**r.config, "study": r.folder.study} for r in requests)
     if diverged:
         console.print(f"left out, since they diverged: {', '.join(diverged)}", highlight=False)
     if todo:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
@@ -27,7 +27,7 @@ def push(study: Study, options: argparse.Namespace) -> None:
     """Upload every finished run that is not there yet."""
     from fmscale.training.wandb_outlet import WandbOutlet
 
-    require_login()
+    require_server()
     destination = f"{options.entity or 'default'}/{options.project}"
     outlet = WandbOutlet(project=options.project, entity=options.entity, mode="online")
     n_finished = sum(folder.is_finished() for folder in study.runs())
@@ -50,15 +50,15 @@ def push(study: Study, options: argparse.Namespace) -> None:
 
 def lay_out(study: Study, options: argparse.Namespace) -> None:
     """Save a workspace or a report of the study on the server."""
-    require_login()
+    require_server()
     if options.entity is None:
         raise DashboardError("say whose project it is: --entity ENTITY")
-    record = next((f.record() for f in study.runs() if f.is_finished()), None)
-    if record is None:
+    records = [f.record() for f in study.runs() if f.is_finished()]
+    if not records:
         raise DashboardError(f"{study.path} has no finished run; train it first")
     build = build_workspace if options.action == "workspace" else build_report
     page = build(
-        study_sections(record.family),
+        study_sections(records),
         study=study.path.name,
         entity=options.entity,
         project=options.project,
@@ -67,12 +67,12 @@ def lay_out(study: Study, options: argparse.Namespace) -> None:
     print(f"{options.action} of {study.path.name}: {page.url}")
 
 
-def require_login() -> None:
-    """Raises DashboardError: if no API key is known, before anything is read."""
-    import wandb
+def require_server() -> None:
+    """Raises DashboardError: without a key or a server, before anything is read."""
+    from fmscale.training.wandb_outlet import why_offline
 
-    if not wandb.login(prompt=False, verify=False):
-        raise DashboardError("not logged in to W&B; run `wandb login`, or set WANDB_API_KEY")
+    if (problem := why_offline()) is not None:
+        raise DashboardError(problem)
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("study", help="name of the study, a folder of --runs-dir")
     parser.add_argument("--entity", help="user or team; for push, default: that of the account")
     parser.add_argument("--project", default="fmscale", help="default: fmscale")
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="default: runs")
+    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     options = parser.parse_args()
     for name in ("entity", "project"):
         value = getattr(options, name)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from fmscale.runs.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,6 @@ class Panel:
     log_y: bool = False
 
 
-FAMILIES = ("gpt", "clip", "captioner", "word_predictor")
-
-
 @dataclass(frozen=True)
 class PanelSection:
     """Panels under one heading."""
@@ -34,16 +34,11 @@ class PanelSection:
     panels: tuple[Panel, ...]
 
 
-def study_sections(family: str) -> tuple[PanelSection, ...]:
-    """Sections of a study of runs of one family.
-
-    Raises:
-        ValueError: for another family.
-    """
-    if family not in FAMILIES:
-        raise ValueError(f"family {family!r} has no panels; known: {', '.join(FAMILIES)}")
-    unit = "tokens" if family == "gpt" else "samples"
-    loss = "loss (nats/token)" if family == "gpt" else "loss (nats/pair)"
+def study_sections(records: Sequence[RunRecord]) -> tuple[PanelSection, ...]:
+    """Sections of a study: of keys that its runs have."""
+    unit = "tokens" if records[0].n_tokens is not None else "samples"
+    measured = {name: own for record in records for name, own in record.units.items()}
+    loss = f"loss ({measured.get('val_loss', 'nats')})"
     flops, params = "training FLOPs", "parameters, all"
 
     def line(title: str, x: str, y: str, x_label: str, y_label: str, log: bool = True) -> Panel:
@@ -62,7 +57,7 @@ def study_sections(family: str) -> tuple[PanelSection, ...]:
         scatter("Validation loss against size", "n_params_total", "val_loss", params, loss),
         scatter(f"Validation loss against {unit}", f"n_{unit}", "val_loss", unit, loss),
     ]
-    if family != "gpt":
+    if "zero_shot_error" in measured:
         error = "zero-shot error"
         scaling.append(
             scatter("Zero-shot error against compute", "flops", "zero_shot_error", flops, error)

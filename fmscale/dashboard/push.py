@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fmscale import config_text
 from fmscale.runs.files import Broken, read_sealed, write_sealed
-from fmscale.runs.record import RunRecord
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.training.outlet import Outlet, RunCard
 
@@ -83,37 +82,16 @@ def push_run(folder: RunFolder, outlet: Outlet, skip: int = 0) -> int:
     record, rows = folder.record(), folder.metrics()
     config = config_text.read(folder.path / "config.yaml")
     with tempfile.TemporaryDirectory() as scratch:  # W&B's own files do not belong into the store
-        outlet.open(
-            RunCard(
-                run_id=record.run_id,
-                study=record.study,
-                job_type="run",
-                unit="tokens" if record.n_tokens is not None else "samples",
-                folder=Path(scratch),
-                tags=(record.study, record.family, record.model),
-                config=config,
-            )
-        )
+        outlet.open(RunCard.of(folder, config, Path(scratch)))
         finished = False
         try:
             for row in rows[skip:]:
                 outlet.log(row)
-            outlet.summarize(dict(columns(record)))
+            outlet.summarize(record.summary())
             finished = record.status == "completed"
         finally:
             outlet.close(0 if finished else 1)
     return len(rows)
-
-
-def columns(record: RunRecord) -> Iterator[tuple[str, Any]]:
-    """Scalars of a record, its metrics and its tokenizer, by column name."""
-    for name, value in record.to_dict().items():
-        if name == "metrics":
-            yield from value.items()
-        elif not isinstance(value, dict):
-            yield name, value
-    if "tokenizer" in record.data:  # losses under different tokenizers must not be mixed
-        yield "tokenizer", record.data["tokenizer"]
 
 
 def digest(folder: RunFolder) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fmscale.build import build_shape
 from fmscale.job import Branch, Job
+from fmscale.launching.outlets import reach_outlets
 from fmscale.launching.sweep import cores
 from fmscale.planner import study_of, unfinished
 from fmscale.runs.lock import in_turn
@@ -43,6 +44,8 @@ def carry_out(order: Order) -> dict[str, str]:
 
     job = Job.plan(order.config, build_shape(order.config))
     check_world(job, world := World.here())
+    if world.leads:
+        reach_outlets([job.config])  # from here, not from where the sweep was submitted
     with joined(world) as ranks:
         if ranks is None:
             return train_in_turn(job, order.max_retries)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fmscale.job import Branch, Job
 from fmscale.launching.carry_out import Order
 from fmscale.launching.display import SweepDisplay, print_outcome
+from fmscale.launching.outlets import reach_outlets
 from fmscale.launching.pool import Event, Pool, Task
 from fmscale.launching.sweep import (
     check_all,
@@ -95,6 +96,7 @@ def run_remote_sweep(jobs: list[Job], crew: Crew, options: Options) -> bool:
     n_threads = options.n_threads or (1 if small else None)
     waiting = {index: job for index, job in enumerate(jobs) if unfinished(job)}
     check_limits(jobs, crew.width(len(waiting)))
+    reach_outlets(job.config for job in jobs)
     with Pool(1, n_threads or default_threads(jobs)) as pool:
         check_all(pool, list(waiting.values()))
     submit(jobs)

@@ -7,6 +7,7 @@ from typing import Any
 
 from fmscale.job import Job
 from fmscale.launching.display import SweepDisplay, print_outcome
+from fmscale.launching.outlets import reach_outlets
 from fmscale.launching.pool import Event, Task
 from fmscale.launching.sweep import check_limits, drop_broken, seconds_of, submit
 from fmscale.planner import study_of, unfinished
@@ -40,6 +41,7 @@ def _train_job(job: Job) -> None:
     if not todo:
         print(f"Nothing to train: all {len(job.branches)} runs are complete.")
         return
+    reach_outlets([job.config])
     expected = {b.run_id: seconds_of(job, job.marginal_steps(b)) for b in todo}
     with SweepDisplay([job], expected, n_done=len(job.branches) - len(todo)) as display:
 

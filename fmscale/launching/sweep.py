@@ -17,6 +17,7 @@ from fmscale import config_text
 from fmscale.build import build_shape
 from fmscale.job import Branch, Job
 from fmscale.launching.display import SweepDisplay, print_outcome
+from fmscale.launching.outlets import reach_outlets, tell_of_copies
 from fmscale.launching.packs import packs_of, train_packs
 from fmscale.launching.pool import Event, Pool, Task
 from fmscale.planner import merge, study_of, take_over, unfinished
@@ -172,6 +173,7 @@ def run_sweep(
     n_workers = n_workers or max(1, cores() // n_threads)
     check_limits(jobs, n_workers)
     state = SweepState(jobs, max_retries=max_retries, max_halvings=max_halvings)
+    reach_outlets(job.config for job in jobs)  # before workers start: they do as this process does
     with Pool(min(n_workers, len(todo)), n_threads) as pool:
         check_all(pool, [job for job in jobs if unfinished(job)])
         submit(jobs)
@@ -347,6 +349,7 @@ def prepared(jobs: list[Job]) -> list[Job]:
         drop_broken(study, {branch.run_id for job in its_jobs for branch in job.branches})
     if taken := take_over(jobs):
         print(f"{len(taken)} runs were trained for another study; they are taken over.")
+        tell_of_copies(job.config for job in jobs)
     return jobs
 
 

@@ -39,15 +39,19 @@ def flatten(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 def of_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """Configuration of a stored run: its hyperparameters, and its data as they were found."""
-    config = dict(record.get("hyperparameters") or {})
-    found = {k: v for k, v in (record.get("data") or {}).items() if not DRAWN.search(k)}
-    return {**config, "data": {**config.get("data", {}), **found}}
+    config = _section(record, "hyperparameters")
+    found = {k: v for k, v in _section(record, "data").items() if not DRAWN.search(k)}
+    return {**config, "data": {**_section(config, "data"), **found}}
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = config.get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted key -> value of what changes a run's numbers, but for its seed and budget."""
-    trainer = config.get("trainer", {})
-    executed = {key: trainer[key] for key in TRAINER_IDENTITY_KEYS if key in trainer}
+    executed = {k: v for k, v in _section(config, "trainer").items() if k in TRAINER_IDENTITY_KEYS}
     whole = {**config, "trainer": executed}
     chosen = {key: whole[key] for key in SECTIONS if whole.get(key) not in (None, {})}
     return {

@@ -7,6 +7,7 @@ module; a contract test keeps both sides in step.
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,9 +159,14 @@ class RunRecord:
             evaluations=[*(e for e in earlier if e.metrics), evaluation],
         )
 
-    def scalars(self) -> dict[str, Any]:
-        """The columns that hold one number or text; metrics are not among them."""
-        return {k: v for k, v in self.to_dict().items() if not isinstance(v, dict | list)}
+    def summary(self) -> dict[str, Any]:
+        """What a tracker shows of the run: every column of one number or text, metrics included."""
+        row = {k: v for k, v in self.to_dict().items() if not isinstance(v, dict | list)}
+        for name, part in (("tokenizer", self.data), ("precision", self.environment)):
+            if name in part:
+                value = part[name]
+                row[name] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        return {**row, **self.metrics}
 
     @staticmethod
     def check(row: dict[str, Any]) -> None:

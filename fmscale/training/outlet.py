@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from fmscale.runs.store import RunFolder
+
 
 @dataclass(frozen=True)
 class RunCard:
     """How a run introduces itself to an outlet."""
 
-    run_id: str
+    run_id: str  # by which the outlet tells runs apart
+    name: str  # the run's own id
     study: str
     job_type: str  # "run" or "trunk"
     unit: str  # "tokens" or "samples": the default horizontal axis
@@ -19,9 +22,36 @@ class RunCard:
     tags: tuple[str, ...]
     config: dict[str, Any]
 
+    @staticmethod
+    def of(folder: RunFolder, config: dict[str, Any], place: Path) -> RunCard:
+        """The card of a finished run, for the study that it lies in.
+
+        A run that another study trained is one of its own there, or it would leave the other's
+        group.
+
+        Args:
+            place: for the outlet's own files.
+        """
+        record = folder.record()
+        at_home = folder.trained_for() == folder.study
+        return RunCard(
+            run_id=record.run_id if at_home else f"{record.run_id}-{folder.study}",
+            name=record.run_id,
+            study=folder.study,
+            job_type="run",
+            unit="samples" if record.n_tokens is None else "tokens",
+            folder=place,
+            tags=(folder.study, record.family, record.model),
+            config=config,
+        )
+
 
 class Outlet(Protocol):
-    """Receives what the run store receives; losing it loses nothing."""
+    """Receives what the run store receives; losing it loses nothing.
+
+    One that may be out of reach has a method `reach()`, asked once before training: None if all is
+    well, a sentence if something else takes its place, ConnectionError if nothing may.
+    """
 
     def open(self, card: RunCard) -> None:
         """Begin, or go on with, the run named `card.run_id`."""

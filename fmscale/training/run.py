@@ -202,7 +202,7 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
         folder.write_record(record)
         keep = {fitted.step} if job.trainer.keep_final_weights else ()
         checkpoint.prune(folder.checkpoints, keep=keep, newest=0)
-        parts.outlet.summarize(record.scalars())
+        parts.outlet.summarize(record.summary())
         outcome.finish(record.status, fitted)
 
 
@@ -254,6 +254,7 @@ def _card(job: Job, folder: RunFolder, run_id: str, kind: str, config: dict[str,
     study = str(job.config["study"])
     return RunCard(
         run_id=run_id,
+        name=run_id,
         study=study,
         job_type=kind,
         unit=job.shape.unit,

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
+import sys
+import urllib.error
+import urllib.request
 from typing import Any
 
 from fmscale.training.outlet import RunCard
 
 FORBIDDEN = "/\\#?%:"  # in names of W&B projects and entities
 MODES = ("online", "offline", "disabled")
+NO_KEY = "not logged in to W&B (run `wandb login`, or set WANDB_API_KEY)"
+ANSWER_SECONDS = 5.0  # to wait for the server before training
+START_SECONDS = 90.0  # to wait for it at the start of a run, as W&B does
 
 
 class WandbOutlet:
@@ -44,6 +51,27 @@ class WandbOutlet:
         self.log_trunks = log_trunks
         self._run: Any = None
 
+    def reach(self) -> str | None:
+        """Ask for the server: without it, this process and those that it starts log offline.
+
+        Returns:
+            Why they do, if a key is known and they do all the same.
+
+        Raises:
+            ConnectionError: if online was asked for by name, without a key or a server.
+        """
+        asked = self.mode or os.environ.get("WANDB_MODE")
+        if asked not in (None, "online"):
+            return None
+        problem = why_offline()
+        if asked is not None and problem is not None:
+            key = "logger.mode" if self.mode else "WANDB_MODE"
+            raise ConnectionError(f"{key}=online, but {problem}; take logger.mode=offline")
+        if problem in (None, NO_KEY):
+            return None
+        os.environ["WANDB_MODE"] = "offline"
+        return f"W&B: offline, since {problem}"
+
     def open(self, card: RunCard) -> None:
         """Start the W&B run; a resumed run keeps its id.
 
@@ -52,37 +80,50 @@ class WandbOutlet:
         """
         if card.job_type == "trunk" and not self.log_trunks:
             return
-        import wandb
-
         for stale in (card.folder / "wandb").glob(f"offline-run-*-{card.run_id}"):
             shutil.rmtree(stale)
-        self._run = wandb.init(
-            project=self.project,
-            entity=self.entity,
-            id=card.run_id,
-            name=card.run_id,
-            group=card.study,
-            job_type=card.job_type,
-            tags=[*card.tags, *self.tags],
-            config=card.config,
-            dir=str(card.folder),
-            mode=self._mode(),  # type: ignore[arg-type]
-            resume="allow",
-            reinit="finish_previous",
-            settings=wandb.Settings(
-                silent=True,
-                console="off",  # workers share a terminal with the sweep's display
-                disable_git=True,  # the record holds commit and dirty flag
-                disable_code=True,
-                x_disable_stats=True,
-                x_save_requirements=False,  # 0.1 s a run; the record holds versions
-            ),
-        )
+        self._run = self._start(card, self._mode())
         # One horizontal axis is the default of every metric; the others are logged in each row,
         # so a panel can switch to them.
         for axis in ("step", card.unit, "flops"):
             self._run.define_metric(axis, hidden=True)
         self._run.define_metric("*", step_metric=card.unit)
+
+    def _start(self, card: RunCard, mode: str) -> Any:
+        import wandb
+
+        try:
+            return wandb.init(
+                project=self.project,
+                entity=self.entity,
+                id=card.run_id,
+                name=card.name,
+                group=card.study,
+                job_type=card.job_type,
+                tags=[*card.tags, *self.tags],
+                config=card.config,
+                dir=str(card.folder),
+                mode=mode,  # type: ignore[arg-type]
+                resume="allow",
+                reinit="finish_previous",
+                settings=wandb.Settings(
+                    silent=True,
+                    console="off",  # workers share a terminal with the sweep's display
+                    disable_git=True,  # the record holds commit and dirty flag
+                    disable_code=True,
+                    x_disable_stats=True,
+                    x_save_requirements=False,  # 0.1 s a run; the record holds versions
+                    init_timeout=START_SECONDS,
+                ),
+            )
+        except wandb.errors.CommError as error:
+            if "online" in (self.mode, os.environ.get("WANDB_MODE")):
+                raise
+            # The server has gone since it was asked: what was not asked for by name stops no run.
+            print(f"W&B: offline from here on: {str(error).splitlines()[0]}", file=sys.stderr)
+            os.environ["WANDB_MODE"] = "offline"
+            wandb.teardown()  # or it would hold the run's id
+            return self._start(card, "offline")
 
     def log(self, row: dict[str, Any]) -> None:
         if self._run is not None:
@@ -119,3 +160,43 @@ class WandbOutlet:
         import wandb
 
         return "online" if wandb.login(prompt=False, verify=False) else "offline"
+
+
+def why_offline() -> str | None:
+    """What stands between this process and the W&B server; None if nothing does."""
+    import wandb
+
+    known, address = _log_in(verify=False)
+    if not known:
+        return NO_KEY
+    if (problem := _unreachable(address)) is not None:
+        return f"{address} cannot be reached ({problem})"
+    try:
+        _log_in(verify=True)
+    except wandb.errors.AuthenticationError:
+        return f"{address} refuses the key"
+    return None
+
+
+def _log_in(*, verify: bool) -> tuple[bool, str]:
+    """Whether a key is known, and the server it is for; W&B asks the server once in a session."""
+    import wandb
+
+    session = wandb.setup(settings=wandb.Settings(silent=True))
+    try:
+        return wandb.login(prompt=False, verify=verify), session.settings.base_url
+    finally:
+        wandb.teardown()
+
+
+def _unreachable(address: str) -> str | None:
+    """Why nobody answers at an address; None for any answer at all."""
+    try:
+        urllib.request.urlopen(address, timeout=ANSWER_SECONDS).close()
+    except urllib.error.HTTPError:
+        return None
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        # W&B may know certificates that Python does not.
+        return None if isinstance(reason, ssl.SSLError) else str(reason)
+    return None

@@ -13,6 +13,7 @@ import pytest
 from fmscale.dashboard import command
 from fmscale.dashboard.push import push_study
 from fmscale.runs.files import write_json
+from fmscale.runs.reuse import adopt_run
 from fmscale.runs.store import Study
 from fmscale.training import run
 from fmscale.training.wandb_outlet import WandbOutlet
@@ -63,12 +64,52 @@ def test_a_pushed_study_comes_back_as_the_table_of_the_store(study, server):
     table = load_wandb("e/p", ["train/loss", "tokens"], base_url=server.url)
     theirs = table.frame.set_index("run_id").sort_index()
     assert list(theirs.index) == list(ours.index)
-    scalars = [c for c in ours if not isinstance(ours[c].iloc[0], dict)]
+    scalars = [c for c in ours if not isinstance(ours[c].iloc[0], dict | list)]
     assert len(scalars) > 30
     for name in scalars:
         if name == "trunk_id":  # a cluster of its own in a table of W&B runs
             continue
         assert theirs[name].tolist() == ours[name].tolist(), name
+
+
+def test_what_live_runs_tell_and_what_is_pushed_are_the_same(study, server):
+    push(study)
+    for folder in study.runs():
+        summary = server.runs[folder.run_id].summary
+        assert folder.record().summary().items() <= summary.items()
+        last = folder.metrics()[-1]
+        assert summary["val/loss"] == last["val/loss"] == summary["val_loss"]
+
+
+def test_a_run_that_two_studies_use_is_in_the_group_of_each_and_one_run_of_a_table(study, server):
+    from analysis.wandb_source import load_wandb
+
+    other = Study.open(study.path.parent, "other")
+    first, second = study.runs()
+    other.path.mkdir()
+    adopt_run(first, other)
+    push(study)
+    assert push(other).uploaded == (first.run_id,)
+    groups = {name: stored.group for name, stored in server.runs.items()}
+    home = study.path.name
+    copy = f"{first.run_id}-other"
+    assert groups == {first.run_id: home, second.run_id: home, copy: "other"}
+    assert server.runs[copy].summary["study"] == "other"
+    assert len(server.runs[copy].history) == len(server.runs[first.run_id].history) > 0
+    table = load_wandb("e/p", ["train/loss", "tokens"], base_url=server.url)
+    assert sorted(table.frame["run_id"]) == sorted([first.run_id, first.run_id, second.run_id])
+
+
+def test_what_runs_differ_in_comes_back_from_wandb(study, server, tiny, plan_one):
+    from analysis.wandb_source import load_wandb
+
+    job = plan_one([*tiny, "budget.tokens=2560", "model.dropout=0.5"])
+    run.train_trunk(job)
+    run.train_branch(job, job.branches[0])
+    push(study)
+    frame = load_wandb("e/p", ["train/loss"], base_url=server.url).frame.set_index("run_id")
+    assert sorted(frame["model.dropout"]) == [0.0, 0.0, 0.5]
+    assert frame.loc[job.branches[0].run_id, "model.dropout"] == 0.5
 
 
 def test_every_logged_row_arrives(study, server):
@@ -164,3 +205,15 @@ def test_without_a_login_nothing_is_read(tmp_path):
                             text=True, env=environment)  # fmt: skip
     assert result.returncode == 1
     assert "not logged in" in result.stderr
+
+
+def test_without_a_server_nothing_is_read(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    environment |= {"HOME": str(tmp_path), "WANDB_API_KEY": "0" * 40,
+                    "WANDB_BASE_URL": "http://127.0.0.1:9"}  # fmt: skip
+    (tmp_path / "default").mkdir()
+    command = [sys.executable, "-m", "fmscale.cli", "wandb", "push", "default"]
+    result = subprocess.run([*command, "--runs-dir", str(tmp_path)], capture_output=True,
+                            text=True, env=environment)  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: http://127.0.0.1:9 cannot be reached")

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import wandb
 
+from fmscale.dashboard.panels import study_sections
+from fmscale.launching.outlets import reach_outlets
 from fmscale.runs.store import Study
-from fmscale.training import run
+from fmscale.settings import ConfigError
+from fmscale.training import run, wandb_outlet
 from fmscale.training.wandb_outlet import WandbOutlet
 
+NOBODY = "http://127.0.0.1:9"  # the port that discards; nothing listens there
 WANDB = Path(sys.executable).parent / "wandb"
 
 
@@ -84,6 +90,24 @@ def test_group_tags_config_and_summary_are_filled(job):
     assert started["run_group"] == "default"
 
 
+@pytest.mark.parametrize("family", ["gpt", "clip"])
+def test_what_panels_ask_for_is_in_the_file_of_a_live_run(family, tiny, tiny_clip, plan_one):
+    overrides = {"gpt": [*tiny, "budget.tokens=2560"], "clip": [*tiny_clip, "budget.samples=160"]}
+    job = plan_one([*overrides[family], "logger=wandb"])
+    run.train_trunk(job)
+    run.train_branch(job, job.branches[0])
+    folder = study_of(job).run(job.branches[0].run_id)
+    record, file = folder.record(), offline_file(folder.path)
+    summary = json.loads(inspect(file, "--summary"))["summary"]
+    for name, value in record.summary().items():
+        assert summary[name] == value, name
+    logged = {key for row in history(file) for key in row}
+    panels = [panel for section in study_sections([record]) for panel in section.panels]
+    assert ("zero_shot_error" in {panel.y for panel in panels}) == (family == "clip")
+    for panel in panels:
+        assert {panel.x, panel.y} <= (logged if panel.kind == "line" else set(summary)), panel
+
+
 def test_every_axis_is_declared(job):
     run.train_trunk(job)
     run.train_branch(job, job.branches[0])
@@ -133,6 +157,94 @@ def test_mode_is_offline_without_a_key(monkeypatch, tmp_path):
     wandb.teardown()  # an earlier test in this process may have logged in
     assert WandbOutlet()._mode() == "offline"
     assert WandbOutlet(mode="disabled")._mode() == "disabled"
+
+
+@pytest.fixture
+def logged_in(monkeypatch, tmp_path):
+    """address -> a key for the W&B server there, and nothing that says whether to use it."""
+
+    def log_in(address: str) -> None:
+        wandb.teardown()
+        # The variable is set by the outlet, too: what was there before comes back.
+        monkeypatch.setenv("WANDB_MODE", "")
+        monkeypatch.delenv("WANDB_MODE")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+
+    yield log_in
+    wandb.teardown()
+
+
+@pytest.fixture
+def refusing():
+    """Address of a server that knows no key."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            self.send_error(401)
+
+        do_GET = do_POST
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_key_without_a_network_means_offline_and_is_said_once(job, logged_in, capsys):
+    logged_in(NOBODY)
+    reach_outlets([job.config, job.config])
+    said = capsys.readouterr().out
+    runs_dir = job.config["paths"]["runs_dir"]
+    assert said == (
+        f"W&B: offline, since {NOBODY} cannot be reached ([Errno 111] Connection refused); upload "
+        f"the runs later with `fmscale wandb push default --runs-dir {runs_dir}`\n"
+    )
+    reach_outlets([job.config])  # a process that this one has started
+    assert capsys.readouterr().out == ""
+    run.train_trunk(job)
+    run.train_branch(job, job.branches[0])
+    assert offline_file(study_of(job).run(job.branches[0].run_id).path).exists()
+
+
+def test_a_key_that_the_server_refuses_means_offline(job, logged_in, refusing, capsys):
+    logged_in(refusing)
+    reach_outlets([job.config])
+    assert f"W&B: offline, since {refusing} refuses the key" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("where", "name"), [("mode", "logger.mode"), ("env", "WANDB_MODE")])
+def test_online_by_name_without_a_server_is_refused_before_training(
+    job, logged_in, monkeypatch, where, name
+):
+    logged_in(NOBODY)
+    config = {**job.config, "logger": dict(job.config["logger"])}
+    if where == "mode":
+        config["logger"]["mode"] = "online"
+    else:
+        monkeypatch.setenv("WANDB_MODE", "online")
+    message = f"^{name}=online, but {NOBODY} cannot be reached .*; take logger.mode=offline$"
+    with pytest.raises(ConfigError, match=message):
+        reach_outlets([config])
+    config["logger"]["mode"] = "offline"
+    reach_outlets([config])
+
+
+def test_a_server_that_goes_after_it_was_asked_stops_no_run(job, logged_in, monkeypatch):
+    logged_in(NOBODY)
+    monkeypatch.setattr(wandb_outlet, "START_SECONDS", 2.0)
+    branch = job.branches[0]
+    run.train_trunk(job)
+    run.train_branch(job, branch)
+    folder = study_of(job).run(branch.run_id)
+    assert folder.is_finished()
+    assert history(offline_file(folder.path)) == by_step(folder.metrics())
 
 
 def test_an_unknown_mode_is_refused():
