@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import itertools
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from analysis.table import TableError, is_number, numerals_of
 SEPARATORS = "\t;|,"  # the rarest in names and numbers first
 FORMULA = re.compile(r"^(?:[=@\t\r]|[+-](?![\d.,\s]|$))")
 DISARMED = re.compile(r"^'(?=[=@\t\r+-])")
+TAIL = 65536  # bytes at the end of a file
 LOOKED_AT = 50  # rows from which the separator is found
 
 
@@ -42,6 +44,9 @@ def read_delimited(
         separator = separator or _find_separator(path, encoding)
         _check_header(path, encoding, separator)
         frame = _read(path, encoding, separator)
+        torn = len(frame) > 0 and _is_torn(path, separator, frame.shape[1])
+        if torn:
+            frame = frame[:-1].copy()
         notes = settle_decimals(
             frame, decimal, separator == ";", lambda: _read(path, encoding, separator, dtype=str)
         )
@@ -53,7 +58,18 @@ def read_delimited(
         raise TableError(f"{path}: not a regular table ({error})") from error
     except UnicodeError as error:
         raise TableError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
-    return frame, notes
+    return frame, (
+        *notes,
+        f"{path.name}: 1 line left out: the last line is torn",
+    ) if torn else notes
+
+
+def _is_torn(path: Path, separator: str, width: int) -> bool:
+    """Whether the last line has too few cells and no end: its last number may be cut."""
+    with path.open("rb") as file:
+        file.seek(-min(TAIL, path.stat().st_size), os.SEEK_END)
+        *_, last = file.read().replace(b"\0", b"").decode("utf-8", "replace").split("\n")
+    return bool(last) and len(next(csv.reader([last], delimiter=separator), [])) < width
 
 
 def _rows(path: Path, encoding: str, separator: str) -> list[list[str]]:

@@ -40,6 +40,8 @@ COMPUTE = "flops"
 LOSS = "val_loss"
 CLEARLY = 10.0  # difference in AICc beyond which a law has no support (Burnham & Anderson 2004)
 OPTIMAL_REFITS = 400  # enough for an interval of an exponent that 19 fits are made for
+LARGE = 2000  # runs; a report of more leaves out what takes minutes, and says so
+LARGE_REFITS = 100
 EMBEDDING_SHARE = 0.2  # above it non-embedding and total counts tell different stories
 
 
@@ -112,6 +114,12 @@ def analyze_study(
     table = map_columns(table, {"N": parameters, "D": DATA_COLUMN[family], "C": compute})
     table = positive_values(table, ["N", "D", "C"], None)
     notes = _notes(table)
+    if len(table) > LARGE:
+        bootstrap = min(bootstrap, LARGE_REFITS)
+        notes.append(
+            f"more than {LARGE:,} runs: intervals rest on {bootstrap} refits; the law kaplan, the "
+            "sensitivity to choices and the other ways to count are left to fmscale-analysis fit"
+        )
     panels: list[Panel] = []
     noise: dict[str, Noise | None] = {}
     for metric in METRICS[family]:
@@ -146,6 +154,8 @@ def compute_optimal(
     cluster = "trunk_id" if "trunk_id" in usable.frame else None
     try:
         found = compare_approaches(usable, LOSS, "pareto", bootstrap, seed, cluster, curves)
+        if len(usable) > LARGE:
+            return {**found, "conventions": []}
         found["conventions"] = under_conventions(usable, LOSS, data, bootstrap, seed, cluster)
     except (FitError, TableError) as reason:
         return {"refused": str(reason)}
@@ -189,7 +199,8 @@ def _panel(
     progress: Callable[[str], None] | None,
 ) -> Panel:
     joint = against == "joint"
-    laws = JOINT_LAWS if joint else CURVE_LAWS
+    large = len(chosen) > LARGE
+    laws = (JOINT_LAWS[:2] if large else JOINT_LAWS) if joint else CURVE_LAWS
     columns = {} if joint else {"x": against}
     held = largest_compute(chosen, "C") if joint else _last(chosen, against)
     cluster = "trunk_id" if "trunk_id" in chosen.frame else None
@@ -221,7 +232,7 @@ def _panel(
     if joint:
         best = _most_likely(full)
         good, full = ([*some[best:], *some[:best]] for some in (good, full))
-    choices = sensitivity(full[0]) if joint and full else None
+    choices = sensitivity(full[0]) if joint and full and not large else None
     sizes = chosen.numbers("N")
     return Panel(
         metric, against, rule, tuple(good), tuple(full), tuple(refused), sizes, choices,
