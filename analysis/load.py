@@ -29,6 +29,7 @@ NESTED = (
 CHECKSUM = "checksum"  # key of an object that says which one was written
 BROKEN = "broken:"
 REMEDY = "delete it, and the sweep's command measures the run again"
+OF_A_COPY = ("study", "units", "evaluations")  # differ between copies of a run in several studies
 REQUIRED = ("run_id", "study", "family", "status")
 THREADS = 8  # no faster on a local disk (0.1 ms a run), much so on a network one
 
@@ -219,16 +220,21 @@ def _read_sealed(path: str) -> dict[str, Any]:
 
 
 def _drop_duplicates(table: RunTable) -> RunTable:
-    repeated = table.frame["run_id"].duplicated(keep="first")
+    """One row for each run: a study may hold a copy of another's, on which less was measured."""
+    frame = table.frame
+    repeated = frame["run_id"].duplicated(keep=False)
     if not repeated.any():
         return table
-    for run_id, group in table.frame.groupby("run_id"):
-        # A run that another study has taken over differs in the name of its study alone.
-        own = group.drop(columns="study").to_dict("records")
-        texts = {json.dumps(row, sort_keys=True, default=str) for row in own}
-        if len(texts) > 1:
+    kept = list(frame.index[~repeated])
+    for run_id, copies in frame[repeated].groupby("run_id"):
+        own = copies.drop(columns=[name for name in OF_A_COPY if name in copies])
+        texts = own.map(lambda cell: json.dumps(cell, sort_keys=True, default=str))
+        differ = [name for name in own if texts[name][own[name].notna()].nunique() > 1]
+        if differ:
             raise TableError(
-                f"run id {run_id!r} stands for {len(texts)} different records; ids must be unique. "
-                "Pass only one of the folders, or remove the stale copy"
+                f"run id {run_id!r} stands for {len(copies)} different records (they differ in "
+                f"{', '.join(differ[:5])}); ids must be unique. Pass only one of the folders, or "
+                "remove the stale copy"
             )
-    return table.keep(~repeated, "the same run twice (identical records)")
+        kept.append(own.notna().sum(axis=1).idxmax())
+    return table.keep(frame.index.isin(kept), "the same run twice (identical records)")

@@ -80,7 +80,9 @@ def main() -> None:
     if not found:
         console.print("The two configurations are the same.")
         return
-    table = Table("key", folders[0].run_id, folders[1].run_id, "changes the id")
+    table = Table()
+    for name in ("key", *(f"{f.study}/{f.run_id}" for f in folders), "changes the id"):
+        table.add_column(name, overflow="fold")
     for d in found:
         row = (d.key, str(d.first), str(d.second))
         table.add_row(*map(escape, row), "yes" if d.in_identity else "no")

@@ -219,13 +219,20 @@ def _studies(runs_dir: Path, names: list[str]) -> list[Study]:
             sys.exit(f"error: {error}")
     else:
         folders = sorted(runs_dir.iterdir()) if runs_dir.exists() else []
-        studies = [Study(folder) for folder in folders if (folder / "manifest.json").exists()]
+        studies = [Study(folder) for folder in folders if _is_study(Study(folder))]
     missing = [study.path.name for study in studies if not study.path.exists()]
     if missing or not studies:
         what = ", ".join(missing) or "any study"
         sys.exit(f"error: {runs_dir} does not hold {what}; launch one with fmscale sweep, or name "
                  "another store with --runs-dir")  # fmt: skip
     return studies
+
+
+def _is_study(study: Study) -> bool:
+    """Something was asked for, or everything was taken over from other studies."""
+    if study.path.name.startswith(".") or not study.path.is_dir():
+        return False
+    return study.manifest_path.exists() or any(True for _ in study.runs())
 
 
 def _study_parts(

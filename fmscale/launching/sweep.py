@@ -348,7 +348,10 @@ def prepared(jobs: list[Job]) -> list[Job]:
     for study, its_jobs in _by_study(jobs).items():
         drop_broken(study, {branch.run_id for job in its_jobs for branch in job.branches})
     if taken := take_over(jobs):
-        print(f"{len(taken)} runs were trained for another study; they are taken over.")
+        print(
+            f"Trained for another study before, and taken over from there: {len(taken)} of "
+            f"{sum(len(job.branches) for job in jobs)} runs."
+        )
         tell_of_copies(job.config for job in jobs)
     return jobs
 

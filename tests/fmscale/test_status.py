@@ -130,3 +130,20 @@ def test_a_broken_file_is_one_line_and_hides_no_other_run(
     path.unlink()
     if name != "record.json":  # the remedy helps
         assert "broken: " not in told(monkeypatch, capsys, "s", "--runs-dir", str(tmp_path))
+
+
+def test_what_runs_differ_in_is_a_column_and_an_empty_reason_is_none(tmp_path, monkeypatch, capsys):
+    study = Study.open(tmp_path, "d")
+    for name, rate in (("gpt_1x8-1k-s1-a", 0.0), ("gpt_1x8-1k-s1-b", 0.3)):
+        folder = study.run(name)
+        folder.create(f"study: d\nmodel: {{dropout: {rate}, shape: {{d_model: 8}}}}\n")
+        folder.set_status("completed", step=10, n_steps=10)
+        folder.write_record(record(run_id=name))
+    # Everything in it was taken over, so nothing was asked for; it is a study all the same.
+    assert not study.manifest_path.exists()
+    (tmp_path / "notes.txt").write_text("no study")
+    lines = told(monkeypatch, capsys, "--runs-dir", str(tmp_path)).splitlines()
+    head = next(line for line in lines if "run" in line and "state" in line)
+    assert head.replace("┃", " ").split() == ["run", "dropout", "state", "steps"]
+    cells = [line.replace("│", " ").split() for line in lines if "gpt_1x8" in line]
+    assert [row[1] for row in cells] == ["0", "0.3"]

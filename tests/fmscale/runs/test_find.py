@@ -7,8 +7,10 @@ import dataclasses
 import pytest
 
 import analysis
+from analysis.table import TableError
 from fmscale.export import rows
 from fmscale.runs.find import find
+from fmscale.runs.record import Evaluation
 from fmscale.runs.reuse import adopt_run
 from fmscale.runs.store import RunFolder, Study
 from tests.fmscale.runs.test_store import record
@@ -105,3 +107,13 @@ def test_a_run_in_three_studies_is_one_row_of_their_table(store):
     table = analysis.load_runs(store)
     assert sorted(table.frame["run_id"]) == [RUN, OTHER]
     assert [dropped.count for dropped in table.dropped] == [2]
+    find(store, f"z/{RUN}").update_record(
+        lambda old: old.with_evaluation(
+            Evaluation("e", {}, ["val_more"], "", None), {"val_more": 1.5}, {"val_more": "1"}
+        )
+    )
+    frame = analysis.load_runs(store).frame.set_index("run_id")
+    assert frame.loc[RUN, ["study", "val_more"]].tolist() == ["z", 1.5]
+    find(store, f"a/{RUN}").update_record(lambda old: dataclasses.replace(old, n_tokens=7))
+    with pytest.raises(TableError, match="stands for 3 different records .they differ in n_tokens"):
+        analysis.load_runs(store)
