@@ -63,7 +63,7 @@ class IsoFlop:
     minima: tuple[Minimum, ...]
     n_opt: PowerOfCompute | None
     d_opt: PowerOfCompute | None
-    loss_noise: float | None  # standard deviation of the loss about a cubic in log N
+    loss_noise: float | None  # standard deviation of the loss about its neighbours
     warnings: tuple[str, ...]
     curves: Mapping[float, tuple[Array, Array]]  # budget -> N, loss (means of repeats)
 
@@ -102,8 +102,8 @@ def fit_isoflop(
     Args:
         table: columns N, C, metric; D when it is known (else D = C / (6 N)).
         method: "parabola" (loss quadratic in log N) or "akima".
-        bootstrap: redraws of loss noise; the noise is measured about a cubic in log N, budget by
-            budget, and pooled.
+        bootstrap: redraws of loss noise, which is measured by `differences` in each budget and
+            pooled.
         tolerance: relative; budgets this close are one.
     """
     if method not in METHODS:
@@ -126,10 +126,8 @@ def fit_isoflop(
         if len(sizes) >= 2:
             slope, offset = np.polyfit(np.log(n[at]), np.log(d[at]), 1)
             log_nd[budget] = (float(slope), float(offset))
-        if len(sizes) > 5:
-            u = _scaled(np.log(sizes))
-            residual = means - np.polyval(np.polyfit(u, means, 3), u)
-            squares, freedom = squares + float(residual @ residual), freedom + len(sizes) - 4
+        apart = differences(np.log(sizes), means)
+        squares, freedom = squares + float(apart @ apart), freedom + len(apart)
         minima.append(_minimum(budget, sizes, means, method, log_nd.get(budget)))
     noise = float(np.sqrt(squares / freedom)) if freedom > 0 else None
     used = [m for m in minima if not m.reason]
@@ -196,8 +194,18 @@ def mean_by_size(n: Array, loss: Array) -> tuple[Array, Array]:
     return first * (1 + above), np.bincount(label, weights=loss) / count
 
 
-def _scaled(u: Array) -> Array:
-    return np.asarray((u - u.mean()) / max(float(np.ptp(u)), 1e-12))
+def differences(u: Array, y: Array) -> Array:
+    """Each inner point against the cubic through two neighbours on either side, (n - 4,), scaled to
+    the standard deviation of the noise (Gasser, Sroka & Jennen-Steinmetz 1986, to third order).
+
+    One polynomial over all sizes would take its own misfit on a wide grid for noise.
+    """
+    out = []
+    for k in range(2, len(u) - 2):
+        near = [k - 2, k - 1, k + 1, k + 2]
+        weights = [np.prod([(u[k] - u[m]) / (u[i] - u[m]) for m in near if m != i]) for i in near]
+        out.append((y[k] - np.dot(weights, y[near])) / np.sqrt(1 + np.dot(weights, weights)))
+    return np.array(out)
 
 
 def _minimum(

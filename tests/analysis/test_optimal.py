@@ -17,6 +17,7 @@ from analysis.optimal import (
     optimum_closed,
     under_conventions,
 )
+from analysis.table import as_table
 from tests.analysis.test_fit import HOFFMANN, isoflop_grid
 
 A = HOFFMANN["beta"] / (HOFFMANN["alpha"] + HOFFMANN["beta"])
@@ -224,3 +225,17 @@ def test_lowest_points_of_akima_curves_are_those_of_a_fine_grid():
     np.testing.assert_array_equal(np.isnan(place), ~inner)
     np.testing.assert_allclose(place[inner], grid[lowest[inner]], atol=2e-4)
     np.testing.assert_allclose(value[inner], curves.min(axis=0)[inner], atol=1e-8)
+
+
+@pytest.mark.parametrize("decades", [1.0, 2.5])
+def test_noise_of_isoflop_curves_is_not_the_misfit_of_one_polynomial(decades):
+    """On wide grids, too: the loss is no cubic in log N, and its scatter is what was planted."""
+    rng = np.random.default_rng(5)
+    c = np.repeat(np.geomspace(1e18, 1e21, 7), 13)
+    n = np.tile(np.geomspace(10 ** (-decades / 2), 10 ** (decades / 2), 13), 7) * 0.1 * c**0.5
+    loss = 1.7 + 400 * n**-0.34 + 400 * (c / 6 / n) ** -0.28
+    frame = pd.DataFrame({"N": n, "C": c, "metric": loss + 0.003 * rng.standard_normal(len(n))})
+    found = fit_isoflop(as_table(frame), method="akima", bootstrap=100)
+    assert found.loss_noise == pytest.approx(0.003, rel=0.25)
+    low, high = found.n_opt.interval
+    assert low < 0.28 / (0.34 + 0.28) < high
