@@ -9,7 +9,6 @@ import argparse
 import functools
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from rich.table import Table
 
 from fmscale.composition import add_config_dir, with_config_dir
 from fmscale.launching.outlets import reach_outlets
-from fmscale.runs.files import Broken
+from fmscale.runs.files import skip_broken
 from fmscale.runs.find import FORMS, find
 from fmscale.runs.identity import canonical
 from fmscale.runs.record import Evaluation, RunRecord
@@ -313,15 +312,6 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     _report(console, requests, list(records.values()), options.show)
     for name in options.table or []:
         _print_table(console, folders, name)
-
-
-@contextmanager
-def skip_broken() -> Iterator[None]:
-    """What cannot be read costs its own run alone."""
-    try:
-        yield
-    except Broken as error:
-        print(error, file=sys.stderr)
 
 
 def _latest(record: RunRecord) -> list[Evaluation]:

@@ -6,8 +6,10 @@ import errno
 import hashlib
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,15 @@ class Broken(ValueError):
 
 class Foreign(Broken):
     """A file that is whole, but of another release."""
+
+
+@contextmanager
+def skip_broken() -> Iterator[None]:
+    """What cannot be read is one line on standard error; what comes after goes on."""
+    try:
+        yield
+    except Broken as error:
+        print(error, file=sys.stderr)
 
 
 def allow() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fmscale.data.checksums import noted
 from fmscale.data.pairs.caption_tokenizer import (
     ByteCaptions,
     CaptionTokenizer,
@@ -15,7 +16,7 @@ from fmscale.data.pairs.caption_tokenizer import (
     train_bpe,
 )
 from fmscale.data.pairs.pair_index import PairIndex
-from fmscale.runs.files import read_json, write_atomically, write_json
+from fmscale.runs.files import write_atomically
 
 CHUNK = 10_000  # captions tokenized at once
 
@@ -52,9 +53,24 @@ class CaptionTokens:
 
     def rows(self, index: PairIndex) -> np.ndarray:
         """Token ids (n, seq_len) of all captions, memory-mapped."""
-        path = self._path(index)
-        tokenizer = self.tokenizer(index)
-        if not path.with_suffix(".json").exists():
+        note = self._note(index)
+        shape, dtype = (len(index), self.seq_len), note["dtype"]
+        return np.asarray(np.memmap(self._path(index), dtype=dtype, mode="r", shape=shape))
+
+    def describe(self, index: PairIndex) -> dict[str, Any]:
+        """The tokenizer, and how many captions were cut."""
+        return {
+            "tokenizer": self.tokenizer(index).name,
+            "vocab_size": self.vocab_size,
+            "seq_len": self.seq_len,
+            "n_captions_truncated": self._note(index)["n_truncated"],
+        }
+
+    def _note(self, index: PairIndex) -> dict[str, Any]:
+        """What is known of the file of ids, which is written first where there is no whole one."""
+
+        def tokenize() -> dict[str, Any]:
+            tokenizer = self.tokenizer(index)
             dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
             rows = np.empty((len(index), self.seq_len), dtype=dtype)
             n_truncated = 0
@@ -63,23 +79,10 @@ class CaptionTokens:
                 encoded = tokenizer.encode_counted(texts, self.seq_len)
                 rows[first : first + len(texts)] = encoded.tokens
                 n_truncated += encoded.n_truncated
-            write_atomically(path, rows.tobytes())
-            write_json(path.with_suffix(".json"),
-                       {"dtype": np.dtype(dtype).name, "n_truncated": n_truncated})  # fmt: skip
-        shape, dtype = (len(index), self.seq_len), read_json(path.with_suffix(".json"))["dtype"]
-        return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=shape))
+            write_atomically(self._path(index), rows.tobytes())
+            return {"dtype": np.dtype(dtype).name, "n_truncated": n_truncated}
 
-    def describe(self, index: PairIndex) -> dict[str, Any]:
-        """The tokenizer, and how many captions were cut."""
-        self.rows(index)
-        return {
-            "tokenizer": self.tokenizer(index).name,
-            "vocab_size": self.vocab_size,
-            "seq_len": self.seq_len,
-            "n_captions_truncated": read_json(self._path(index).with_suffix(".json"))[
-                "n_truncated"
-            ],
-        }
+        return noted(self._path(index), tokenize)
 
     def _path(self, index: PairIndex) -> Path:
         content = self.choice

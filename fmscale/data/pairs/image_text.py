@@ -30,7 +30,7 @@ from fmscale.data.pairs.image_transforms import (
     UnreadableImage,
     crop_places,
 )
-from fmscale.data.pairs.pair_index import FORMAT_VERSION, PairIndex, build_index, open_index
+from fmscale.data.pairs.pair_index import FORMAT_VERSION, PairIndex, open_index
 from fmscale.data.pairs.pair_sources import PairSource, TarShards, fingerprint
 from fmscale.data.protocol import check_val_batch_size
 from fmscale.data.zero_shot_task import ZeroShotTask
@@ -233,17 +233,14 @@ class ImageText:
             settings["image_size"] = self.image_size
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
         folder = self.data_dir / f"{self.name}-{key}"
-        if not (folder / "manifest.json").exists():
-            with listing(self.name) as report:
-                build_index(
-                    folder,
-                    self.source,
-                    self.transform if self.keep_decoded else None,
-                    self.max_broken,
-                    self.max_kept_gigabytes * GIGABYTE,
-                    report,
-                )
-        index = open_index(folder, self.source.root)
+        index = open_index(
+            folder,
+            self.source,
+            self.transform if self.keep_decoded else None,
+            self.max_broken,
+            self.max_kept_gigabytes * GIGABYTE,
+            listing(self.name),
+        )
         if len(index) <= self.n_val_samples:
             raise ValueError(
                 f"data.n_val_samples = {self.n_val_samples}, but {self.source.root} holds only "

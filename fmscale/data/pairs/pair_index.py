@@ -9,21 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from fmscale.data.cache_folder import MANIFEST, built_whole
+from fmscale.data.cache_folder import open_whole
 from fmscale.data.pairs.image_transforms import ImageTransform, UnreadableImage, decode
 from fmscale.data.pairs.pair_sources import WHOLE_FILE, Listed, PairSource, Place
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2  # of files, and of what is read of a source; part of a cache's name
+SILENT = nullcontext(lambda n: None)
 SKIPPED_SHOWN = 20  # names of skipped pairs kept in the manifest
 
 
@@ -77,34 +78,36 @@ def read_picture(root: Path, place: Place, transform: ImageTransform) -> np.ndar
         raise UnreadableImage(f"{path} at byte {place.offset}: {error}") from error
 
 
-def build_index(
+def open_index(
     folder: Path,
     source: PairSource,
     transform: ImageTransform | None,
     max_broken: float,
     max_kept_bytes: float = float("inf"),
-    report: Callable[[int], None] = lambda n: None,
-) -> None:
-    """List all pairs and write the index, all or nothing.
+    report: AbstractContextManager[Callable[[int], None]] = SILENT,
+) -> PairIndex:
+    """Map an index; all pairs are listed first where there is none, or a damaged one.
 
     Args:
         transform: keep the decoded pictures at its size; None keeps none.
         max_broken: share of pairs that may lack a part or hold an unreadable image.
         max_kept_bytes: refuse to keep more than this of decoded pictures.
-        report: told the number of pairs listed, now and then.
+        report: entered while pairs are listed; gives what is told their number, now and then.
 
     Raises:
         ValueError: if there are no pairs, or more are broken than allowed.
     """
-    with built_whole(folder) as building:
-        with _Writer(building, source, transform, max_kept_bytes) as writer:
+
+    def build(building: Path) -> dict[str, Any]:
+        with report as told, _Writer(building, source, transform, max_kept_bytes) as writer:
             for n, listed in enumerate(source.pairs()):
                 writer.add(listed)
                 if n % 1000 == 999:
-                    report(n + 1)
+                    told(n + 1)
         writer.check(max_broken)
-        manifest = {"format": FORMAT_VERSION, "kind": source.kind, **writer.summary()}
-        (building / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        return {"format": FORMAT_VERSION, "kind": source.kind, **writer.summary()}
+
+    return _mapped(folder, source.root, open_whole(folder, build))
 
 
 class _Writer:
@@ -213,28 +216,17 @@ class _Writer:
         }
 
 
-def open_index(folder: Path, root: Path) -> PairIndex:
-    """Map a finished index.
-
-    Raises:
-        ValueError: naming the folder, if a file of it was cut short.
-    """
-    manifest = json.loads((folder / MANIFEST).read_text())
-    ends = np.load(folder / "caption_ends.npy", mmap_mode="r")
+def _mapped(folder: Path, root: Path, manifest: dict[str, Any]) -> PairIndex:
     kept = (folder / "picture_ends.npy").exists()
-    picture_ends = np.load(folder / "picture_ends.npy", mmap_mode="r") if kept else None
-    for name, last in (("captions", ends), ("pictures", picture_ends)):
-        if last is not None and os.path.getsize(folder / f"{name}.bin") != last[-1]:
-            raise ValueError(f"{folder}/{name}.bin is torn. Delete {folder}; it is built again.")
     return PairIndex(
         folder,
         root,
         manifest,
         json.loads((folder / "files.json").read_text()),
         np.load(folder / "places.npy", mmap_mode="r"),
-        ends,
+        np.load(folder / "caption_ends.npy", mmap_mode="r"),
         np.asarray(np.memmap(folder / "captions.bin", dtype=np.uint8, mode="r")),
-        picture_ends,
+        np.load(folder / "picture_ends.npy", mmap_mode="r") if kept else None,
         np.load(folder / "picture_sizes.npy", mmap_mode="r") if kept else None,
         np.asarray(np.memmap(folder / "pictures.bin", dtype=np.uint8, mode="r")) if kept else None,
     )

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fmscale.data.checksums import noted, to_disk
 from fmscale.data.pairs.image_transforms import ImageTransform, UnreadableImage
 from fmscale.data.pairs.pair_index import FORMAT_VERSION, read_picture
 from fmscale.data.pairs.pair_sources import WHOLE_FILE, Place
-from fmscale.runs.files import read_json, write_json
 
 
 class TaskImages:
@@ -65,10 +65,8 @@ def decoded_once(
     content = json.dumps([FORMAT_VERSION, transform.image_size, states])
     key = hashlib.sha256(content.encode()).hexdigest()[:12]
     place = kept / f"{root.name}-{key}.npy"
-    note = place.with_suffix(".json")
-    if not note.exists():
-        write_json(note, {"unreadable": _decode(paths, transform, place)})
-    unreadable: dict[str, str] = read_json(note)["unreadable"]
+    note = noted(place, lambda: {"unreadable": _decode(paths, transform, place)})
+    unreadable: dict[str, str] = note["unreadable"]
     if len(unreadable) > max_broken * len(paths):
         raise ValueError(
             f"data.tasks: {len(unreadable)} of {len(paths)} images in {root} cannot be read, more "
@@ -101,6 +99,7 @@ def _decode(paths: list[Path], transform: ImageTransform, place: Path) -> dict[s
                 continue
             squares[row] = transform.center(whole)
         squares.flush()
+        to_disk(Path(temporary))
         os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
         os.replace(temporary, place)
     except BaseException:

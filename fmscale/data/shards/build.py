@@ -8,7 +8,6 @@ last: a folder without it is not finished.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import itertools
 import json
@@ -17,7 +16,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +34,14 @@ from fmscale.data.shards.manifest import BUILDING, FORMAT_VERSION, MANIFEST, SPL
 from fmscale.data.shards.pool import Report, run_all
 from fmscale.data.shards.writer import write_shard
 from fmscale.data.text.tokenizer import FileTokenizer, open_tokenizer, train_bpe
-from fmscale.runs.files import read_json, write_atomically, write_json
+from fmscale.runs.files import (
+    read_json,
+    read_sealed,
+    write_atomically,
+    write_json,
+    write_sealed,
+)
+from fmscale.runs.lock import Held, RunLock
 
 
 class Display(Protocol):
@@ -60,7 +66,7 @@ def build_shards(recipe: Recipe, out: Path, n_workers: int, display: Display) ->
     pieces = list_pieces(recipe)
     plan = _plan(recipe, pieces)
     if (out / MANIFEST).exists():
-        manifest: dict[str, Any] = read_json(out / MANIFEST)
+        manifest = read_sealed(out / MANIFEST, "--overwrite prepares the text again")
         if manifest.get("plan_sha256") != plan["sha256"]:
             raise ValueError(
                 f"{out} holds shards of other text or other settings. Give another --out, or "
@@ -93,7 +99,7 @@ def build_shards(recipe: Recipe, out: Path, n_workers: int, display: Display) ->
         }
         if isinstance(tokenizer, FileTokenizer):
             os.replace(building / TOKENIZER, out / TOKENIZER)
-        write_json(out / MANIFEST, manifest)
+        write_sealed(out / MANIFEST, manifest)
         shutil.rmtree(building)
     return manifest
 
@@ -132,11 +138,11 @@ def _begin_or_go_on(out: Path, building: Path, plan: dict[str, Any]) -> None:
 
 @contextmanager
 def _alone(building: Path) -> Iterator[None]:
-    """Refuse to work on a folder that another process works on; a dead one's lock is gone."""
-    with (building / "lock").open("w") as file:
+    """Refuse to work on a folder that another process works on; a dead one's lock is taken over."""
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            stack.enter_context(RunLock(building))
+        except Held as error:
             raise ValueError(
                 f"another process prepares {building.parent} at this moment. Wait for it, or give "
                 "another --out"

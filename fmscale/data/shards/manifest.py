@@ -6,12 +6,14 @@ Standard library only: a sweep reads the vocabulary's size from here when it is 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmscale.data.checksums import holds, sha256
 from fmscale.data.shards.foreign_files import FILES, ITEM_BYTES, stated
+from fmscale.runs.files import read_sealed
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -28,6 +30,19 @@ class Shard:
     n_tokens: int
     sha256: str | None = None
     byte_counts: Path | None = None  # bytes of each token, uint32; validation only
+    byte_counts_sha256: str | None = None
+
+    def damage(self, holds: Callable[[Path, str], bool] = holds) -> str | None:
+        """What is wrong with its files, in a line; None if they hold what was written, or nothing
+        says what that was."""
+        pairs = ((self.path, self.sha256), (self.byte_counts, self.byte_counts_sha256))
+        for path, expected in pairs:
+            if path is not None and expected is not None and not holds(path, expected):
+                return (
+                    f"{path} is damaged: its SHA-256 is not {expected[:16]}..., as the manifest "
+                    "says. Copy it again, or prepare the text again"
+                )
+        return None
 
 
 @dataclass(frozen=True)
@@ -85,15 +100,8 @@ class Manifest:
 
 def _own(root: Path) -> Manifest:
     path = root / MANIFEST
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}. Prepare the text again") from error
-    if (
-        not isinstance(values, dict)
-        or values.get("format") != FORMAT_VERSION
-        or "content_sha256" not in values
-    ):
+    values = read_sealed(path, "copy it again, or prepare the text again")
+    if values.get("format") != FORMAT_VERSION or "content_sha256" not in values:
         raise ValueError(
             f"{path} is not of format {FORMAT_VERSION}, which this release reads. "
             "Prepare the text again"
@@ -105,6 +113,7 @@ def _own(root: Path) -> Manifest:
                 entry["n_tokens"],
                 entry["sha256"],
                 root / entry["byte_counts"] if "byte_counts" in entry else None,
+                entry.get("byte_counts_sha256"),
             )
             for entry in values[split]["shards"]
         ]
@@ -190,17 +199,7 @@ def _sample_hash(paths: list[Path], dtype: str) -> str:
 
 def verify(manifest: Manifest) -> list[str]:
     """Read every file and compare it with its checksum: a line for each that differs."""
-    problems = []
-    for shards in manifest.shards.values():
-        for shard in shards:
-            if shard.sha256 is None:
-                problems.append(f"{shard.path} has no checksum to compare with")
-                continue
-            with shard.path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != shard.sha256:
-                problems.append(
-                    f"{shard.path} is damaged: its SHA-256 is {found[:16]}..., the manifest says "
-                    f"{shard.sha256[:16]}.... Copy it again, or prepare the text again"
-                )
-    return problems
+    shards = [shard for split in manifest.shards.values() for shard in split]
+    unknown = [f"{s.path} has no checksum to compare with" for s in shards if s.sha256 is None]
+    found = (shard.damage(lambda path, expected: sha256(path) == expected) for shard in shards)
+    return [*unknown, *(line for line in found if line is not None)]

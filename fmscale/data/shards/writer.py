@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fmscale.data.checksums import to_disk
 from fmscale.data.corpus.documents import Document
 from fmscale.data.corpus.parts import Piece
 from fmscale.data.corpus.readers import read_piece
@@ -32,7 +33,7 @@ class SplitWriter:
         self.path = folder / f"{name}.bin"
         self.tokenizer = tokenizer
         self.dtype = np.dtype(dtype)
-        self.digest = hashlib.sha256()
+        self.digest, self.counts_digest = hashlib.sha256(), hashlib.sha256()
         self.n_documents = self.n_tokens = self.n_bytes = self.n_not_restored = 0
         # Where tokens are not bytes, validation knows the bytes of each, and whether they give the
         # text back: bits per byte are exact, or there are none.
@@ -55,9 +56,9 @@ class SplitWriter:
             self.n_not_restored += sum(text != back for text, back in restored)
             for size, counts in zip(sizes, self.tokenizer.count_bytes(texts), strict=True):
                 rest = size - int(counts.sum()) + 1  # a document's end counts as one byte
-                self.counts_file.write(
-                    np.append(counts, np.uint32(rest)).astype(np.uint32).tobytes()
-                )
+                raw = np.append(counts, np.uint32(rest)).astype(np.uint32).tobytes()
+                self.counts_file.write(raw)
+                self.counts_digest.update(raw)
         self.n_documents += len(texts)
         self.n_tokens += len(data)
         self.n_bytes += sum(sizes) + len(texts)
@@ -82,7 +83,12 @@ class SplitWriter:
         os.replace(_temporary(self.path), self.path)
         if self.counts_path is not None:
             os.replace(_temporary(self.counts_path), self.counts_path)
-            entry |= {"byte_counts": self.counts_path.name, "n_not_restored": self.n_not_restored}
+            entry |= {
+                "byte_counts": self.counts_path.name,
+                "byte_counts_sha256": self.counts_digest.hexdigest(),
+                "n_not_restored": self.n_not_restored,
+            }
+        to_disk(self.path.parent)
         return entry
 
     def discard(self) -> None:

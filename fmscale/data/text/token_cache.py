@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fmscale.data.cache_folder import MANIFEST, built_whole
+from fmscale.data.cache_folder import open_whole
 from fmscale.data.text.sources import TextFile
 from fmscale.data.text.tokenizer import TextTokenizer
 
@@ -39,40 +39,32 @@ def settings_hash(settings: dict[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def build_cache(
+def open_cache(
     folder: Path,
     files: Sequence[TextFile],
     tokenizer: TextTokenizer,
     split: Split,
     val_fraction: float,
     settings: dict[str, object],
-) -> None:
-    """Write train.bin, validation.bin and manifest.json into `folder`, all or nothing."""
-    with built_whole(folder) as building:
-        manifest: dict[str, object] = {"format": FORMAT_VERSION, **settings}
+) -> TokenCache:
+    """Map the arrays of a cache; built from the text where there is none, or a damaged one."""
+
+    def build(building: Path) -> dict[str, Any]:
+        manifest: dict[str, Any] = {"format": FORMAT_VERSION, **settings}
         for name, part in zip(("train", "validation"), split(files, val_fraction), strict=True):
             tokens = _concatenate(part, tokenizer)
             (building / f"{name}.bin").write_bytes(tokens.data)
             manifest[f"n_{name}_files"] = len(part)
             manifest[f"n_{name}_bytes"] = sum(len(file.text) for file in part)
             manifest[f"n_{name}_tokens"] = len(tokens)
-        (building / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        return manifest
 
-
-def open_cache(folder: Path, tokenizer: TextTokenizer) -> TokenCache:
-    """Map the arrays of a finished cache and check their sizes against the manifest."""
-    manifest = json.loads((folder / MANIFEST).read_text())
-    arrays = {}
-    for name in ("train", "validation"):
-        path = folder / f"{name}.bin"
-        n_tokens = manifest[f"n_{name}_tokens"]
-        if os.path.getsize(path) != n_tokens * tokenizer.dtype.itemsize:
-            raise ValueError(
-                f"{path} does not hold the {n_tokens} tokens its manifest states. "
-                f"Delete the folder {folder}; it is built again from the text."
-            )
-        # A plain view of the map: the memmap subclass makes every fancy index slower.
-        arrays[name] = np.asarray(np.memmap(path, dtype=tokenizer.dtype, mode="r"))
+    manifest = open_whole(folder, build)
+    # A plain view of the map: the memmap subclass makes every fancy index slower.
+    arrays = {
+        name: np.asarray(np.memmap(folder / f"{name}.bin", dtype=tokenizer.dtype, mode="r"))
+        for name in ("train", "validation")
+    }
     return TokenCache(folder, manifest, **arrays)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from fmscale.data.file_names import endings
 from fmscale.data.text.sequence_data import SequenceData
 from fmscale.data.text.sources import SourceFiles, content_hash, split_by_file, split_tails
-from fmscale.data.text.token_cache import TokenCache, build_cache, open_cache, settings_hash
+from fmscale.data.text.token_cache import TokenCache, open_cache, settings_hash
 from fmscale.data.text.token_sequences import TokenSequences, check_sizes
 from fmscale.data.text.tokenizer import ByteTokenizer
 
@@ -142,10 +142,8 @@ class ByteText(SequenceData):
             "val_fraction": self.val_fraction,
         }
         folder = self.data_dir / f"{self.name}-{settings_hash(settings)}"
-        if not (folder / "manifest.json").exists():
-            split = SPLITS[self.split]
-            build_cache(folder, files, self.tokenizer, split, self.val_fraction, settings)
-        return open_cache(folder, self.tokenizer)
+        split = SPLITS[self.split]
+        return open_cache(folder, files, self.tokenizer, split, self.val_fraction, settings)
 
     @cached_property
     def _train(self) -> TokenSequences:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     pass
 
 MOST_VAL_TOKENS = 262_144  # unless more are asked for
-MOST_CHECKED = 1 << 28  # training tokens, a fraction of a second's reading
 _READ_AT_ONCE = 1 << 22  # tokens, when ids are checked
 
 
@@ -135,10 +134,9 @@ class TokenShards(SequenceData):
         return float(total) / (len(self._held_out) * self.seq_len)
 
     def prepare(self) -> None:
-        """Open the files; their ids are read once in a process, unless there are very many that
-        `fmscale prepare` has written."""
+        """Open the files; the ids of those that `fmscale prepare` has not written are read."""
         _ = self.n_items, self._held_out
-        if self.manifest.is_foreign or self.manifest.n_tokens("train") <= MOST_CHECKED:
+        if self.manifest.is_foreign:
             self._check_ids()
 
     def describe(self) -> dict[str, object]:
@@ -171,6 +169,10 @@ class TokenShards(SequenceData):
         return self._validation.spread(min(every, MOST_VAL_TOKENS) if wanted is None else wanted)
 
     def _open(self, split: str) -> list[np.ndarray]:
+        """Map the files of a split, after a look at their checksums."""
+        for shard in self.manifest.shards[split]:
+            if (damage := shard.damage()) is not None:
+                raise ValueError(damage)
         # A plain view of the map: the memmap subclass makes every fancy index slower.
         return [
             np.asarray(np.memmap(shard.path, dtype=self.manifest.dtype, mode="r"))
@@ -187,13 +189,9 @@ class TokenShards(SequenceData):
             part = array[first : first + _READ_AT_ONCE]
             if part.max() >= self.vocab_size:
                 place = first + int(np.argmax(part >= self.vocab_size))
-                remedy = (
-                    "Give the size of the tokenizer that made it; if its numbers are not "
-                    f"little-endian {self.manifest.dtype}, convert it, or state dtype in meta.json."
-                    if self.manifest.is_foreign
-                    else "The file is damaged: copy it again, or prepare the text again."
-                )
                 raise ValueError(
                     f"{shard.path}: token {place} is {array[place]}, outside the vocabulary of "
-                    f"data.vocab_size = {self.vocab_size}. {remedy}"
+                    f"data.vocab_size = {self.vocab_size}. Give the size of the tokenizer that "
+                    f"made it; if its numbers are not little-endian {self.manifest.dtype}, convert "
+                    "it, or state dtype in meta.json."
                 )

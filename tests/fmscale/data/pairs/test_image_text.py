@@ -91,10 +91,10 @@ def test_a_batch_depends_on_seed_and_step_alone(shards, tmp_path):
 
 
 def test_the_tars_are_listed_once(shards, tmp_path, monkeypatch):
-    from fmscale.data.pairs import image_text
+    from fmscale.data import cache_folder
 
     make(shards, tmp_path)
-    monkeypatch.setattr(image_text, "build_index", None)  # a second listing would fail
+    monkeypatch.setattr(cache_folder, "_build", None)  # a second listing would fail
     assert make(shards, tmp_path).n_items == 100
     assert not list((tmp_path / "data").glob(".*"))  # nothing half-built is left
 

@@ -10,19 +10,18 @@ import numpy as np
 import pytest
 
 from fmscale.data.text.sources import TextFile, split_tails
-from fmscale.data.text.token_cache import build_cache, open_cache, settings_hash
+from fmscale.data.text.token_cache import TokenCache, open_cache, settings_hash
 from fmscale.data.text.tokenizer import ByteTokenizer
 
 FILES = [TextFile("a", b"0123456789" * 3), TextFile("b", b"abcdefghij" * 2)]
 
 
-def build(folder: Path, split=split_tails) -> None:
-    build_cache(folder, FILES, ByteTokenizer(), split, 0.1, {"text": "toy"})
+def build(folder: Path, split=split_tails) -> TokenCache:
+    return open_cache(folder, FILES, ByteTokenizer(), split, 0.1, {"text": "toy"})
 
 
 def test_the_arrays_are_the_documents_with_a_zero_byte_after_each(tmp_path: Path):
-    build(tmp_path / "cache")
-    cache = open_cache(tmp_path / "cache", ByteTokenizer())
+    cache = build(tmp_path / "cache")
     assert (
         cache.train.tobytes() == (b"0123456789" * 3)[:27] + b"\0" + (b"abcdefghij" * 2)[:18] + b"\0"
     )
@@ -60,7 +59,6 @@ def test_the_first_of_two_builders_wins_and_the_other_keeps_quiet(tmp_path: Path
     build(folder, slow)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     assert (folder / "winner").exists()
-    open_cache(folder, ByteTokenizer())
 
 
 def test_a_folder_in_the_way_that_is_no_cache_is_an_error(tmp_path: Path):
@@ -77,12 +75,37 @@ def test_a_place_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path)
         build(tmp_path / "data" / "cache")
 
 
-def test_a_truncated_array_is_an_error_that_names_the_folder_to_delete(tmp_path: Path):
+@pytest.mark.parametrize("name", ["train.bin", "validation.bin", "manifest.json"])
+@pytest.mark.parametrize("how", ["flip", "cut", "empty", "gone", "zeros"])
+def test_a_damaged_cache_is_named_and_built_again(tmp_path: Path, caplog, name: str, how: str):
     folder = tmp_path / "cache"
-    build(folder)
-    (folder / "train.bin").write_bytes(b"short")
-    with pytest.raises(ValueError, match="does not hold the 47 tokens.*Delete the folder"):
-        open_cache(folder, ByteTokenizer())
+    whole = {p.name: p.read_bytes() for p in build(folder).folder.iterdir()}
+    path, content = folder / name, whole[name]
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    if how == "gone":
+        path.unlink()
+    else:
+        damaged = {"flip": flipped, "cut": content[:-3], "empty": b"", "zeros": bytes(len(content))}
+        path.write_bytes(damaged[how])
+    if how == "gone" and name == "manifest.json":  # it may be somebody's own folder
+        with pytest.raises(ValueError, match="Delete the folder; it is built again"):
+            build(folder)
+        return
+    cache = build(folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == whole
+    assert cache.train.tobytes() == whole["train.bin"]
+    assert f"broken: {path} " in caplog.text
+    assert "it is made again" in caplog.text
+    assert [p.name for p in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_cache_of_an_earlier_release_is_built_again_and_said_to_be(tmp_path: Path, caplog):
+    folder = tmp_path / "cache"
+    whole = build(folder).manifest
+    (folder / "manifest.json").write_text(json.dumps(whole))
+    assert build(folder).manifest == whole
+    assert "is of an earlier release, without checksums; it is made again" in caplog.text
 
 
 def test_processes_that_prepare_at_the_same_time_share_one_cache(tmp_path: Path, text_folder: Path):

@@ -162,7 +162,7 @@ def test_a_finished_cache_is_used_again_and_other_text_gets_its_own(
     first = make()
     first.prepare()
     with monkeypatch.context() as patch:
-        patch.setattr("fmscale.data.text.token_dataset.build_cache", None)  # would fail if called
+        patch.setattr("fmscale.data.cache_folder._build", None)  # would fail if called
         assert make().describe() == first.describe()
     (text_folder / "file_000.py").write_text("pass\n")
     changed = make().describe()

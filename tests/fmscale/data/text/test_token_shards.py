@@ -17,6 +17,7 @@ from fmscale.data.text.token_shards import TokenShards
 from fmscale.data.text.tokenizer import FileTokenizer
 from fmscale.evaluation.language import HeldOutText
 from fmscale.plan import expand
+from fmscale.runs.files import read_sealed
 from fmscale.settings import ConfigError
 from tests.fmscale.data.shards.test_build import build, tokens, write_texts
 
@@ -237,7 +238,7 @@ def test_a_sidecar_that_states_nothing_usable_is_named(tmp_path, text):
 
 def test_shards_whose_text_is_lost_have_no_bits_per_byte(tmp_path, folders):
     copy = shutil.copytree(folders["small"], tmp_path / "copy")
-    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest = read_sealed(copy / "manifest.json")
     assert manifest["validation"]["n_not_restored"] == 0
     assert open_shards(copy).val_bytes_per_token > 1
     manifest["validation"]["n_not_restored"] = 1
@@ -254,15 +255,29 @@ def test_tokens_outside_the_vocabulary_are_named_before_training(tmp_path):
         data.prepare()
 
 
-def test_a_damaged_id_in_a_shard_of_the_right_length_is_named(tmp_path, folders):
-    copy = shutil.copytree(folders["small"], tmp_path / "copy")
-    shard = sorted(copy.glob("train-*.bin"))[1]
-    with shard.open("r+b") as file:
-        file.seek(2 * 5)
-        file.write(b"\xff\xff")
-    data = open_shards(copy, vocab_size=Manifest.read(copy).vocab_size)
-    with pytest.raises(ValueError, match=rf"{shard.name}: token 5 is 65535.*file is damaged"):
-        data.prepare()
+@pytest.mark.parametrize("pattern", ["train-*.bin", "validation-*.bin", "validation-*.bytes"])
+def test_a_flipped_bit_is_found_before_anything_is_measured(tmp_path, folders, pattern):
+    folder = tmp_path / "copy"
+    shutil.copytree(folders["small"], folder)
+    path = sorted(folder.glob(pattern))[-1]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    data = open_shards(folder)  # a look at the sizes alone
+    with pytest.raises(ValueError, match=f"{path.name} is damaged: its SHA-256 is not"):
+        _ = [data.prepare(), *data.validation_batches(32)]
+
+
+def test_a_changed_digit_of_the_manifest_is_found(tmp_path, folders):
+    folder = tmp_path / "copy"
+    shutil.copytree(folders["small"], folder)
+    path = folder / "manifest.json"
+    ratio = str(json.loads(path.read_text())["validation"]["bytes_per_token"])
+    path.write_text(
+        path.read_text().replace(ratio, ratio[:-1] + ("1" if ratio[-1] != "1" else "2"))
+    )
+    with pytest.raises(ValueError, match=r"broken: .*manifest\.json was altered"):
+        open_shards(folder)
 
 
 def test_a_truncated_file_is_named(tmp_path, folders):
