@@ -24,8 +24,10 @@ def differing(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     A key that a section does not have is null; one of a section that a record does not hold (those
     of earlier releases, and of imported models) is left out.
     """
-    texts = [json.dumps(_configuration(record), sort_keys=True, default=str) for record in records]
-    runs = {text: dict(_leaves(json.loads(text))) for text in dict.fromkeys(texts)}  # few in many
+    configs = [_configuration(record) for record in records]
+    texts = [json.dumps(config, sort_keys=True, default=str) for config in configs]
+    different = dict(zip(texts, configs, strict=True))  # few in many runs
+    runs = {text: dict(_leaves(config)) for text, config in different.items()}
     keys = dict.fromkeys(key for own in runs.values() for key in own)
     for own in runs.values():
         sections = {*(key.partition(".")[0] for key in own), *OPTIONAL}

@@ -71,23 +71,20 @@ def differing(configs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Args:
         configs: resolved configurations, or of records (`of_record`).
     """
-    texts = [json.dumps(config, sort_keys=True, default=str) for config in configs]
-    runs = {text: settings(json.loads(text)) for text in dict.fromkeys(texts)}  # few in many
+    by_text = [(json.dumps(config, sort_keys=True, default=str), config) for config in configs]
+    runs = {text: settings(config) for text, config in dict(by_text).items()}  # few in many
     keys = dict.fromkeys(key for own in runs.values() for key in own)
     for own in runs.values():
         sections = {*(key.partition(".")[0] for key in own), *OPTIONAL}
         if "data._target_" not in own:  # the data are described, and not configured
             sections.discard("data")
         own.update({k: "null" for k in keys if k not in own and k.partition(".")[0] in sections})
-    varied = [
-        key for key in keys
-        if len({canonical(own[key]) for own in runs.values() if key in own}) > 1
-    ]  # fmt: skip
+    varied = [k for k in keys if len({own[k] for own in runs.values() if k in own}) > 1]
     for key in list(varied):
         content = key.removesuffix("root") + "content"
         if key.endswith(".root") and content in keys and content not in varied:
             varied.remove(key)
-    return [{key: runs[text][key] for key in varied if key in runs[text]} for text in texts]
+    return [{key: runs[text][key] for key in varied if key in runs[text]} for text, _ in by_text]
 
 
 def headed(columns: Sequence[Mapping[str, Any]], models: Sequence[str]) -> dict[str, list[str]]:
