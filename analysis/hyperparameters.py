@@ -35,9 +35,9 @@ def differing(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             sections.discard("data")
         own.update({k: "null" for k in keys if k not in own and k.partition(".")[0] in sections})
     varied = [k for k in keys if len({own[k] for own in runs.values() if k in own}) > 1]
-    for key in list(varied):
-        content = key.removesuffix("root") + "content"
-        if key.endswith(".root") and content in keys and content not in varied:
+    for key in [key for key in varied if key.endswith(".root")]:
+        contents = {key.removesuffix("root") + "content", f"content.{key}"} & set(keys)
+        if contents and not contents & set(varied):
             varied.remove(key)  # the same data in another place
     return [{key: runs[text][key] for key in varied if key in runs[text]} for text in texts]
 
