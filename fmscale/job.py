@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,7 @@ class Job:
             ConfigError: for an unknown key, a missing value or numbers that contradict each other.
         """
         _check_sections(config)
+        _check_finite({key: config[key] for key in SECTIONS})
         check_names(config)
         schedule = read_section(Schedule, config, "schedule")
         trainer = read_section(TrainerSettings, config, "trainer")
@@ -283,6 +285,19 @@ def _check_sections(config: Mapping[str, Any]) -> None:
     missing = sorted(set(SECTIONS) - set(config))
     if missing:
         raise ConfigError(f"the configuration lacks {', '.join(missing)}")
+
+
+def _check_finite(node: Any, path: str = "") -> None:
+    """Refuse numbers that no id can be made of."""
+    if isinstance(node, float) and not math.isfinite(node):
+        raise ConfigError(
+            f"{path}={node} is not a finite number; give one, or null where no limit is meant"
+        )
+    items: Any = node.items() if isinstance(node, Mapping) else ()
+    if isinstance(node, list | tuple):
+        items = enumerate(node)
+    for key, value in items:
+        _check_finite(value, f"{path}.{key}" if path else str(key))
 
 
 def _check_parametrization(model: Mapping[str, Any], shape: Shape) -> None:

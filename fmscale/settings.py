@@ -118,11 +118,6 @@ class Schedule:
         """Last part of the function's dotted path: "wsd", "cosine" or "constant"."""
         return str(self.multiplier["_target_"]).rsplit(".", 1)[-1]
 
-    @property
-    def anneals(self) -> bool:
-        """Whether runs end with a decayed learning rate, and so may be fitted."""
-        return self.cooldown_fraction > 0
-
     def warmup_steps(self, shape: Shape, horizons: list[Horizon], pace: Pace) -> int:
         """Warm-up shared by all budgets of a trunk, in steps at the full batch.
 
@@ -208,6 +203,11 @@ class TrainerSettings:
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
                 raise ConfigError(f"trainer.{name}={getattr(self, name)} must be at least {lowest}")
+        if self.gradient_clip_val is not None and not self.gradient_clip_val > 0:
+            raise ConfigError(
+                f"trainer.gradient_clip_val={self.gradient_clip_val} would scale every gradient to "
+                "nothing; give a number above 0, or null for no limit"
+            )
         if self.evaluate_every_steps is not None and self.strategy != "single":
             raise ConfigError(
                 f"trainer.evaluate_every_steps={self.evaluate_every_steps} is for one process, not "

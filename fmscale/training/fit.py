@@ -97,7 +97,7 @@ def fit_steps(
     if start is not None and first >= stop_step:
         model = build_model(job.config)
         model.load_state_dict(start.model)
-        return Fitted(model, first, start.seconds, None)
+        return Fitted(model, first, start.seconds, _broken(model, first))
 
     settings = job.trainer
     ranks = current_ranks()
@@ -153,13 +153,20 @@ def fit_steps(
         model,
         step=diverged.step if diverged is not None else stop_step,
         seconds=writer.seconds,
-        diverged=str(diverged) if diverged is not None else None,
+        diverged=str(diverged) if diverged is not None else _broken(model, stop_step),
     )
     if ranks is not None:
         ranks.fitting = False
         if settings.strategy == "fsdp":
             _gather_checkpoints(folder, fitted, precision, start, keep_at)
     return fitted
+
+
+def _broken(model: nn.Module, step: int) -> str | None:
+    """What is wrong with weights whose loss nobody has seen yet; None if they are sound."""
+    if all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        return None
+    return f"weights are not finite after {step} steps"
 
 
 def _gather_checkpoints(

@@ -77,7 +77,7 @@ def make_record(
         trunk_id=job.trunk_id,
         seed=config["seed"],
         status="diverged" if fitted.diverged else "completed",
-        annealed=job.schedule.anneals and not fitted.diverged,
+        annealed=branch.cooldown_steps > 0 and not fitted.diverged,
         schedule=job.schedule.name,
         n_params_total=shape.n_params_total,
         n_params_non_embedding=shape.n_params_non_embedding,

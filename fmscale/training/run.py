@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import time
 from typing import Any
 
@@ -170,10 +171,14 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
             began = time.monotonic()
             measured = evaluate(fitted.model, parts.data, parts.objective, parts.evaluators)
             seconds_eval = time.monotonic() - began
+            if broken := [k for k, v in measured.metrics.items() if not math.isfinite(v)]:
+                diverged = f"{', '.join(broken)} not finite after {fitted.step} steps"
+                fitted, measured = dataclasses.replace(fitted, diverged=diverged), None
+        if measured is not None:
             row = {
                 **axes(job, branch.n_steps),
                 **logged(measured.metrics),
-                "annealed": job.schedule.anneals,
+                "annealed": branch.cooldown_steps > 0,
             }
             folder.append_metrics(row)
             parts.outlet.log(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fmscale.launching.pool import Event, Task
+from fmscale.launching.pool import STOP_SECONDS, Event, Task
 from fmscale.launching.solo import train_job
 from fmscale.launching.sweep import SweepState, study_of, submit
 from fmscale.world import World
@@ -246,6 +247,23 @@ def test_a_full_disk_costs_no_row(tiny, plan_one, tmp_path, small_disk):
     assert all("No space left on device" in failure for failure in failures)
     train(job)
     assert_same_end(job, calm)
+
+
+def test_a_stop_on_a_full_disk_ends_the_sweep_with_the_reason(tiny, tmp_path, small_disk):
+    here = [o for o in tiny if not o.startswith("paths.runs_dir")]
+    grid = [*here, f"paths.runs_dir={small_disk / 'runs'}", "model=gpt_2x24", "budget.tokens=2e6",
+            "budget.max_epochs=1e6", "trainer.checkpoint_every_seconds=600"]  # fmt: skip
+    process = start(tmp_path, "sweep", *grid)
+    wait_for(small_disk / "runs" / "default" / "trunks", "*/metrics.jsonl", process)
+    with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while filler.write(b"x" * 4096):
+            pass
+    process.terminate()
+    output = process.communicate(timeout=STOP_SECONDS + 60)[0]
+    assert process.returncode == 143, output
+    assert "stopped by SIGTERM; its last step is lost: [Errno 28] cannot write" in output
+    assert "No space left on device" in output
+    assert "workers did not end" not in output  # nor need it be waited for
 
 
 def used(folder: Path) -> int:

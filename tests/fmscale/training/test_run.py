@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from fmscale.build import build_parts
+from fmscale.objectives.next_token import NextToken
+from fmscale.runs.lock import LockLost
 from fmscale.runs.store import RunFolder, Study
+from fmscale.settings import ConfigError
 from fmscale.training import checkpoint, run
 from fmscale.training.fit import fit_steps
 
@@ -139,6 +142,59 @@ def test_a_diverged_run_is_kept_with_its_status(tiny, plan_one):
     assert "nan" in json.dumps(status) or "diverged" in status["reason"]
 
 
+class PoisonedAtTheEnd(NextToken):
+    """A finite loss whose gradient is infinite, at one call."""
+
+    calls = 0
+
+    def __call__(self, model, batch):
+        out = super().__call__(model, batch)
+        PoisonedAtTheEnd.calls += model.training
+        if model.training and PoisonedAtTheEnd.calls == 40:
+            weight = next(model.parameters())
+            out["loss"] = out["loss"] + (weight.sum() - weight.sum().detach()) * 1e38 * 1e3
+        return out
+
+
+def test_weights_that_the_last_update_broke_are_a_divergence(tiny, plan_one, monkeypatch):
+    monkeypatch.setattr(PoisonedAtTheEnd, "calls", 0)
+    target = f"objective._target_={__name__}.PoisonedAtTheEnd"
+    last = ["budget.tokens=2560", "schedule=cosine", target, "trainer.gradient_clip_val=null"]
+    job = plan_one([*tiny, *last])
+    run.train_branch(job, job.branches[0])
+    folder = study_of(job).run(job.branches[0].run_id)
+    assert folder.record().status == "diverged"
+    assert folder.record().metrics == {}
+    assert folder.status()["reason"] == "weights are not finite after 40 steps"
+
+
+def test_a_run_too_short_to_cool_down_is_not_annealed(tiny, plan_one):
+    job = plan_one([*tiny, "budget.tokens=[64,640]", "schedule.warmup_units=0"])
+    assert [branch.cooldown_steps for branch in job.branches] == [0, 2]
+    short, long = train(job)
+    assert not short.annealed
+    assert long.annealed
+    rows = study_of(job).run(short.run_id).metrics()
+    assert [row["annealed"] for row in rows] == [False]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.checkpoint_every_seconds=inf", r"trainer\.checkpoint_every_seconds=inf is not a"),
+        ("trainer.keep_checkpoints=inf", r"trainer\.keep_checkpoints=inf is not a finite number"),
+        ("trainer.gradient_clip_val=inf", r"trainer\.gradient_clip_val=inf is not a finite number"),
+        ("budget.max_epochs=inf", r"budget\.max_epochs=inf is not a finite number"),
+        ("study=inf", "study=inf is not a finite number"),
+        ("optimizer.betas=[0.9,nan]", r"optimizer\.betas\.1=nan is not a finite number"),
+        ("trainer.gradient_clip_val=0", r"trainer\.gradient_clip_val=0 would scale every gradient"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused_by_name(tiny, plan_one, override, message):
+    with pytest.raises(ConfigError, match=message):
+        plan_one([*tiny, "budget.tokens=2560", override])
+
+
 def test_a_failure_leaves_status_and_traceback(tiny, plan_one, monkeypatch):
     job = plan_one([*tiny, "budget.tokens=2560"])
     run.train_trunk(job)
@@ -156,6 +212,47 @@ def test_a_failure_leaves_status_and_traceback(tiny, plan_one, monkeypatch):
     monkeypatch.undo()
     run.train_branch(job, job.branches[0])  # trying again works and clears the traces
     assert folder.status()["state"] == "completed"
+    assert not (folder.path / "traceback.txt").exists()
+
+
+class Suspended(NextToken):
+    """Another process takes the run over while this one computes."""
+
+    folder = None
+
+    def __call__(self, model, batch):
+        if self.folder is not None and len(self.folder.metrics()) == 5:
+            (self.folder.path / "lock.json").write_text(
+                '{"token": "t", "hostname": "other", "kernel": "k", "pid": 1, "started": ""}'
+            )
+        return super().__call__(model, batch)
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_who_lost_its_run_writes_nothing_any_more(tiny, plan_one, monkeypatch, at_the_end):
+    target = f"objective._target_={__name__}.Suspended"
+    job = plan_one([*tiny, "budget.tokens=2560", "schedule.cooldown_fraction=1", target])
+    folder = study_of(job).run(job.branches[0].run_id)
+    if at_the_end:  # all steps are done, and the final measurement is not
+        real = run.evaluate
+
+        def taken(*arguments):
+            folder.path.joinpath("lock.json").write_text("{}")
+            measured = real(*arguments)
+            files.update({p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()})
+            return measured
+
+        files: dict = {}
+        monkeypatch.setattr(run, "evaluate", taken)
+    else:
+        monkeypatch.setattr(Suspended, "folder", folder)
+    with pytest.raises(LockLost):
+        run.train_branch(job, job.branches[0])
+    if at_the_end:
+        assert {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == files
+    assert len(folder.metrics()) == (20 if at_the_end else 5)
+    assert folder.status()["state"] == "running"
+    assert not folder.is_finished()
     assert not (folder.path / "traceback.txt").exists()
 
 
