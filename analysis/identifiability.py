@@ -130,8 +130,8 @@ def traded(problem: Problem, working: Array, fixed: NDArray[np.bool_]) -> list[s
     low, high = problem.bounds()
     size = np.linalg.norm(jacobian, axis=0)
     moves = ~fixed & (working > low) & (working < high) & (size > NOTHING)
-    _, singular, directions = np.linalg.svd(jacobian[:, moves] / size[moves])
-    null = directions[: len(singular)][singular < FLAT * singular.max(initial=0.0)] / size[moves]
+    _, singular, directions = np.linalg.svd(jacobian[:, moves] / size[moves], full_matrices=False)
+    null = directions[singular < FLAT * singular.max(initial=0.0)] / size[moves]
     along = np.zeros((len(null), len(working)))
     along[:, moves] = null
     found = np.abs(problem.from_working(along)) * size > INVOLVED

@@ -6,6 +6,7 @@ imported when used; the run store is the better source where both exist.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 from analysis.hyperparameters import differing
 from analysis.table import Dropped, RunTable, TableError
 
+CHART = re.compile(r"(.+) - (.+)")  # a column of an exported chart: run and metric
 STATES = {"finished": "completed", "crashed": "failed", "failed": "failed", "running": "running"}
 
 
@@ -72,6 +74,41 @@ def load_wandb(
     if not rows and not accounts:
         raise TableError(f"{project}: no runs (filters: {filters or 'none'})")
     return RunTable(pd.DataFrame(rows), accounts, source=f"wandb {project}")
+
+
+def unfold_chart(table: RunTable, sizes: Mapping[str, float]) -> RunTable:
+    """The export of a chart, one column a run, as one row for each run and step.
+
+    Args:
+        sizes: parameters of each run, by the name it has in the chart.
+
+    Returns:
+        The step's columns, `run`, `size` and the metric by its name; a table that is no such
+        export as it is.
+
+    Raises:
+        TableError: if the size of a run is missing.
+    """
+    frame = table.frame
+    lines = {c: CHART.fullmatch(str(c)) for c in frame if {f"{c}__MIN", f"{c}__MAX"} <= set(frame)}
+    curves = {c: (found[1], found[2]) for c, found in lines.items() if found}
+    if not curves:
+        return table
+    unknown = [run for run, _ in curves.values() if run not in sizes]
+    if unknown:
+        raise TableError(
+            f"{table.source} is a chart of {', '.join(run for run, _ in curves.values())}: say how "
+            f"large they are, --sizes {unknown[0]}=70M,..., and --d 'Step * TOKENS' --c-from 6nd"
+        )
+    ends = [f"{c}{end}" for c in curves for end in ("", "__MIN", "__MAX")]
+    steps = frame.drop(columns=ends)
+    rows = [
+        steps.assign(run=run, size=sizes[run], **{metric: table.numbers(c)})
+        for c, (run, metric) in curves.items()
+    ]
+    long = table.with_frame(pd.concat(rows, ignore_index=True))
+    metrics = list(dict.fromkeys(metric for _, metric in curves.values()))
+    return long.keep(long.frame[metrics].notna().any(axis=1), "the run logged nothing at this step")
 
 
 def column(key: str) -> str:

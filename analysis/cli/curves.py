@@ -9,11 +9,13 @@ from analysis.cli.options import add_json_option, add_table_options, read_mapped
 from analysis.cli.screen import progress
 from analysis.files import map_columns
 from analysis.load import is_store, load_curves
+from analysis.numerals import parse_unit
 from analysis.plot.style import save_axes
 from analysis.report.study import COMPUTE, PARAMETERS
 from analysis.select import positive_values
 from analysis.table import RunTable, TableError
 from analysis.training_curves import approach_1_curves
+from analysis.wandb_source import unfold_chart
 
 EXAMPLE = "fmscale-analysis curves runs/gpt_isoflop --plot curves.png"
 
@@ -30,6 +32,12 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         dest="run_column",
         metavar="COLUMN",
         help="the run that a row of a table belongs to",
+    )
+    parser.add_argument(
+        "--sizes",
+        default="",
+        metavar="RUN=70M,...",
+        help="parameters of the runs in the export of a W&B chart (one column a run)",
     )
     parser.add_argument("--bootstrap", type=int, default=400, metavar="REDRAWS")
     parser.add_argument("--seed", type=int, default=0)
@@ -78,9 +86,18 @@ def curve_rows(args: argparse.Namespace) -> tuple[RunTable, str, str]:
         table = load_curves(args.table, metric)
         columns = {"N": args.n or PARAMETERS, "D": args.d or "n_seen", "C": args.c or COMPUTE}
         return map_columns(table, columns), metric, "trunk_id"
-    if not args.run_column:
-        raise TableError("name the column that tells the runs apart: --run COLUMN")
-    table = read_mapped(args, with_envelope=False)
+    sizes = dict(part.rpartition("=")[::2] for part in args.sizes.split(",") if part)
+    given = {name.strip(): parse_unit(size) for name, size in sizes.items()}
+
+    def unfold(table: RunTable) -> RunTable:
+        chart = unfold_chart(table, given)
+        if chart is not table:
+            args.run_column, args.n = args.run_column or "run", args.n or "size"
+        elif not args.run_column:
+            raise TableError("name the column that tells the runs apart: --run COLUMN")
+        return chart
+
+    table = read_mapped(args, with_envelope=False, prepare=unfold)
     missing = [letter for letter in "NDC" if letter not in table.conventions]
     if missing:
         raise TableError(f"curves needs {', '.join('--' + m.lower() for m in missing)}")

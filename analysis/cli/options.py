@@ -105,9 +105,18 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the answer at full precision")
 
 
-def read_mapped(args: argparse.Namespace, with_envelope: bool = True) -> RunTable:
-    """Table with canonical columns, after the row options."""
-    table = replace(read_table(args.table, args.keys, args.decimal), pooled=tuple(args.pool))
+def read_mapped(
+    args: argparse.Namespace,
+    with_envelope: bool = True,
+    prepare: Callable[[RunTable], RunTable] = lambda table: table,
+) -> RunTable:
+    """Table with canonical columns, after the row options.
+
+    Args:
+        prepare: changes the table as it was read.
+    """
+    table = prepare(read_table(args.table, args.keys, args.decimal))
+    table = replace(table, pooled=tuple(args.pool))
     is_store = "schema_version" in table.frame and "run_id" in table.frame
     if not args.all_runs:
         table = final_runs(table)

@@ -135,3 +135,37 @@ def test_a_broken_curve_is_named_and_the_others_go_on(tmp_path):
     assert len(curves) == 19
     assert sum(d.count for d in curves.dropped) == 4
     assert all("broken: metrics.jsonl, line 1" in d.reason for d in curves.dropped)
+
+
+def test_the_export_of_a_chart_is_read_as_curves(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    per_step = 1e6
+    steps = np.arange(1, 401) * 10
+    columns = {"Step": steps}
+    sizes = {"gpt-s": 2e5, "my - gpt": 6e5, "gpt-m": 2e6, "gpt-l": 6e6, "gpt-xl": 2e7}
+    for name, size in sizes.items():
+        loss = (1.7 + 400 * size**-0.34 + 400 * (steps * per_step) ** -0.34).round(12)
+        for end in ("", "__MIN", "__MAX"):
+            columns[f"{name} - val/loss{end}"] = loss
+    frame = pd.DataFrame(columns)
+    frame.loc[5, "gpt-m - val/loss"] = np.nan
+    frame.to_csv("chart.csv", index=False, quoting=1)
+    command = ["curves", "chart.csv", "--loss", "val/loss", "--d", f"Step * {per_step:g}",
+               "--c-from", "6nd", "--json", "c.json"]  # fmt: skip
+    assert main(command) == 2
+    assert "--sizes gpt-s=70M" in capsys.readouterr().err
+    given = ",".join(f"{name}={size / 1e6:g}M" for name, size in sizes.items())
+    assert main([*command, "--sizes", given]) == 0
+    out = capsys.readouterr().out
+    assert "5 curves of 5 sizes" in out
+    assert "1 dropped: the run logged nothing at this step" in out
+    exponent = json.loads((tmp_path / "c.json").read_text())["a"]
+    long = [
+        pd.DataFrame({"run": name, "n": size, "Step": steps, "loss": columns[f"{name} - val/loss"]})
+        for name, size in sizes.items()
+    ]
+    pd.concat(long).drop(index=5).to_csv("long.csv", index=False)
+    command[1:4] = ["long.csv", "--loss", "loss", "--run", "run", "--n", "n"]
+    assert main(command) == 0
+    again = json.loads((tmp_path / "c.json").read_text())["a"]
+    assert exponent == pytest.approx(again, abs=0.01)  # but for one step of one run
