@@ -56,7 +56,7 @@ def output_that_may_close() -> Iterator[_Output]:
     Yields an object whose `code` is then the exit code of a program that a closed pipe ends.
     """
     output = _Output(sys.stdout)
-    with redirect_stdout(output):  # type: ignore[type-var]
+    with redirect_stdout(output):
         yield output
         output.flush()
 

@@ -160,9 +160,9 @@ def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
 
 
 def _without_draws(result: FitResult) -> dict[str, Any]:
-    short = result.replace(samples={})
-    many = result.n_points > MANY
-    return (short.replace(data={}, alternatives={}) if many else short).to_dict()
+    row = result.replace(samples={}).to_dict()
+    many = ("data", "alternatives") if result.n_points > MANY else ()
+    return {key: value for key, value in row.items() if key not in many}
 
 
 def optimal_to_json(optimal: dict[str, Any]) -> dict[str, Any]:

@@ -204,3 +204,26 @@ def test_markup_in_records_stays_text(hostile):
     done = subprocess.run([*base, "--dump-dom", url], capture_output=True, text=True, timeout=120)
     assert 'data-ready="yes"' in done.stdout
     assert "data-owned" not in done.stdout
+
+
+def test_a_report_of_very_many_runs_is_bounded_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("analysis.report.study.LARGE", 20)
+    for module in ("report.write", "report.html", "plot.joint", "plot.fits"):
+        monkeypatch.setattr(f"analysis.{module}.MANY", 20)
+    study = write_study(
+        tmp_path / "many", sizes=np.geomspace(2e4, 2e7, 30).round(), budgets=(1e6, 4e6)
+    )
+    assert main(["report", str(study), "--out", str(tmp_path / "r"), "--bootstrap", "2000"]) == 0
+    assert "intervals rest on 100 refits" in " ".join(capsys.readouterr().out.split())
+    fits = json.loads((tmp_path / "r" / "fits.json").read_text())
+    joint = next(p for p in fits["studies"][0]["panels"] if p["against"] == "joint")
+    assert [f["law"] for f in joint["fits"]] == ["joint", "joint_tied"]
+    assert joint["sensitivity"] is None
+    assert "data" not in joint["fits"][0]["fit"]
+    assert len(FitResult.from_dict(joint["fits"][0]["all_runs"]).data["y"]) == 60
+    page = (tmp_path / "r" / "report.html").read_text()
+    drawn = json.loads(page.split("const figures=")[1].split(";for(const")[0])
+    points = [t for f in drawn.values() for t in f["data"] if t["mode"] == "markers"]
+    assert max(len(t["x"]) for t in points) <= 20
+    assert max(len(f["data"]) for f in drawn.values()) < 40
+    assert "some are drawn" in page
