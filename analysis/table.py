@@ -194,3 +194,10 @@ def as_table(data: RunTable | pd.DataFrame) -> RunTable:
     if not isinstance(data, pd.DataFrame):
         raise TableError(f"expected a RunTable or a DataFrame, got {type(data).__name__}")
     return RunTable(data.reset_index(drop=True))
+
+
+def data_column(table: RunTable) -> str | None:
+    """The column of a run store that holds D: tokens or samples; None if the runs have neither, or
+    both."""
+    held = [c for c in D_COLUMNS if c in table.frame and table.frame[c].notna().any()]
+    return held[0] if len(held) == 1 else None

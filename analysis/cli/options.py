@@ -17,9 +17,9 @@ from analysis.json_values import finite
 from analysis.laws import LAWS, Law, get_law
 from analysis.objectives import ALIASES, OBJECTIVES
 from analysis.outputs import replacing, write_text
-from analysis.report.study import COMPUTE, DATA_COLUMN, PARAMETERS
+from analysis.report.study import COMPUTE, PARAMETERS
 from analysis.select import drop_highest, final_runs, where
-from analysis.table import RunTable, TableError
+from analysis.table import RunTable, TableError, data_column
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,14 +122,11 @@ def read_mapped(
         table = final_runs(table)
     columns = {letter: getattr(args, name) for name, letter in LETTERS.items()}
     columns["metric"] = args.metric
-    if is_store and len(table):
-        families = set(table.frame["family"].astype(str))
-        if len(families) == 1:
-            family = families.pop()
-            columns["N"] = columns["N"] or PARAMETERS
-            columns["D"] = columns["D"] or DATA_COLUMN.get(family)
-            columns["C"] = columns["C"] or COMPUTE
-            columns["metric"] = columns["metric"] or "val_loss"
+    if is_store and len(table) and table.frame["family"].nunique() == 1:
+        columns["N"] = columns["N"] or PARAMETERS
+        columns["D"] = columns["D"] or data_column(table)
+        columns["C"] = columns["C"] or COMPUTE
+        columns["metric"] = columns["metric"] or "val_loss"
     derive = {
         letter.upper(): getattr(args, f"{letter}_from")
         for letter in "ndc"

@@ -27,13 +27,11 @@ from analysis.scores import aicc
 from analysis.select import cross_section, final_runs, largest_compute, positive_values
 from analysis.selection import log_errors
 from analysis.sensitivity import sensitivity
-from analysis.table import RunTable, TableError
+from analysis.table import D_COLUMNS, RunTable, TableError, data_column
 
 CURVE_LAWS = ("log_linear", "power", "power_floor")
 JOINT_LAWS = ("joint", "joint_tied", "kaplan")
-PAIR_FAMILIES = ("clip", "captioner", "word_predictor")
-DATA_COLUMN = {"gpt": "n_tokens", **dict.fromkeys(PAIR_FAMILIES, "n_samples")}
-METRICS = {"gpt": ("val_loss",), **dict.fromkeys(PAIR_FAMILIES, ("val_loss", "zero_shot_error"))}
+METRICS = {"n_tokens": ("val_loss",), "n_samples": ("val_loss", "zero_shot_error")}
 BOUNDS = {"zero_shot_error": (0.0, 1.0)}
 PARAMETERS = "n_params_total"
 COMPUTE = "flops"
@@ -105,13 +103,14 @@ def analyze_study(
             "(runs/<study>); for a table of your own take fmscale-analysis fit, compare or isoflop"
         )
     families = sorted(set(table.frame["family"].astype(str)))
-    if len(families) != 1 or families[0] not in DATA_COLUMN:
+    data = data_column(table)
+    if len(families) != 1 or data is None:
         raise TableError(
-            f"{runs.source}: families {families}; one study is of one of {sorted(DATA_COLUMN)}, "
-            "whose losses can be compared"
+            f"{runs.source}: families {families}; one study is of one family, whose losses can be "
+            f"compared, with a column {' or '.join(D_COLUMNS)}"
         )
     family = families[0]
-    table = map_columns(table, {"N": parameters, "D": DATA_COLUMN[family], "C": compute})
+    table = map_columns(table, {"N": parameters, "D": data, "C": compute})
     table = positive_values(table, ["N", "D", "C"], None)
     notes = _notes(table)
     if len(table) > LARGE:
@@ -122,7 +121,7 @@ def analyze_study(
         )
     panels: list[Panel] = []
     noise: dict[str, Noise | None] = {}
-    for metric in METRICS[family]:
+    for metric in METRICS[data]:
         if metric not in table.frame or table.frame[metric].notna().sum() == 0:
             notes.append(f"no run has {metric}: it is not fitted")
             continue
@@ -140,7 +139,7 @@ def analyze_study(
     if curves is not None:
         curves = map_columns(curves, {"N": parameters, "D": "n_seen", "C": compute})
     refits = min(bootstrap, OPTIMAL_REFITS)
-    optimal = compute_optimal(table, DATA_COLUMN[family], refits, seed, curves)
+    optimal = compute_optimal(table, data, refits, seed, curves)
     return StudyReport(study, family, table, tuple(panels), noise, optimal, tuple(notes))
 
 

@@ -227,3 +227,15 @@ def test_a_report_of_very_many_runs_is_bounded_and_says_so(tmp_path, monkeypatch
     assert max(len(t["x"]) for t in points) <= 20
     assert max(len(f["data"]) for f in drawn.values()) < 40
     assert "some are drawn" in page
+
+
+def test_a_family_of_ones_own_is_reported_and_fitted_without_naming_columns(tmp_path, capsys):
+    study = write_study(tmp_path / "runs" / "convs", seeds=(1,))
+    for path in study.rglob("record.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, "family": "conv"}))
+    report = analyze_study(load_runs(study), bootstrap=50)
+    assert report.family == "conv"
+    assert {panel.metric for panel in report.panels} == {"val_loss"}
+    assert main(["fit", str(study), "--law", "joint", "--interval", "none"]) == 0
+    assert "val_loss against N = n_params_total, D = n_tokens" in capsys.readouterr().out
