@@ -11,7 +11,7 @@ from typing import Any
 
 SECTIONS = (
     "model", "objective", "data", "batch_size", "batch_ramp", "optimizer", "schedule", "trainer",
-    "evaluation",
+    "evaluation", "content",
 )  # fmt: skip
 OPTIONAL = ("batch_ramp",)  # absent where it would change nothing
 TRAINER = ("precision", "gradient_clip_val", "accumulate", "compile")  # of it, what changes numbers
@@ -43,10 +43,12 @@ def differing(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _configuration(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections that change a run's numbers, the data as they were found."""
+    """Sections that change a run's numbers; the data as found, precision as it was in training."""
     config, data = _object(record.get("hyperparameters")), _object(record.get("data"))
     found = {key: value for key, value in data.items() if not key.endswith("_by_source")}
     trainer = {k: v for k, v in _object(config.get("trainer")).items() if k in TRAINER}
+    if "precision" in trainer and "precision" in (told := _object(record.get("environment"))):
+        trainer["precision"] = told["precision"]  # release 0.1.0 left the choice to the machine
     chosen = {**config, "data": {**_object(config.get("data")), **found}, "trainer": trainer}
     return {key: chosen[key] for key in SECTIONS if chosen.get(key) not in (None, {})}
 

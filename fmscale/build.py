@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 
 from fmscale.public import with_public_names
 from fmscale.runs.identity import canonical
@@ -47,20 +48,26 @@ def complete_data(section: Mapping[str, Any]) -> dict[str, Any]:
     for name, source in (completed.get("sources") or {}).items():
         filled = {**source, "data": complete_data(source["data"])}
         completed["sources"] = {**completed["sources"], name: filled}
-    missing = any(key in completed and completed[key] is None for key in ("vocab_size", "content"))
-    if missing or (completed.get("root") is not None and completed.get("content") is None):
-        complete = getattr(target_of(completed), "complete", None)
-        if complete is not None:
-            try:
-                completed |= complete(completed)
-            except (ValueError, OSError) as error:
-                raise ConfigError(str(error)) from error
+    complete = getattr(target_of(completed), "complete", None)
+    if complete is not None:
+        try:
+            completed |= complete(completed)
+        except (ValueError, OSError) as error:
+            raise ConfigError(str(error)) from error
     return completed
 
 
 def target_of(section: Mapping[str, Any]) -> Any:
-    """The class or function that a section names."""
-    return get_object(with_public_names(section)["_target_"])
+    """The class or function that a section names.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    name = with_public_names(section)["_target_"]
+    try:
+        return pkgutil.resolve_name(name)
+    except Exception as error:  # also whatever importing a module of one's own raises
+        raise ConfigError(f"_target_={name}: {error}") from error
 
 
 def build_shape(config: Mapping[str, Any]) -> Shape:

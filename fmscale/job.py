@@ -18,6 +18,7 @@ from fmscale.budget import Budget
 from fmscale.pace import BatchRamp, Pace
 from fmscale.resolving import Resolved, resolve_batch_size, resolve_optimizer
 from fmscale.rules import Setting
+from fmscale.runs.earlier import earlier_identity
 from fmscale.runs.identity import digest, identity, slug
 from fmscale.runs.store import check_name
 from fmscale.settings import ConfigError, Limits, Schedule, TrainerSettings, read_section
@@ -27,8 +28,8 @@ SECTIONS = (
     "study", "seed", "batch_size", "model", "objective", "data", "budget", "optimizer",
     "schedule", "evaluation", "trainer", "logger", "paths",
 )  # fmt: skip
-# Of the sweep and not of a run; or absent where they would change nothing.
-OPTIONAL = ("limits", "batch_rule", "batch_ramp", "rules")
+# Of the sweep and not of a run; absent where they would change nothing; or added by planning.
+OPTIONAL = ("limits", "batch_rule", "batch_ramp", "rules", "content", "earlier")
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ class Job:
             resolved["batch_ramp"] = dict(config["batch_ramp"])
         if rules := {**chosen, **batch.rules, **optimizer.rules}:
             resolved["rules"] = rules
+        resolved |= {key: config[key] for key in ("content", "earlier") if key in config}
+        counted = earlier_identity if "earlier" in config else identity
         branches = []
         for horizon in horizons:
             cooldown_steps = schedule.cooldown_steps(horizon, warmup_steps)
@@ -115,7 +118,7 @@ class Job:
             branches.append(
                 Branch(
                     run_id=f"{slug(shape.label, horizon.n_units, seed)}-"
-                    f"{digest(identity(id_config))}",
+                    f"{digest(counted(id_config))}",
                     n_units=horizon.n_units,
                     n_steps=horizon.n_steps,
                     branch_step=branch_step if branch_step > warmup_steps else 0,
@@ -123,7 +126,7 @@ class Job:
                 )
             )
         # The trunk knows nothing of budgets, cooldowns and what is measured at the end.
-        trunk_identity = identity({**resolved, "budget": None, "evaluation": None})
+        trunk_identity = counted({**resolved, "budget": None, "evaluation": None})
         trunk_identity["schedule"] = {"warmup_units": resolved["schedule"]["warmup_units"]}
         return Job(
             config=resolved,

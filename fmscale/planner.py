@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmscale.job import Branch, Job
-from fmscale.runs.reuse import adopt_run, adopt_trunk, finished_elsewhere, trunk_steps
+from fmscale.runs.earlier import finished_of, trained_as
+from fmscale.runs.reuse import adopt_run, adopt_trunk, finished_elsewhere, others, trunk_steps
 from fmscale.runs.store import RunFolder, Study
 
 
@@ -151,6 +152,26 @@ def take_over(jobs: Iterable[Job]) -> list[str]:
                 source = Study(study.path.parent / owner).trunk(plan.job.trunk_id)
                 adopt_trunk(source, study, step)
     return taken
+
+
+def under_known_ids(job: Job) -> Job:
+    """The job, under the ids of release 0.1.0 where the store holds finished runs of its trunk.
+
+    Only if these runs are known to be of the same precision and text; and not in a study that has
+    begun the job under the ids of this release.
+    """
+    study = study_of(job)
+    if study.trunk(job.trunk_id).path.exists() or any(
+        study.run(branch.run_id).path.exists() for branch in job.branches
+    ):
+        return job
+    for asked in ("auto", job.trainer.precision):
+        earlier = Job.plan({**job.config, "earlier": {"precision": asked}}, job.shape)
+        for where in (study, *others(study)):
+            records = finished_of(where, earlier.trunk_id)
+            if records and trained_as(job.config, records):
+                return earlier
+    return job
 
 
 def study_of(job: Job) -> Study:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -15,6 +15,8 @@ from fmscale.launching.sweep import check_limits, cores, default_threads
 from fmscale.planner import JobPlan, plan_jobs
 from fmscale.runs.identity import short_number
 
+MIN_GAIN = 1.15  # bf16 must be so many times as fast to be worth a word
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -22,6 +24,7 @@ class Speed:
 
     seconds_per_step: float
     seconds_eval: float
+    bf16_speedup: float | None = None  # of a run in fp32: how many times as fast bf16 steps are
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def print_plan(jobs: list[Job], speeds: dict[str, Speed], price: float | None) -
         console.print(sources_table(jobs))
     hourly = None if price is None else price / n_workers
     console.print(runs_table(plans, speeds, hourly))
-    for line in summary(plans, total):
+    for line in [*summary(plans, total), *advice(jobs, speeds)]:
         console.print(line, highlight=False)
     if total.seconds is None or total.seconds_apart is None:
         check_limits(jobs, n_workers=n_workers)
@@ -216,6 +219,18 @@ def summary(plans: Sequence[JobPlan], total: Bill) -> list[str]:
         f"Compute: {total.flops:.3g} FLOP left; all runs together {total.flops_fresh:.3g}, each by "
         f"itself {total.flops_apart:.3g}: branching saves {saved:.0%}, the store "
         f"{total.flops_fresh - total.flops:.3g} FLOP more.",
+    ]
+
+
+def advice(jobs: Sequence[Job], speeds: Mapping[str, Speed]) -> list[str]:
+    """A line if bf16 would train some sizes clearly faster here."""
+    gains = {job.shape.label: speeds[job.trunk_id].bf16_speedup for job in jobs if speeds}
+    faster = [f"{x:.1f} times ({label})" for label, x in gains.items() if x and x >= MIN_GAIN]
+    if not faster:
+        return []
+    return [
+        f"bf16 would be as fast as fp32 {', '.join(faster)}: trainer.precision=bf16-mixed. Choose "
+        "one precision for a whole study; it is part of a run's id."
     ]
 
 

@@ -10,6 +10,7 @@ from fmscale.build import build_shape
 from fmscale.job import Job
 from fmscale.launching.sweep import drop_broken, run_sweep
 from fmscale.planner import merge
+from fmscale.runs.earlier import completed, finished_of
 from fmscale.runs.files import Broken
 from fmscale.runs.find import FORMS, find
 from fmscale.runs.store import RunFolder, Study
@@ -53,6 +54,9 @@ def unfinished_jobs(study: Study, names: list[str] | None = None) -> list[Job]:
         # The store may have been moved since.
         config["paths"] = {**config["paths"], "runs_dir": str(study.path.parent)}
         config["study"] = study.path.name
+        if "content" not in config:  # of release 0.1.0
+            trunk_id = study.manifest().get(folder.run_id, {}).get("trunk_id", "")
+            config = completed(config, finished_of(study, trunk_id))
         job = Job.plan(config, build_shape(config))
         if job.branches[0].run_id != folder.run_id:
             raise ConfigError(

@@ -170,7 +170,7 @@ class TrainerSettings:
     accelerator: str = "auto"
     strategy: str = "single"  # process; "ddp" or "fsdp": several, started by torchrun or srun
     devices: int | None = 1  # processes of a run, one a device; None: as many as were started
-    precision: str = "auto"  # "auto", "32-true" or "bf16-mixed"
+    precision: str = "32-true"  # or "bf16-mixed"
     gradient_clip_val: float | None = 1.0
     accumulate: int = 1  # micro-batches in one optimizer step
     compile: bool = False
@@ -184,9 +184,10 @@ class TrainerSettings:
     loader_workers: int = 0  # processes that prepare batches ahead; 0: the training process itself
 
     def __post_init__(self) -> None:
-        if self.precision not in ("auto", "32-true", "bf16-mixed"):
+        if self.precision not in ("32-true", "bf16-mixed"):
             raise ConfigError(
-                f"trainer.precision={self.precision!r}; use auto, 32-true or bf16-mixed"
+                f"trainer.precision={self.precision!r}; use 32-true, or bf16-mixed where "
+                "`fmscale plan` finds it faster"
             )
         if self.strategy not in ("single", "ddp", "fsdp"):
             raise ConfigError(f"trainer.strategy={self.strategy!r}; use single, ddp or fsdp")

@@ -15,8 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
 from fmscale.build import build_shape, complete_data
+from fmscale.content import marks
 from fmscale.job import Job
 from fmscale.launching import register_launchers
+from fmscale.planner import under_known_ids
 from fmscale.runs.secrets import find_secret
 from fmscale.settings import ConfigError, config_errors_exit
 from fmscale.signals import Interrupted, interrupt
@@ -25,6 +27,8 @@ from fmscale.world import World, check_world, one_speaks
 
 def plan_job(cfg: DictConfig) -> Job:
     """Resolve a composed configuration and work out steps and run ids, without torch.
+
+    What files and code of one's own hold now is noted in it (`fmscale.content`).
 
     Raises:
         ConfigError: for values that are missing or contradict each other.
@@ -51,7 +55,8 @@ def plan_job(cfg: DictConfig) -> Job:
     assert isinstance(config, dict)
     plain = {str(key): value for key, value in config.items()}
     _refuse_secret(find_secret(plain))
-    return Job.plan(plain, build_shape(plain))
+    plain["content"] = marks(plain)
+    return under_known_ids(Job.plan(plain, build_shape(plain)))
 
 
 def _refuse_secret(where: str | None) -> None:

@@ -15,7 +15,7 @@ from fmscale.runs.identity import TRAINER_IDENTITY_KEYS, canonical
 # Sections that change a run's numbers, as far as a record has no columns of its own for them.
 SECTIONS = (
     "model", "objective", "data", "batch_size", "batch_ramp", "optimizer", "schedule", "trainer",
-    "evaluation",
+    "evaluation", "content",
 )  # fmt: skip
 OPTIONAL = ("batch_ramp",)  # absent where it would change nothing
 PLACES = ("data_dir", "cache")  # where prepared data lie
@@ -23,6 +23,7 @@ DRAWN = re.compile("_by_source$")  # what a run took of its data
 # What mostly follows from the model's size, or from where the data lie; shown where it does not.
 DERIVED = re.compile(
     r"model\.shape\..*|schedule\.(warmup|decay)_units|optimizer\.lr|batch_size|.*\.content"
+    r"|content\..*"
 )
 TAKEN = ("model", "seed", "run", "state", "status")  # headings of columns beside these
 
@@ -38,8 +39,14 @@ def flatten(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def of_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Configuration of a stored run: its hyperparameters, and its data as they were found."""
-    config = _section(record, "hyperparameters")
+    """Configuration of a stored run: its hyperparameters, and its data as they were found.
+
+    Precision is that of the training; release 0.1.0 left the choice to the machine.
+    """
+    config = dict(_section(record, "hyperparameters"))
+    precision = _section(record, "environment").get("precision")
+    if "trainer" in config and precision is not None:
+        config["trainer"] = {**_section(config, "trainer"), "precision": precision}
     found = {k: v for k, v in _section(record, "data").items() if not DRAWN.search(k)}
     return {**config, "data": {**_section(config, "data"), **found}}
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fmscale import content
 from fmscale.build import Parts, build_model, build_parts, build_shape
 from fmscale.data.module import StepBatches, StepDataModule
 from fmscale.job import Job
@@ -56,7 +57,12 @@ def axes(job: Job, step: int) -> dict[str, float]:
 
 
 def parts_of(job: Job, config: dict[str, Any]) -> Parts:
-    """What a run is made of; smaller parts of a batch, where memory was short, are not its own."""
+    """What a run is made of; smaller parts of a batch, where memory was short, are not its own.
+
+    Raises:
+        ConfigError: if files or code are no longer what they were when the run was planned.
+    """
+    content.check(config)
     if job.chunk_size is None:
         return build_parts(config)
     objective = {**config["objective"], "chunk_size": job.chunk_size}

@@ -24,7 +24,6 @@ from fmscale.job import Branch, Job
 from fmscale.runs.lock import Held
 from fmscale.runs.store import RunFolder, Study
 from fmscale.training import checkpoint
-from fmscale.training.calibration import resolve_precision
 from fmscale.training.callbacks import PROGRESS_EVERY_SECONDS, STATUS_EVERY_SECONDS
 from fmscale.training.fit import Report, axes
 from fmscale.training.outlet import NoOutlet
@@ -118,7 +117,7 @@ def _fit(members: list[Member], report: Report) -> None:
     job = members[0].job
     parts = [build_parts(member.job.config) for member in members]
     known = {member.start.precision for member in members if member.start is not None}
-    if (known or {resolve_precision(job, parts[0])}) != {"32-true"}:
+    if (known or {job.trainer.precision}) != {"32-true"}:
         raise PackError("packed runs are computed in fp32; set trainer.precision=32-true")
     models = [_model(member) for member in members]
     optimizers = [part.optimizer(model) for part, model in zip(parts, models, strict=True)]

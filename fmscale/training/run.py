@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from fmscale import config_text
-from fmscale.build import Parts, build_model, build_parts
+from fmscale.build import Parts, build_model
 from fmscale.data.order import supplies
 from fmscale.evaluation.runner import check_evaluators, evaluate
 from fmscale.job import Branch, Job
@@ -19,7 +19,6 @@ from fmscale.runs.lock import Held, RunLock
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError
 from fmscale.training import checkpoint, sharded_checkpoint
-from fmscale.training.calibration import resolve_precision
 from fmscale.training.callbacks import StepCallback
 from fmscale.training.fit import Fitted, Report, axes, fit_steps, parts_of
 from fmscale.training.midway import MidwayEvaluation
@@ -40,7 +39,7 @@ def check(job: Job) -> None:
     Raises:
         ConfigError: for anything a constructor refuses, or a budget beyond the unique data.
     """
-    parts = build_parts(job.config)
+    parts = parts_of(job, job.config)
     unit = job.shape.unit
     if parts.data.unit != unit:
         raise ConfigError(
@@ -109,7 +108,7 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
                 start=start,
                 stop_step=segment.stop,
                 multiplier=job.multiplier(parts.multiplier),
-                precision=start.precision if start else resolve_precision(job, parts),
+                precision=start.precision if start else job.trainer.precision,
                 keep_at=needed,
                 report=report,
                 record=not retraced,
@@ -151,7 +150,7 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
     begin = start.step if start else 0
     with supervised(folder, parts.outlet, card, n_steps=branch.n_steps, step=begin) as outcome:
         resume_metrics(folder, parts.outlet, trunk_rows, begin, branch.n_steps)
-        precision = start.precision if start else resolve_precision(job, parts)
+        precision = start.precision if start else job.trainer.precision
         if broken_at is not None:
             fitted = Fitted(build_model(config), broken_at, 0.0, "the trunk diverged")
         else:

@@ -47,7 +47,7 @@ def build_trainer(
     """A Trainer for `n_steps` optimizer steps.
 
     Args:
-        precision: "32-true" or "bf16-mixed"; "auto" has been resolved by then.
+        precision: "32-true" or "bf16-mixed".
         world: the processes that train together, already connected; None: this one alone.
     """
     silence_lightning()

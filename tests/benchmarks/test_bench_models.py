@@ -1,7 +1,7 @@
 """Speed of a GPT training step, as ratios of alternating steps in one process.
 
 A step is forward, loss, backward, gradient clipping at 1.0 and AdamW. Three programs take turns on
-the same tokens: ours at the precision that the calibration chooses, ours in plain float32, and a
+the same tokens: ours at the precision that `fmscale plan` advises, ours in plain float32, and a
 rival. Taking turns, they share whatever else the machine is doing; the spread printed beside each
 ratio is the inter-quartile range over the rounds. Nothing is asserted about time.
 """
@@ -21,8 +21,9 @@ from torch import nn
 from fmscale.models.gpt import GPT
 from fmscale.objectives.next_token import NextToken
 from fmscale.optim.param_groups import adamw
+from fmscale.pricing import MIN_GAIN
 from fmscale.sizing import GPTShape
-from fmscale.training.precision import FULL, MIXED, choose_precision
+from fmscale.training.precision import FULL, MIXED, bf16_speedup
 from fmscale.training.utilization import measured_rate
 from tests.benchmarks.minimal_gpt import MinimalGPT
 
@@ -182,7 +183,8 @@ def test_speed_of_a_gpt_training_step(capsys):
         table.add_column(column, justify="right")
     for shape in SHAPES:
         model, batch = GPT(shape), {"tokens": tokens_for(shape)}
-        default = choose_precision(model, NextToken(), batch, max_seconds=1.0).precision
+        gain = bf16_speedup(model, NextToken(), batch, max_seconds=1.0)
+        default = MIXED if gain >= MIN_GAIN else FULL  # what `fmscale plan` advises
         steps = {
             FULL: ours(shape, FULL),
             MIXED: ours(shape, MIXED),

@@ -8,6 +8,7 @@ fixed here, and everything that they depend on goes into the content hash.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import hashlib
 import os
 import sysconfig
@@ -117,6 +118,12 @@ def content_hash(files: Sequence[TextFile]) -> str:
         digest.update(os.fsencode(f"{len(file.name)} {file.name} {len(file.text)} "))
         digest.update(file.text)
     return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=8)  # a sweep plans many runs on the same text
+def text_mark(root: str | None, suffixes: tuple[str, ...] = (".py",)) -> str:
+    """Sixteen hexadecimal digits of the hash of a text; None: of the standard library's."""
+    return content_hash(SourceFiles(root, suffixes).read())[:16]
 
 
 def split_by_file(

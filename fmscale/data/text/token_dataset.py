@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,13 @@ import numpy as np
 
 from fmscale.data.file_names import endings
 from fmscale.data.text.sequence_data import SequenceData
-from fmscale.data.text.sources import SourceFiles, content_hash, split_by_file, split_tails
+from fmscale.data.text.sources import (
+    SourceFiles,
+    content_hash,
+    split_by_file,
+    split_tails,
+    text_mark,
+)
 from fmscale.data.text.token_cache import TokenCache, open_cache, settings_hash
 from fmscale.data.text.token_sequences import TokenSequences, check_sizes
 from fmscale.data.text.tokenizer import ByteTokenizer
@@ -43,7 +49,7 @@ class ByteText(SequenceData):
         val_batch_size: sequences of one validation batch; it does not change the loss.
         n_unique_tokens: data budget U; None takes all. Sequences are kept in one fixed random
             order, so a smaller budget is a subset of a larger one and spans all documents.
-        content: mark of the text in `root`, part of the run's id; None: not checked.
+        content: mark of the text, part of the run's id; None: not checked.
     """
 
     def __init__(
@@ -88,16 +94,16 @@ class ByteText(SequenceData):
 
     @staticmethod
     def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The mark of one's own text, so that other text is another run.
+        """The mark of the text, so that other text is another run.
 
         Raises:
             ValueError, FileNotFoundError: naming the folder, if there is no text in it.
         """
-        root = settings.get("root")
-        if root is None:  # the standard library: its version is in the record
+        if settings.get("content") is not None:
             return {}
+        root = settings.get("root")
         suffixes = endings(settings.get("suffixes", (".py",)), "data.suffixes")
-        return {"content": _text_mark(str(root), suffixes)}
+        return {"content": text_mark(None if root is None else str(root), suffixes)}
 
     @property
     def val_bytes_per_token(self) -> float:
@@ -156,9 +162,3 @@ class ByteText(SequenceData):
     @cached_property
     def _held_out(self) -> np.ndarray:
         return self._validation.spread(self.n_val_tokens)
-
-
-@lru_cache(maxsize=8)
-def _text_mark(root: str, suffixes: tuple[str, ...]) -> str:
-    """Read once in a process: a sweep plans many runs on the same text."""
-    return content_hash(SourceFiles(root, suffixes).read())[:16]

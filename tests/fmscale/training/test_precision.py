@@ -1,4 +1,4 @@
-"""Choice of precision: the threshold, the cache, and that measuring leaves no trace."""
+"""What bfloat16 gains: the ratio of two kinds of steps, and that measuring leaves no trace."""
 
 from types import SimpleNamespace
 
@@ -7,9 +7,10 @@ import torch
 
 from fmscale.models.gpt import GPT
 from fmscale.objectives.next_token import NextToken
+from fmscale.pricing import Speed, advice
 from fmscale.sizing import GPTShape
 from fmscale.training import precision
-from fmscale.training.precision import FULL, MIXED, choose_precision
+from fmscale.training.precision import bf16_speedup
 
 SHAPE = GPTShape(n_layer=1, n_head=2, d_model=16, vocab_size=32, seq_len=8)
 
@@ -24,23 +25,18 @@ class Slowed(NextToken):
     def __init__(self, full: float, mixed: float) -> None:
         self.seconds = {False: full, True: mixed}
         self.now = 0.0
-        self.calls = 0
 
     def __call__(self, model, batch):
-        self.calls += 1
         self.now += self.seconds[torch.is_autocast_enabled("cpu")]
         return super().__call__(model, batch)
 
 
-@pytest.mark.parametrize(
-    ("full", "mixed", "expected"), [(0.06, 0.02, MIXED), (0.02, 0.06, FULL), (0.03, 0.03, FULL)]
-)
-def test_bfloat16_is_chosen_only_where_it_is_clearly_faster(monkeypatch, full, mixed, expected):
+@pytest.mark.parametrize(("full", "mixed"), [(0.06, 0.02), (0.02, 0.06), (0.03, 0.03)])
+def test_the_gain_is_the_ratio_of_seconds(monkeypatch, full, mixed):
     objective = Slowed(full, mixed)
     monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=lambda: objective.now))
-    choice = choose_precision(GPT(SHAPE), objective, batch(), max_pairs=3)
-    assert choice.precision == expected
-    assert choice.ratio == pytest.approx(full / mixed)
+    gain = bf16_speedup(GPT(SHAPE), objective, batch(), max_pairs=3)
+    assert gain == pytest.approx(full / mixed)
 
 
 def test_measuring_changes_neither_weights_nor_random_numbers():
@@ -49,27 +45,25 @@ def test_measuring_changes_neither_weights_nor_random_numbers():
     before = [p.detach().clone() for p in model.parameters()]
     one = batch()
     state = torch.get_rng_state()
-    choose_precision(model, NextToken(), one, max_pairs=1)
+    bf16_speedup(model, NextToken(), one, max_pairs=1)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_a_cached_choice_is_not_measured_again_and_other_sizes_are(tmp_path):
-    cache = tmp_path / "new" / "precision.json"
-    objective = Slowed(0.0, 0.0)
-    first = choose_precision(GPT(SHAPE), objective, batch(), cache_path=cache, max_pairs=1)
-    measured = objective.calls
-    assert choose_precision(GPT(SHAPE), objective, batch(), cache_path=cache) == first
-    assert objective.calls == measured
-    choose_precision(GPT(SHAPE), objective, batch(3), cache_path=cache, max_pairs=1)
-    assert objective.calls > measured
-    assert [path.name for path in cache.parent.iterdir()] == ["precision.json"]
+@pytest.mark.parametrize(("gain", "said"), [(2.34, True), (1.1, False), (None, False)])
+def test_a_plan_says_where_bf16_would_be_clearly_faster(tiny, plan_one, gain, said):
+    job = plan_one([*tiny, "budget.tokens=2560"])
+    lines = advice([job], {job.trunk_id: Speed(0.1, 0.1, gain)})
+    assert bool(lines) == said
+    assert not said or "2.3 times (gpt_1x16): trainer.precision=bf16-mixed" in lines[0]
+    assert advice([job], {}) == []
 
 
-def test_a_damaged_cache_is_measured_anew(tmp_path, caplog):
-    cache = tmp_path / "precision.json"
-    cache.write_text('{"half')
-    choice = choose_precision(GPT(SHAPE), NextToken(), batch(), cache_path=cache, max_pairs=1)
-    assert "is unreadable" in caplog.text
-    assert choose_precision(GPT(SHAPE), NextToken(), batch(), cache_path=cache) == choice
+def test_precision_is_never_left_to_the_load_of_a_machine(tiny, plan_one):
+    from fmscale.plan import expand
+    from fmscale.settings import ConfigError
+
+    assert plan_one([*tiny, "trainer=default", "budget.tokens=2560"]).trainer.precision == "32-true"
+    with pytest.raises(ConfigError, match="precision='auto'; use 32-true, or bf16-mixed where"):
+        expand([*tiny, "budget.tokens=2560", "trainer.precision=auto"])
