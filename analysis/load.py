@@ -192,7 +192,8 @@ def _status_reason(path: str) -> str:
         return f"no record.json, and {BROKEN} status.json {error}; fmscale status says more"
     state = status.get("state", "unknown")
     reason = status.get("reason")
-    return f"no record yet: {state}" + (f" ({reason})" if reason else "")
+    text = f"no record yet: {state}" + (f" ({reason})" if reason else "")
+    return "".join(c if c.isprintable() else "?" for c in text)  # no orders for the terminal
 
 
 def _read_sealed(path: str) -> dict[str, Any]:

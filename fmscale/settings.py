@@ -15,7 +15,7 @@ from typing import Any
 from fmscale.budget import Horizon
 from fmscale.pace import Pace
 from fmscale.runs.files import Broken
-from fmscale.runs.secrets import redact
+from fmscale.runs.secrets import redact, redact_error
 from fmscale.sizing import Shape
 
 MAX_WARMUP_SHARE = 0.2  # of the shortest budget; longer warm-ups bend the law (Porian et al. 2024)
@@ -28,12 +28,15 @@ class ConfigError(ValueError):
 @contextmanager
 def config_errors_exit() -> Iterator[None]:
     """End the program with the message alone: a mistake in a configuration, or a file of the store
-    that is broken, needs no traceback. Secrets stay off the screen.
+    that is broken, needs no traceback. Secrets stay off the screen, also those of other errors.
     """
     try:
         yield
     except (ConfigError, Broken) as error:
         sys.exit(f"error: {redact(str(error))}")
+    except Exception as error:
+        redact_error(error)
+        raise
 
 
 def read_section(kind: type, config: Mapping[str, Any], name: str) -> Any:

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from fmscale import config_text
 from fmscale.forecast.reference import FORECAST, check_forecast
-from fmscale.runs.files import Broken
+from fmscale.runs.files import Broken, printable
 from fmscale.runs.hyperparameters import differing, headed
 from fmscale.runs.index import Index, outcomes
 from fmscale.runs.lock import holder_of
@@ -74,9 +74,9 @@ def state_of(
     if status is None:
         return RunState(folder.run_id, "missing", f"0/{n_steps or '?'}", "not started")
     progress = f"{status['step']}/{status['n_steps'] or n_steps or '?'}"
-    reason = status["reason"] or ""
+    reason = printable(status["reason"] or "")
     state = status["state"]
-    course = f"off course: {flag}" if flag else ""
+    course = f"off course: {printable(flag)}" if flag else ""
     if record is not None:
         state = record["status"]  # it may have been killed after it had written its record
         note = f"diverged: {reason}".removesuffix(": ") if state == "diverged" else course

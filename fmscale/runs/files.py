@@ -33,11 +33,16 @@ class Broken(ValueError):
         return str(self.args[1])
 
     def __str__(self) -> str:
-        return f"broken: {self.path} {self.problem}; {self.args[2]}"
+        return printable(f"broken: {self.path} {self.problem}; {self.args[2]}")
 
 
 class Foreign(Broken):
     """A file that is whole, but of another release."""
+
+
+def printable(text: str) -> str:
+    """Foreign text without what a terminal would take for an order."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 @contextmanager

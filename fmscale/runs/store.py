@@ -12,6 +12,7 @@ import logging
 import os
 import platform
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from fmscale.runs.files import (
     write_lines,
     write_sealed,
 )
-from fmscale.runs.lock import RunLock, is_alive, one_at_a_time
+from fmscale.runs.lock import STALE_SECONDS, RunLock, is_alive, one_at_a_time
 from fmscale.runs.record import RunRecord
 from fmscale.runs.secrets import redact
 
@@ -82,8 +83,14 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def create(self, config_yaml: str) -> None:
-        """Make the folder and store the resolved configuration in it."""
+        """Make the folder and store the resolved configuration in it.
+
+        What a killed process left half-written a while ago goes.
+        """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
+        for debris in self.path.glob(".*"):
+            if debris.is_file() and time.time() - debris.stat().st_mtime > STALE_SECONDS:
+                debris.unlink(missing_ok=True)
         write_atomically(self.path / "config.yaml", config_yaml, self.verify)
 
     def set_status(

@@ -147,3 +147,12 @@ def test_what_runs_differ_in_is_a_column_and_an_empty_reason_is_none(tmp_path, m
     assert head.replace("┃", " ").split() == ["run", "dropout", "state", "steps"]
     cells = [line.replace("│", " ").split() for line in lines if "gpt_1x8" in line]
     assert [row[1] for row in cells] == ["0", "0.3"]
+
+
+def test_a_foreign_reason_gives_the_terminal_no_orders(study, tmp_path, monkeypatch, capsys):
+    reason = "\x1b]0;owned\x07\x1b[2J gone"
+    study.run("run_2").set_status("failed", step=5, n_steps=10, reason=reason)
+    out = told(monkeypatch, capsys, "s", "--runs-dir", str(tmp_path))
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert "gone" in out

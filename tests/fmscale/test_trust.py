@@ -15,6 +15,7 @@ from fmscale.job import Job
 from fmscale.launching.sweep import check_store, submit
 from fmscale.planner import study_of
 from fmscale.retry import unfinished_jobs
+from fmscale.runs.files import Broken
 from fmscale.runs.find import find
 from fmscale.runs.store import RunFolder, Study
 from fmscale.settings import ConfigError
@@ -127,3 +128,39 @@ def test_a_source_of_a_mixture_is_looked_at_too(tiny, plan_one):
     config = {**job.config, "data": {**job.config["data"], "sources": sources}}
     with pytest.raises(ConfigError, match="data.name='a/b'"):
         Job.plan(config, job.shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../../../X", r"data\.name='\.\./\.\./\.\./X' is not the name of a folder"),
+        ("${oc.env:HF_TOKEN}", r"data\.name='\$\{oc\.env:HF_TOKEN\}' is a reference"),
+    ],
+)
+def test_a_stored_name_leads_nowhere_else_and_refers_to_nothing(folder, name, message):
+    edit(folder, lambda c: c["data"].update(name=name))
+    with pytest.raises(ConfigError, match=message):
+        stored_config(folder)
+
+
+BOMBS = {
+    "aliases": "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)),
+    "merges": "a0: &a0 {k: 1}\n"
+    + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 12)),
+    "itself": "a: &a [*a]\n",
+    "depth": "a: " + "[" * 20_000,
+    "list": "[1, 2]\n",
+    "empty": "",
+    "binary": "\x00\x01",
+    "half": "study: s\nseed: 1\n",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_configuration_that_cannot_be_read_is_one_line(folder, capsys, name):
+    (folder.path / "config.yaml").write_text(BOMBS[name])
+    with pytest.raises(Broken, match=r"broken: .*config\.yaml .*; give the sweep's command again"):
+        stored_config(folder)
+    assert unfinished_jobs(Study(folder.path.parent)) == []  # the other runs would go on
+    assert capsys.readouterr().err.startswith("broken: ")

@@ -266,6 +266,36 @@ def test_a_stop_on_a_full_disk_ends_the_sweep_with_the_reason(tiny, tmp_path, sm
     assert "workers did not end" not in output  # nor need it be waited for
 
 
+@pytest.mark.parametrize("content", ["", "{", '{"schema_version": 1}', "[]"])
+def test_a_record_that_cannot_be_read_is_measured_again(tiny, plan_one, capsys, content):
+    job = plan_one([*tiny, BUDGETS])
+    train_job(job, World())
+    study = study_of(job)
+    first, second = (study.run(branch.run_id) for branch in job.branches)
+    before, kept = first.record(), (second.path / "record.json").read_bytes()
+    (first.path / "record.json").write_text(content)
+    study.manifest_path.write_text(content)
+    capsys.readouterr()
+    train_job(job, World())
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("broken: ")]
+    assert told[0].startswith(f"broken: {first.path}/record.json ")
+    assert told[0].endswith("it is now record.json.broken, and the run is measured again")
+    assert first.record().metrics == before.metrics
+    assert (second.path / "record.json").read_bytes() == kept
+    assert (first.path / "record.json.broken").read_text() == content
+    assert set(study.manifest()) == {first.run_id, second.run_id}
+
+
+def test_a_broken_manifest_is_written_again_from_the_configurations(tiny, plan_one, capsys):
+    job, other = (plan_one([*tiny, BUDGETS, f"seed={seed}"]) for seed in (1, 2))
+    submit([job, other])
+    before = study_of(job).manifest()
+    study_of(job).manifest_path.write_text("{")
+    submit([other])
+    assert study_of(job).manifest() == before
+    assert "manifest.json does not hold valid JSON" in capsys.readouterr().out
+
+
 def used(folder: Path) -> int:
     """Bytes that the files of a folder take, in whole blocks."""
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())

@@ -1,5 +1,6 @@
 """Run folders keep their promises about state."""
 
+import os
 import subprocess
 import sys
 
@@ -98,3 +99,15 @@ def test_sweeps_side_by_side_lose_nothing_of_the_manifest(tmp_path):
     children = [subprocess.Popen([*command, name]) for name in "abc"]
     assert [child.wait() for child in children] == [0] * 3
     assert len(Study.open(tmp_path, "s").manifest()) == 60
+
+
+def test_what_a_kill_left_half_written_goes_once_it_is_old(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create("seed: 1\n")
+    old, new = folder.path / ".metrics.jsonl.abc", folder.path / ".status.json.def"
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    folder.create("seed: 1\n")
+    assert not old.exists()
+    assert new.exists()
