@@ -121,7 +121,7 @@ def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
     def disarm(value: Any) -> Any:
         return FORMULA.sub(r"'\g<0>", value) if isinstance(value, str) else value
 
-    texts = [c for c in frame if not is_number(frame[c])]
+    texts = [str(c) for c in frame if not is_number(frame[c])]
     return frame.assign(**{c: frame[c].map(disarm) for c in texts}).rename(columns=disarm)
 
 

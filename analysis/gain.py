@@ -295,12 +295,11 @@ def _spread(laws: _Laws, best: Array, more: Sequence[tuple[int, float]]) -> floa
     Args:
         more: (0 for base or 1 for other, log compute) of each further run.
     """
-    rows = [_slopes(laws.residuals, best)]
-    for which, x in more:
-        rows.append(
-            _slopes(lambda p, w=which, x=x: np.log(laws.predict(p, w, np.array([x]))), best)
-        )
-    jacobian = np.concatenate(rows)
+    def logarithms(p: Array) -> Array:
+        further = [laws.predict(p, which, np.array([x])) for which, x in more]
+        return np.concatenate([laws.residuals(p), *map(np.log, further)])
+
+    jacobian = _slopes(logarithms, best)
     gradient = _slopes(lambda p: np.array([laws.log_gain(p, laws.at)]), best)[0]
     return float(np.sqrt(gradient @ np.linalg.pinv(jacobian.T @ jacobian) @ gradient))
 

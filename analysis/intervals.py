@@ -108,9 +108,9 @@ def from_samples(
             # Refits that never move it: the points do not know this parameter.
             intervals[p.name], errors[p.name] = (None, None), None
             continue
-        low, high = percentiles(values, level)
         middle = estimate[p.name]
-        low, high = min(float(low), middle), max(float(high), middle)
+        ends = percentiles(values, level)
+        low, high = min(float(ends[0]), middle), max(float(ends[1]), middle)
         errors[p.name] = float(np.std(values))
         # An end that lies on a search bound is not an end: the data leave it open.
         natural_low = 0.0 if p.positive or p.bounds[0] == 0 else -np.inf

@@ -230,7 +230,7 @@ def _drop_duplicates(table: RunTable) -> RunTable:
     for run_id, copies in frame[repeated].groupby("run_id"):
         own = copies.drop(columns=[name for name in OF_A_COPY if name in copies])
         texts = own.map(lambda cell: json.dumps(cell, sort_keys=True, default=str))
-        differ = [name for name in own if texts[name][own[name].notna()].nunique() > 1]
+        differ = [str(name) for name in own if texts[name][own[name].notna()].nunique() > 1]
         if differ:
             raise TableError(
                 f"run id {run_id!r} stands for {len(copies)} different records (they differ in "

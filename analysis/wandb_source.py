@@ -91,7 +91,7 @@ def unfold_chart(table: RunTable, sizes: Mapping[str, float]) -> RunTable:
     """
     frame = table.frame
     lines = {c: CHART.fullmatch(str(c)) for c in frame if {f"{c}__MIN", f"{c}__MAX"} <= set(frame)}
-    curves = {c: (found[1], found[2]) for c, found in lines.items() if found}
+    curves = {str(c): (found[1], found[2]) for c, found in lines.items() if found}
     if not curves:
         return table
     unknown = [run for run, _ in curves.values() if run not in sizes]

@@ -30,7 +30,7 @@ class Kaplan(Law):
     formula = "[(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D"
     source = "Kaplan et al. 2020, Eq. 1.5"
     default_objective = "huber"
-    parameters = (
+    parameters: tuple[Parameter, ...] = (
         Parameter("N_c"),
         Parameter("D_c"),
         Parameter("alpha_N", bounds=(1e-3, 5.0), guess=(0.02, 1.0)),
