@@ -295,6 +295,7 @@ def _spread(laws: _Laws, best: Array, more: Sequence[tuple[int, float]]) -> floa
     Args:
         more: (0 for base or 1 for other, log compute) of each further run.
     """
+
     def logarithms(p: Array) -> Array:
         further = [laws.predict(p, which, np.array([x])) for which, x in more]
         return np.concatenate([laws.residuals(p), *map(np.log, further)])
