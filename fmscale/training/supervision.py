@@ -110,11 +110,12 @@ def noting(folder: RunFolder, error: Exception) -> Iterator[None]:
 def fail_branches(job: Job, error: Exception) -> None:
     """After a trunk failed: note the failure in each branch that can no longer start.
 
-    Not where another process trains it now: then nothing has failed.
+    Not where another process trains it now: then nothing has failed; nor where the study was
+    moved away, since it would be made anew.
     """
-    if isinstance(error, Held):
-        return
     study = Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
+    if isinstance(error, Held) or not study.path.is_dir():
+        return
     saved = checkpoint.steps_saved(study.trunk(job.trunk_id).checkpoints)
     for branch in job.branches:
         folder = study.run(branch.run_id)

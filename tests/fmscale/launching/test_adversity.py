@@ -286,6 +286,19 @@ def test_a_record_that_cannot_be_read_is_measured_again(tiny, plan_one, capsys, 
     assert set(study.manifest()) == {first.run_id, second.run_id}
 
 
+def test_a_store_that_is_moved_away_is_not_made_anew(tiny, tmp_path):
+    grid = [*tiny, "seed=1,2", "budget.tokens=2e6", "budget.max_epochs=1e6",
+            "hydra.launcher.n_workers=1"]  # fmt: skip
+    process = start(tmp_path, "sweep", *grid)
+    wait_for(tmp_path / "runs" / "default" / "trunks", "*/metrics.jsonl", process)
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+    assert "wasmovedordeleted" in "".join(output.split())  # lines are folded
+    assert not (tmp_path / "runs").exists()
+    check_whole(tmp_path / "moved")
+
+
 def test_a_broken_manifest_is_written_again_from_the_configurations(tiny, plan_one, capsys):
     job, other = (plan_one([*tiny, BUDGETS, f"seed={seed}"]) for seed in (1, 2))
     submit([job, other])
