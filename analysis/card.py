@@ -26,7 +26,7 @@ def fit_card(result: FitResult, title: str = "") -> str:
         "range fitted",
         "; ".join(f"{k} {low:.4g} to {high:.4g}" for k, (low, high) in result.ranges().items()),
     )
-    row("points", f"{result.n_points} used, in {result.n_clusters} independent units")
+    row("points", result.points_text())
     row("source", result.source)
     row("objective", f"{result.objective_text}; value {result.objective!r}")
     row("weights", "given standard errors" if "error" in result.data else "equal")
@@ -83,7 +83,7 @@ def fit_card(result: FitResult, title: str = "") -> str:
 
 def noise_text(result: FitResult) -> str:
     if result.noise is None:
-        return "not measured: no two runs differ in their seed only"
+        return "not measured: no two runs are known to differ in their seed only"
     unit = "relative" if result.noise.log else "absolute"
     return (
         f"{result.noise.sigma:.3g} ({unit} standard deviation, {result.noise.freedom} degrees of "

@@ -191,6 +191,20 @@ def map_columns(
     return _identical_ids(out) if run_id is not None else out
 
 
+def map_letters(
+    data: RunTable | pd.DataFrame, columns: Mapping[str, str] | None
+) -> tuple[RunTable, dict[str, str]]:
+    """A table with the columns of `fit(columns=...)` mapped as the command line maps them.
+
+    Returns:
+        The table, and the column of each letter: another letter where that was mapped before.
+    """
+    table = as_table(data)
+    known = {k: v for k, v in (columns or {}).items() if v in table.conventions}
+    others = {k: v for k, v in (columns or {}).items() if k != v and k not in known}
+    return map_columns(table, others), known
+
+
 def warn_of_repeated_ids(table: RunTable) -> RunTable:
     """Count the rows of a column `run_id` that repeat an id, where nobody named that column."""
     if "run_id" not in table.frame:
@@ -201,7 +215,7 @@ def warn_of_repeated_ids(table: RunTable) -> RunTable:
     example = table.frame["run_id"].dropna()[repeated].iloc[0]
     return table.warn(
         f"run_id: {int(repeated.sum())} rows repeat an id ({example}): checkpoints of one run are "
-        "not independent (--cluster run_id), and a run listed twice counts once (--run-id run_id)"
+        "fitted as such (--cluster), and a run listed twice counts once (--run-id run_id)"
     )
 
 

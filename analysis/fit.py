@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 
 from analysis import identifiability, scores
 from analysis.certificate import STARTS, FitError, certify, optimize
+from analysis.clusters import find_clusters
+from analysis.files import map_letters
 from analysis.intervals import from_samples, make_intervals
 from analysis.kernel import Problem, SumProblem, make_problem
 from analysis.laws import Law, get_law, remember
 from analysis.laws.constraints import Limits, constrain
 from analysis.laws.law import Array
 from analysis.objectives import Objective, get_objective
-from analysis.points import Noise, Points, make_points, measure_noise
+from analysis.points import Noise, Points, make_points
 from analysis.pooling import check_agreement
+from analysis.repeats import measure_noise
 from analysis.result import FitResult
 from analysis.select import check_units, evaluate_query, positive_values, warn_of_unfinished
-from analysis.table import C_COLUMNS, N_COLUMNS, RunTable, TableError, as_table
+from analysis.table import C_COLUMNS, N_COLUMNS, RunTable, TableError
 from analysis.uncertainty import widened_level
 
 LARGEST_SHARE = 1.5  # of a bounded metric; above it, it must be in percent
@@ -59,8 +62,8 @@ def fit(
 
     Args:
         law: a name (see `analysis.laws.LAWS`) or a Law.
-        data: a table whose columns are named by `columns`, letter -> name; letters that are
-            column names themselves need no entry.
+        data: a table whose columns are named by `columns`, letter -> name or formula, as in
+            `map_columns`; letters that are column names themselves need no entry.
         metric: column to predict.
         objective: name or Objective; default: the law's own.
         delta: Huber width, in nats (log residuals) or units of the metric.
@@ -72,8 +75,10 @@ def fit(
         start: user's starts, tried besides our own.
         starts: how many of our own.
         interval: "auto", "rows", "clusters", "residual", "parametric", "profile", "delta", "none".
-        cluster: column; rows that share its value are resampled together.
-        noise: seed noise known from elsewhere; default: measured from repeats in `data`.
+        cluster: column whose values name what travels together: trunks, or runs of which the rows
+            are checkpoints. Default: found by `find_clusters`; "none": every row for itself.
+        noise: seed noise known from elsewhere, which the intervals then build on as well. Repeats
+            among the points need no mention: the residuals hold their scatter.
         bounds: range of the metric (chance, ceiling); predictions are clipped to it and say so.
         strict: raise when the optimum is not certain; otherwise warn.
     """
@@ -89,16 +94,17 @@ def fit(
         if isinstance(objective, Objective)
         else get_objective(objective or law.default_objective, delta)
     )
-    table = as_table(data)
-    names = {letter: (columns or {}).get(letter, letter) for letter in law.columns}
+    table, letters = map_letters(data, columns)
+    names = {letter: letters.get(letter, letter) for letter in law.columns}
     table = clean(table, law, names, metric, goal, error)
     held = _held_out(table, hold_out)
     fitted = table.with_frame(table.frame[~held])
     agreed = warn_of_unfinished(check_agreement(fitted, metric, list(names.values())))
     table = dataclasses.replace(table, warnings=agreed.warnings)
-    noise = noise or measure_noise(table, metric, goal.log)
-    everything = make_points(table, law, names, metric, error, cluster)
+    together, told = find_clusters(table, cluster)
+    everything = make_points(table, law, names, metric, error, together)
     points = everything.take(~held)
+    measured = measure_noise(fitted, metric, goal.log, list(names.values()), points.cluster)
     fixed, fixed_theta = _fixed(law, fix or {})
     for values in start:
         _check_names(law, values, "--start")
@@ -191,6 +197,7 @@ def fit(
         objective_text=goal.describe(),
         n_points=len(points),
         n_clusters=points.clusters,
+        cluster=told,
         metric=metric,
         columns={k: table.conventions.get(v, v) for k, v in names.items()},
         conventions=dict(table.conventions),
@@ -198,7 +205,7 @@ def fit(
         dropped=table.dropped,
         certificate=optimum.certificate,
         warnings=(),
-        noise=noise,
+        noise=noise or measured,
         residual_sd=scores.residual_sd(residual, free),
         residual_log=goal.log,
         bounds=bounds,

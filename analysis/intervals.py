@@ -46,9 +46,10 @@ def make_intervals(
     if interval == "none" or (interval in ("auto", *METHODS) and bootstrap == 0):
         return empty, unknown, None, "none asked for"
     free = int((~fixed).sum())
-    method = choose_method(points, free) if interval == "auto" else interval
+    goal = problem.objective
+    method = choose_method(points, free, goal) if interval == "auto" else interval
     try:
-        warnings += _few_units(points, method, free, noise)
+        warnings += _few_units(points, method, enough(free, goal), free, noise)
         if method == "profile":
             return (*profile_intervals(problem, optimum, points, fixed, level), None, "profile")
         if method == "delta":
@@ -60,7 +61,9 @@ def make_intervals(
         return empty, unknown, None, "refused"
 
 
-def _few_units(points: Points, method: str, free: int, noise: Noise | None) -> list[str]:
+def _few_units(
+    points: Points, method: str, least: int, free: int, noise: Noise | None
+) -> list[str]:
     """What a reader must know of intervals that rest on few independent units."""
     units = points.clusters
     if units == 1 and len(points) > 1:
@@ -70,7 +73,7 @@ def _few_units(points: Points, method: str, free: int, noise: Noise | None) -> l
         ]
     if method in ("rows", "clusters"):
         count = len(points) if method == "rows" else units
-        few = count < enough(free)
+        few = count < least
         return (
             [
                 f"only {count} {method} are redrawn for {free} parameters: these intervals are "

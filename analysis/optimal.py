@@ -162,13 +162,10 @@ def approach_3(
     bootstrap: int = 1000,
     seed: int = 0,
     law: str = "joint",
-    cluster: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Exponents of the joint law's closed form."""
-    result = fit(
-        law, table, metric=metric, bootstrap=bootstrap, seed=seed, cluster=cluster, **options
-    )
+    result = fit(law, table, metric=metric, bootstrap=bootstrap, seed=seed, **options)
     rule = compute_rule(table.numbers("N"), table.numbers("D"), table.numbers("C"))
     return {
         "approach": f"3: {law} law",
@@ -213,7 +210,6 @@ def compare_approaches(
     envelope_rule: str = "pareto",
     bootstrap: int = 1000,
     seed: int = 0,
-    cluster: str | None = None,
     curves: RunTable | None = None,
 ) -> dict[str, Any]:
     """All three approaches and whether they agree.
@@ -234,7 +230,7 @@ def compare_approaches(
         ),
         "2: IsoFLOP (parabola)": lambda: _approach_2(table, metric, "parabola", seed),
         "2: IsoFLOP (akima)": lambda: _approach_2(table, metric, "akima", seed),
-        "3: joint law": lambda: approach_3(table, metric, bootstrap, seed, cluster=cluster),
+        "3: joint law": lambda: approach_3(table, metric, bootstrap, seed),
     }
     for name, make in attempts.items():
         try:
@@ -270,14 +266,13 @@ def under_conventions(
     data: str,
     bootstrap: int = 400,
     seed: int = 0,
-    cluster: str | None = None,
 ) -> list[dict[str, Any]]:
     """Approach 3 under each convention for N and C that the table has (R1: it changes a)."""
     out: list[dict[str, Any]] = []
     for n_name in (c for c in N_COLUMNS if c in table.frame):
         mapped = map_columns(table, {"N": n_name, "D": data})
         n, d = mapped.numbers("N"), mapped.numbers("D")
-        result = fit("joint", mapped, metric, bootstrap=bootstrap, seed=seed, cluster=cluster)
+        result = fit("joint", mapped, metric, bootstrap=bootstrap, seed=seed)
         for c_name in (c for c in C_COLUMNS if c in table.frame):
             rule = compute_rule(n, d, mapped.numbers(c_name))
             out.append({"N": n_name, "C": c_name, **exponents(result, rule), "rule": rule.origin})

@@ -70,6 +70,7 @@ class FitResult:
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of parameters
     tie: dict[str, str] = field(default_factory=dict)  # parameters that equal another
     notes: tuple[str, ...] = ()  # true of most fits: for the card, not for the screen
+    cluster: str | None = None  # columns that told which points travel together
 
     def replace(self, **changes: Any) -> FitResult:
         return dataclasses.replace(self, **changes)
@@ -182,7 +183,7 @@ class FitResult:
         for name, value in self.parameters.items():
             lines.append(f"  {name:>8} = {value:.6g}  {self.interval_text(name)}")
         lines.append(f"  objective {self.objective:.12g} ({self.objective_text})")
-        lines.append(f"  {self.n_points} points; intervals: {self.interval_method}")
+        lines.append(f"  {self.points_text()}; intervals: {self.interval_method}")
         lines.append(f"  certificate: {self.certificate.describe()}")
         if self.held_out:
             error = self.held_out["mean_absolute_relative_error"]
@@ -193,6 +194,12 @@ class FitResult:
         lines += [f"  {d}" for d in self.dropped]
         lines += [f"  warning: {w}" for w in self.warnings]
         return "\n".join(lines)
+
+    def points_text(self) -> str:
+        """How many points were fitted, and what they are part of."""
+        if self.cluster is None:
+            return f"{self.n_points} points"
+        return f"{self.n_points} points in {self.n_clusters} clusters (by {self.cluster})"
 
     def interval_text(self, name: str) -> str:
         if name in self.fixed:
@@ -233,6 +240,7 @@ class FitResult:
             "objective_text": self.objective_text,
             "n_points": self.n_points,
             "n_clusters": self.n_clusters,
+            "cluster": self.cluster,
             "metric": self.metric,
             "columns": dict(self.columns),
             "conventions": dict(self.conventions),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.certificate import FitError, descend, optimize
+from analysis.files import map_letters
 from analysis.fit import clean, fit, make_problem_of
 from analysis.groups import label_groups
 from analysis.laws import get_law
@@ -47,7 +48,7 @@ def compare(
         leave_one_size_out (RMS log error), error_2x, error_4x, error_10x (mean |log error| of runs
         up to that factor beyond the cut), n_beyond, refused.
     """
-    table = as_table(data)
+    table, letters = map_letters(data, columns)
     rows = []
     for name in laws:
         law = get_law(name)
@@ -56,7 +57,7 @@ def compare(
         try:
             options: dict[str, Any] = {
                 "metric": metric,
-                "columns": columns,
+                "columns": letters,
                 "delta": delta,
                 "seed": seed,
                 "objective": objective or "log_least_squares",
@@ -103,8 +104,7 @@ def hold_out_by_compute(
         return out
     below = fit(law, table.keep(~beyond, f"{compute} above the cut {cut:.3g}"), **options)
     outside = table.keep(beyond, f"{compute} below the cut {cut:.3g}")
-    columns = options["columns"] or {}
-    x = {k: outside.numbers(columns.get(k, k)) for k in below.model.columns}
+    x = {k: outside.numbers(options["columns"].get(k, k)) for k in below.model.columns}
     error = np.abs(
         np.log(np.maximum(below.predict(x)["mean"].to_numpy(), 1e-300))
         - np.log(outside.numbers(options["metric"]))

@@ -140,6 +140,13 @@ def draw_strata(
         within += noise.freedom - more
     if weight.sum() < 0.5 * n / trunks or within < 1:
         raise FitError(_absorbed(n, trunks))
+    if between < 2 and within < 2:
+        # Two variances of one degree each: what depends on both would be covered in 99 of 100.
+        raise FitError(
+            f"{n} points of {trunks} trunks or runs leave one degree of freedom between them and "
+            "one within: too few to tell two variances. Add seeds or budgets, or, if the runs "
+            "share nothing, say --cluster none"
+        )
     own_drawn = rest / rng.chisquare(within, count)
     target = rng.chisquare(between, count)
     # Solve sum square / (own + weight common) = target: it falls from infinity to zero.

@@ -18,8 +18,9 @@ from scipy.stats import norm, t
 from analysis.certificate import FitError, Optimum, continuation, descend
 from analysis.kernel import Problem
 from analysis.laws.law import Array
+from analysis.objectives import Objective
 from analysis.optimizer import MAX_ITERATIONS
-from analysis.points import FEW, FEW_EACH, Noise, Points
+from analysis.points import FEW, FEW_EACH, FEW_EACH_ROBUST, Noise, Points
 from analysis.starts import make_starts
 from analysis.strata import draw_strata
 
@@ -43,15 +44,20 @@ class Draws:
     agreement: float  # share of checked refits for which other starts find nothing better
 
 
-def enough(parameters: int) -> int:
-    """Units from which redrawing them gives intervals that cover what they say."""
-    return max(FEW, FEW_EACH * parameters)
+def enough(parameters: int, objective: Objective) -> int:
+    """Units from which redrawing them gives intervals that cover what they say.
+
+    Absolute deviations need more: redrawn, they vary too much, and the excess falls only with the
+    fourth root of the number of points (Hall & Martin 1988, Probab. Theory Rel. Fields 80, 261).
+    """
+    each = FEW_EACH_ROBUST if np.isfinite(objective.delta) else FEW_EACH
+    return max(FEW, each * parameters)
 
 
-def choose_method(points: Points, parameters: int) -> str:
+def choose_method(points: Points, parameters: int, objective: Objective) -> str:
     """Redraw clusters or rows when there are enough of them; else draw noise from a model."""
     units = points.clusters
-    if units >= enough(parameters):
+    if units >= enough(parameters, objective):
         return "clusters" if units < len(points) else "rows"
     return "parametric"
 

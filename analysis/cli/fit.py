@@ -61,7 +61,11 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--interval", choices=INTERVALS, default="auto")
     parser.add_argument("--bootstrap", type=int, default=2000, metavar="REFITS")
-    parser.add_argument("--cluster", metavar="COLUMN", help="rows that are resampled together")
+    parser.add_argument(
+        "--cluster",
+        metavar="COLUMN",
+        help="names the trunk or run of a row; default: found; none: rows are independent",
+    )
     parser.add_argument("--level", type=float, default=0.95)
     parser.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument(

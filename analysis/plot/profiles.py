@@ -29,7 +29,7 @@ def make_profiles(result: FitResult) -> list[Profile]:
     frame = frame[~frame.pop("held_out").astype(bool)].reset_index(drop=True)
     objective = get_objective(result.objective_name, result.objective_delta or 1e-3)
     error = "error" if "error" in frame else None
-    points = make_points(RunTable(frame), law, {}, "y", error, "cluster")
+    points = make_points(RunTable(frame), law, {}, "y", error, frame["cluster"].to_numpy(np.intp))
     fixed = np.array([n in result.fixed for n in law.names])
     problem = make_problem_of(law, points, objective, fixed)
     given = problem.to_working(law.encode(result.parameters)[None])

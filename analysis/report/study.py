@@ -21,7 +21,8 @@ from analysis.fit import fit
 from analysis.identifiability import distinct
 from analysis.misfit import MISFIT
 from analysis.optimal import compare_approaches, under_conventions
-from analysis.points import Noise, measure_noise
+from analysis.points import Noise
+from analysis.repeats import measure_noise
 from analysis.result import FitResult
 from analysis.scores import aicc
 from analysis.select import cross_section, final_runs, largest_compute, positive_values
@@ -126,12 +127,10 @@ def analyze_study(
             notes.append(f"no run has {metric}: it is not fitted")
             continue
         usable = positive_values(table, [], metric)
-        noise[metric] = measure_noise(usable, metric, log=True) or joint_noise(usable, metric)
+        noise[metric] = measure_noise(usable, metric, log=True, letters=("N", "D"))
         for against in ("N", "D", "C", "joint"):
             chosen, rule = choose_runs(usable, against, metric)
-            panels.append(
-                _panel(chosen, rule, metric, against, noise[metric], bootstrap, seed, progress)
-            )
+            panels.append(_panel(chosen, rule, metric, against, bootstrap, seed, progress))
     notes += _misfits(panels)
     study = str(table.frame["study"].iloc[0])
     if progress:
@@ -150,28 +149,14 @@ def compute_optimal(
     if LOSS not in table.frame or table.frame[LOSS].notna().sum() < 3:
         return {"refused": f"too few runs have {LOSS}"}
     usable = positive_values(table, [], LOSS)
-    cluster = "trunk_id" if "trunk_id" in usable.frame else None
     try:
-        found = compare_approaches(usable, LOSS, "pareto", bootstrap, seed, cluster, curves)
+        found = compare_approaches(usable, LOSS, "pareto", bootstrap, seed, curves)
         if len(usable) > LARGE:
             return {**found, "conventions": []}
-        found["conventions"] = under_conventions(usable, LOSS, data, bootstrap, seed, cluster)
+        found["conventions"] = under_conventions(usable, LOSS, data, bootstrap, seed)
     except (FitError, TableError) as reason:
         return {"refused": str(reason)}
     return found
-
-
-def joint_noise(table: RunTable, metric: str) -> Noise | None:
-    """Where no run was repeated: the scatter of all runs about the joint law. It contains what the
-    law misses, so it errs on the wide side."""
-    try:
-        found = fit("joint", table, metric, objective="log_least_squares", interval="none")
-    except (FitError, TableError):
-        return None
-    freedom = found.n_points - len(found.parameters)
-    if found.residual_sd is None or found.residual_sd == 0:
-        return None
-    return Noise(found.residual_sd, freedom, log=True, origin="residuals of the joint law")
 
 
 def choose_runs(table: RunTable, against: str, metric: str) -> tuple[RunTable, str]:
@@ -192,7 +177,6 @@ def _panel(
     rule: str,
     metric: str,
     against: str,
-    noise: Noise | None,
     bootstrap: int,
     seed: int,
     progress: Callable[[str], None] | None,
@@ -202,7 +186,6 @@ def _panel(
     laws = (JOINT_LAWS[:2] if large else JOINT_LAWS) if joint else CURVE_LAWS
     columns = {} if joint else {"x": against}
     held = largest_compute(chosen, "C") if joint else _last(chosen, against)
-    cluster = "trunk_id" if "trunk_id" in chosen.frame else None
     good, full, refused = [], [], []
     for law in laws:
         if progress:
@@ -210,21 +193,18 @@ def _panel(
         common = {
             "metric": metric,
             "columns": columns,
-            "cluster": cluster,
             "bounds": BOUNDS.get(metric),
             "bootstrap": bootstrap,
             "seed": seed,
         }
-        log = law != "log_linear"
-        level_noise = noise if log else measure_noise(chosen, metric, log=False)
         try:
-            full_fit = fit(law, chosen, noise=level_noise, **common)  # type: ignore[arg-type]
+            full_fit = fit(law, chosen, **common)  # type: ignore[arg-type]
         except (FitError, TableError) as reason:
             refused.append((law, str(reason)))
             continue
         full.append(full_fit)
         try:
-            good.append(fit(law, chosen, noise=level_noise, hold_out=held, **common))  # type: ignore[arg-type]
+            good.append(fit(law, chosen, hold_out=held, **common))  # type: ignore[arg-type]
         except (FitError, TableError) as reason:
             refused.append((f"{law} below the held-out runs", str(reason)))
             good.append(full_fit)

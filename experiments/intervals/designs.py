@@ -28,6 +28,7 @@ class Design:
     noise: float  # standard deviation of a run, in log units
     share: float = 0.0  # of the variance, common to a trunk
     seed: np.ndarray | None = None  # (n,) where places are repeated
+    objective: str = "log_least_squares"
 
     @property
     def truth(self) -> dict[str, float]:
@@ -78,6 +79,38 @@ def checkpoints(label: str, law: str, runs: int, each: int, noise: float) -> Des
     return Design(label, law, {"x": x}, np.repeat(np.arange(runs), each), noise, 0.8)
 
 
+def repeats(label: str, law: str, sizes: int, seeds: int, noise: float, each: int = 1) -> Design:
+    """Sizes x seeds, each run measured `each` times; 80 % of a run's variance is then its own."""
+    runs = sizes * seeds
+    x = np.repeat(np.geomspace(1e5, 1e9, sizes), seeds * each)
+    seed = np.tile(np.repeat(np.arange(seeds), each), sizes)
+    share = 0.8 if each > 1 else 0.0
+    return Design(label, law, {"x": x}, np.repeat(np.arange(runs), each), noise, share, seed)
+
+
+def curves(label: str, runs: int, budgets: int) -> Design:
+    """One size, several runs of it with a branch at every budget; x is the data."""
+    x = np.tile(np.geomspace(1e6, 1e8, budgets), runs)
+    trunk = np.repeat(np.arange(runs), budgets)
+    return Design(label, "power", {"x": x}, trunk, 0.01, 0.36, trunk)
+
+
+def repeated_grid(
+    label: str,
+    sizes: int,
+    budgets: int,
+    seeds: int,
+    share: float = 0.0,
+    objective: str = "log_least_squares",
+) -> Design:
+    """Sizes x budgets x seeds for the joint law; branches of trunks where they share an error."""
+    n = np.repeat(np.geomspace(2e4, 2e6, sizes), budgets * seeds)
+    d = np.tile(np.geomspace(1e6, 1.6e7, budgets), sizes * seeds)
+    seed = np.tile(np.repeat(np.arange(seeds), budgets), sizes)
+    trunk = np.repeat(np.arange(sizes * seeds), budgets) if share else np.arange(n.size)
+    return Design(label, "joint", {"N": n, "D": d}, trunk, 0.004, share, seed, objective)
+
+
 SINGLE = (
     single("power, 8 runs", "power", 8, 0.01),
     single("power with floor, 12 runs", "power_floor", 12, 0.005),
@@ -95,5 +128,20 @@ CLUSTERED = (
     checkpoints("power, 6 runs x 6", "power", 6, 6, 0.02),
     checkpoints("power, 40 runs x 6", "power", 40, 6, 0.02),
     checkpoints("power with floor, 10 runs x 4", "power_floor", 10, 4, 0.01),
+)
+SIZES_BY_SEEDS = ((2, 2), (3, 2), (4, 3), (6, 5))
+REPEATED = (
+    *(repeats(f"power, {k} x {s} seeds", "power", k, s, 0.01) for k, s in SIZES_BY_SEEDS),
+    *(repeats(f"power, {k} x {s} seeds x 4", "power", k, s, 0.02, 4) for k, s in SIZES_BY_SEEDS),
+    *(curves(f"power, {t} trunks x {b}", t, b) for t, b in SIZES_BY_SEEDS),
+    *(
+        repeats(f"power with floor, {k} x {s} seeds", "power_floor", k, s, 0.005)
+        for k, s in SIZES_BY_SEEDS[1:]
+    ),
+    repeats("power with floor, 4 x 3 seeds x 4", "power_floor", 4, 3, 0.01, 4),
+    repeated_grid("joint, 4 x 3 x 2 seeds", 4, 3, 2),
+    repeated_grid("joint, 4 x 2 trunks x 3", 4, 3, 2, share=0.36),
+    repeated_grid("joint, 6 x 2 trunks x 5", 6, 5, 2, share=0.36),
+    repeated_grid("joint, 6 x 5 x 2 seeds, Huber", 6, 5, 2, objective="huber"),
 )
 METHODS = ("rows", "residual", "parametric", "profile", "delta")

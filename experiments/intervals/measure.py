@@ -19,16 +19,20 @@ from rich.progress import track
 
 from analysis import FitError, fit
 from analysis.plot.coverage import plot_coverage
-from experiments.intervals.designs import CLUSTERED, METHODS, SINGLE, Design
+from experiments.intervals.designs import CLUSTERED, METHODS, REPEATED, SINGLE, Design
 
 FOLDER = Path(__file__).parent
 TRIALS = 400
 REFITS = 300
-PLAN = [(d, m) for d in SINGLE for m in METHODS] + [
-    (d, m)
-    for d in CLUSTERED
-    for m in (("auto", "delta", "profile") if d.law != "joint" else ("auto", "delta"))
-]
+PLAN = (
+    [(d, m) for d in SINGLE for m in METHODS]
+    + [
+        (d, m)
+        for d in CLUSTERED
+        for m in (("auto", "delta", "profile") if d.law != "joint" else ("auto", "delta"))
+    ]
+    + [(d, "auto") for d in REPEATED]
+)
 
 
 def measure(
@@ -48,8 +52,8 @@ def measure(
         frame = design.draw(np.random.default_rng([first, trial]))
         try:
             found = fit(
-                design.law, frame, objective="log_least_squares", interval=method, seed=trial,
-                bootstrap=refits, cluster="trunk_id" if design.is_clustered else None,
+                design.law, frame, objective=design.objective, interval=method, seed=trial,
+                bootstrap=refits,
             )  # fmt: skip
         except FitError:
             refused += 1
@@ -59,6 +63,8 @@ def measure(
             continue
         for name, truth in design.truth.items():
             low, high = found.intervals[name]
+            if low is None and high is None:
+                continue  # refused for this parameter
             hits[name].append((low is None or low <= truth) and (high is None or truth <= high))
             if low is not None and high is not None:
                 widths[name].append((high - low) / truth)
