@@ -21,6 +21,7 @@ from analysis.starts import make_starts
 
 STARTS = 32
 POLISHED = 4  # end points of the smoothed absolute objective that are polished
+LARGEST_RATIO = 1e300
 AGREE = 1e-6  # relative: two minima with objectives this close are one
 
 
@@ -242,7 +243,7 @@ def optimize(
         share_at_best=float(np.mean(at_best)),
         runner_up=float(others.min()) if others.size else None,
         gradient_norm=float(np.max(np.abs(gradient))) / max(scale, 1e-16 * diagonal),
-        condition_number=float(eigenvalues.max() / max(eigenvalues.min(), 1e-300)),
+        condition_number=_ratio(float(eigenvalues.max()), float(eigenvalues.min())),
         moved=float(distance[nearest]),
         improvement=float(initial[nearest] - objective),
         iterations=found.iterations,
@@ -250,6 +251,10 @@ def optimize(
         at_bound=tuple(n for n, b in zip(names, found.at_bound[best], strict=True) if b),
     )
     return Optimum(working, objective, found.hessian[best], certificate)
+
+
+def _ratio(largest: float, smallest: float) -> float:
+    return largest / smallest if smallest > largest * 1e-300 else LARGEST_RATIO
 
 
 def certify(certificate: Certificate, law_name: str) -> list[str]:

@@ -48,15 +48,16 @@ class Chain:
             metric = np.asarray(self.link.model.value(second, {"L": losses}), dtype=float)
             level = max(self.loss.effective_level(), self.link.effective_level())
             low, high = percentiles(metric, level)
-            bands = [low, high, unknown, unknown]
+            bands = [np.minimum(low, mean), np.maximum(high, mean), unknown, unknown]
             sigma = self.link.new_run_sd()
             if sigma is not None:
                 scatter = sigma * rng.standard_normal(metric.shape)
                 new = metric * np.exp(scatter) if self.link.residual_log else metric + scatter
-                bands[2:] = percentiles(new, level)
+                low, high = percentiles(new, level)
+                bands[2:] = [np.minimum(low, mean), np.maximum(high, mean)]
         out = np.column_stack([mean, *bands])
-        if self.link.bounds is not None:
-            out = np.clip(out, *self.link.bounds)
+        if self.link.metric_range is not None:
+            out = np.clip(out, *self.link.metric_range)
         return pd.DataFrame(out, columns=["mean", "low", "high", "low_new", "high_new"])
 
 

@@ -4,9 +4,11 @@ choice: the lowest point of a bin, of the past and of a quantile are different f
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from analysis.table import RunTable, TableError
 
+RISING = 0.3  # rank correlation of metric and x from which more of the metric is better
 RULES = ("pareto", "bins", "bins_point", "quantile")
 
 
@@ -19,7 +21,8 @@ def envelope(
     pad: float = 0.0,
     quantile: float = 0.1,
 ) -> RunTable:
-    """Rows on the lower frontier of `metric` against `x`.
+    """Rows on the frontier of `metric` against `x`: the lowest, or the highest of a metric that
+    rises with x, such as an accuracy.
 
     Args:
         rule: "pareto" keeps every row that no cheaper row beats; "bins" cuts log10 x into
@@ -36,13 +39,18 @@ def envelope(
     if len(table) == 0:
         raise TableError("envelope of an empty table")
     values, loss = table.numbers(x), table.numbers(metric)
+    rises = len(loss) > 2 and np.ptp(values) > 0 and np.ptp(loss) > 0
+    rises = rises and float(spearmanr(values, loss).statistic) > RISING
+    loss = -loss if rises else loss
+    best = "highest" if rises else "lowest"
     if rule == "pareto":
         order = np.lexsort((loss, values))
-        best = np.minimum.accumulate(loss[order])
-        first = np.concatenate([[True], loss[order][1:] < best[:-1]])
+        reached = np.minimum.accumulate(loss[order])
+        first = np.concatenate([[True], loss[order][1:] < reached[:-1]])
         mask = np.zeros(len(values), dtype=bool)
         mask[order[first]] = True
-        return table.keep(mask, "beaten by a run of equal or lower compute (Pareto front)")
+        reason = f"beaten by a run of equal or lower {table.conventions.get(x, x)}"
+        return table.keep(mask, f"{reason} (Pareto front, {best} values)")
     if bins < 1:
         raise TableError(f"--bins {bins}: at least one")
     if pad < 0:
@@ -64,7 +72,8 @@ def envelope(
         if rule == "bins":
             moved[lowest] = 10 ** (0.5 * (edges[b] + edges[b + 1]))
     empty = bins - len(np.unique(which))
-    kept = table.keep(mask, f"not on the envelope ({rule}, {bins} bins in log10, pad {pad:g})")
+    rule_text = f"{rule}, {best} values, {bins} bins in log10, pad {pad:g}"
+    kept = table.keep(mask, f"not on the envelope ({rule_text})")
     if rule == "bins":
         frame = kept.frame.copy()
         frame[x] = moved[mask]

@@ -71,6 +71,7 @@ def forecast(
         "gpu_hours": spent.gpu_hours,
         "dollars": spent.dollars,
         "level": level,
+        "interval_method": result.interval_method,
         "warnings": [],
     }
     letters = set(result.model.columns)

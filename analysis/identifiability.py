@@ -238,7 +238,8 @@ def confounded(law: Law, result: FitResult) -> list[str]:
         used.append(name)
     if len(columns) < 2:
         return []
-    correlation = np.atleast_2d(np.corrcoef(np.array(columns)))
+    with np.errstate(invalid="ignore", divide="ignore"):  # NaN: refits that do not differ
+        correlation = np.atleast_2d(np.corrcoef(np.array(columns)))
     out = []
     for i, j in combinations(range(len(used)), 2):
         # Amplitude and exponent of one term always correlate (the amplitude refers to x = 1).

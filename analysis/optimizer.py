@@ -37,6 +37,7 @@ class Minimum:
     iterations: int
 
 
+@np.errstate(all="ignore")  # a wild trial point overflows, gives NaN and is rejected
 def solve_damped(hessian: Array, gradient: Array) -> Array:
     """Solve H step = gradient for each fit with an LDL' whose pivots are kept positive.
 
@@ -98,6 +99,7 @@ def minimize(
     active = np.arange(s)
     iterations = 0
     eye = np.eye(p, dtype=bool)
+    logarithmic = np.array([parameter.positive for parameter in problem.law.parameters])
     while active.size and iterations < max_iterations:
         iterations += 1
         t, ga, ha = theta[active], g[active], h[active]
@@ -110,7 +112,10 @@ def minimize(
         both = stuck[:, :, None] | stuck[:, None, :]
         matrix = np.where(both, np.where(eye, diagonal[:, :, None], 0.0), matrix)
         step = -solve_damped(matrix, ga)
-        step *= np.minimum(1.0, MAX_STEP / np.maximum(np.abs(step).max(axis=1), 1e-300))[:, None]
+        # A coordinate that is no logarithm may be of any size: its step is measured by its own.
+        unit = np.where(logarithmic, 1.0, np.maximum(1.0, np.abs(t)))
+        long = np.maximum((np.abs(step) / unit).max(axis=1), 1e-300)
+        step *= np.minimum(1.0, MAX_STEP / long)[:, None]
         if iterations == NEAR:
             problem = problem.anywhere()
         if iterations > STRAIGHT:

@@ -133,9 +133,15 @@ class FitResult:
                 low, high = percentiles(new, wanted)
                 bands[2:] = [np.minimum(low, mean), np.maximum(high, mean)]
         out = np.column_stack([mean, *bands])
-        if self.bounds is not None:
-            out = np.clip(out, *self.bounds)
+        if self.metric_range is not None:
+            out = np.clip(out, *self.metric_range)
         return pd.DataFrame(out, columns=["mean", "low", "high", "low_new", "high_new"])
+
+    @property
+    def metric_range(self) -> tuple[float, float] | None:
+        """Where the metric lies: as the user said, and a share that a link predicts in [0, 1]."""
+        shares = self.model.columns == ("L",) and bool(self.fitted()["y"].between(0, 1).all())
+        return self.bounds or ((0.0, 1.0) if shares else None)
 
     def new_run_sd(self) -> float | None:
         """Scatter of one more run: the residuals', or the seed noise when that is larger."""
@@ -170,7 +176,9 @@ class FitResult:
         name = self.metric_name
         if re.search(r"[-+*/]", name):
             return f"({name})"
-        return next((s for piece, s in SYMBOLS.items() if piece in name.lower()), self.model.target)
+        known = next((s for piece, s in SYMBOLS.items() if piece in name.lower()), None)
+        is_loss = re.search("loss|metric|nll|bpb|bits|entropy|nats|^[ly]$", name.lower())
+        return known or (self.model.target if is_loss else name)
 
     @property
     def metric_name(self) -> str:
@@ -183,7 +191,8 @@ class FitResult:
         for name, value in self.parameters.items():
             lines.append(f"  {name:>8} = {value:.6g}  {self.interval_text(name)}")
         lines.append(f"  objective {self.objective:.12g} ({self.objective_text})")
-        lines.append(f"  {self.points_text()}; intervals: {self.interval_method}")
+        kind = f"{self.level:.0%} confidence, " if any(map(any, self.intervals.values())) else ""
+        lines.append(f"  {self.points_text()}; intervals: {kind}{self.interval_method}")
         lines.append(f"  certificate: {self.certificate.describe()}")
         if self.held_out:
             error = self.held_out["mean_absolute_relative_error"]

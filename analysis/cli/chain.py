@@ -47,12 +47,18 @@ def run(args: argparse.Namespace) -> int:
     band = chain.predict(pd.DataFrame(places), args.seed)
     metric = chain.link.conventions.get("metric", "metric")
     print(f"{chain.loss.formula()}, then {chain.link.formula()}")
+    level = chain.link.level
+    print(f"  [{level:.0%} interval of the mean; of one new run], from the refits of both fits")
+    for name, one in (("loss", chain.loss), ("link", chain.link)):
+        if not one.samples:
+            print(f"  no interval: the fit of the {name} has no refits ({one.interval_method})")
     rows: list[dict[str, Any]] = []
     for place, (_, row) in zip(places, band.iterrows(), strict=True):
         where = ", ".join(f"{k} = {v:.4g}" for k, v in place.items())
-        new = "" if pd.isna(row["low_new"]) else f"; one new run [{row['low_new']:.4g}, "
-        new += "" if pd.isna(row["low_new"]) else f"{row['high_new']:.4g}]"
-        print(f"  {where}: {metric} {row['mean']:.4g} [{row['low']:.4g}, {row['high']:.4g}]{new}")
+        ends = "no interval" if pd.isna(row["low"]) else f"{row['low']:.4g}, {row['high']:.4g}"
+        if not pd.isna(row["low_new"]):
+            ends += f"; {row['low_new']:.4g}, {row['high_new']:.4g}"
+        print(f"  {where}: {metric} {row['mean']:.4g} [{ends}]")
         rows.append({**place, **{str(k): float(v) for k, v in row.items()}})
     write_json(args.json, {"metric": metric, "loss": chain.loss.law, "link": chain.link.law,
                            "predictions": rows})  # fmt: skip

@@ -147,7 +147,7 @@ def fit_one(
         columns=column_of(law, table),
         objective=objective,
         delta=args.delta,
-        error=args.error and table.own(args.error),
+        error=args.error and "error",
         hold_out=args.hold_out,
         fix=parse_assignments(args.fix, "--fix"),
         start=[parse_assignments([s], "--start") for s in args.start],
@@ -277,7 +277,9 @@ def predict_table(result: FitResult, args: argparse.Namespace, group: str) -> li
     rows: RunTable = map_columns(other, wanted, derive)
     rows = positive_values(rows, [c for c in result.model.columns if c != "L"], None)
     band = result.predict(rows.frame)
-    print(f"  predictions for {len(rows)} rows of {args.predict}:")
+    ends = f"{result.level:.0%} interval of the mean"
+    ends += "; of one new run" if result.samples and result.new_run_sd() is not None else ""
+    print(f"  predictions for {len(rows)} rows of {args.predict} [{ends}]:")
     out: list[dict[str, Any]] = []
     metric = result.conventions.get("metric", "metric")
     for i, name in enumerate(rows.ids):
@@ -288,6 +290,8 @@ def predict_table(result: FitResult, args: argparse.Namespace, group: str) -> li
             row["value"] = float(rows.frame[metric].iloc[i])
         out.append(row)
         ends = "no interval" if np.isnan(row["low"]) else f"{row['low']:.6g}, {row['high']:.6g}"
+        if not np.isnan(row["low_new"]):
+            ends += f"; {row['low_new']:.6g}, {row['high_new']:.6g}"
         print(f"    {name}: {row['mean']:.6g} [{ends}]")
     for dropped in rows.dropped[len(other.dropped) :]:
         print(f"    {dropped}")

@@ -87,11 +87,13 @@ def show(answer: dict[str, Any]) -> None:
     cost = "" if answer["gpu_hours"] is None else f", {answer['gpu_hours']:,.0f} accelerator hours"
     cost += "" if answer["dollars"] is None else f", ${answer['dollars']:,.0f}"
     print(f"  budget {answer['flops']:.4g} FLOPs{cost}")
+    print(f"  [{answer['level']:.0%} confidence of the fitted law: {answer['interval_method']}]")
     for key, name in (("n_opt", "N*"), ("d_opt", "D*"), ("loss", "loss")):
         if answer.get(key) is not None:
             print(f"  {name:>5} = {answer[key]:.5g}{_range(answer.get(f'{key}_interval'))}")
     if answer.get("new_run_interval"):
-        print(f"  one new run: loss{_range(answer['new_run_interval'])}")
+        ends = _range(answer["new_run_interval"])
+        print(f"  one new run: {answer['level']:.0%} of its losses{ends}")
     if "compute_rule" in answer:
         print(f"  C = {answer['compute_rule']}; D*/N* = {answer['tokens_per_parameter']:.3g}")
     print(f"  {answer['decades_beyond']:.2f} decades beyond the largest run")

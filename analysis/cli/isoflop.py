@@ -122,7 +122,8 @@ def show(name: str, found: IsoFlop) -> None:
             )
     for letter, law in (("N", found.n_opt), ("D", found.d_opt)):
         if law is not None:
-            print(f"  {letter}* ~ C^{power_text(law)}")
+            kind = "" if law.interval is None else "  95% confidence, redrawn noise of the losses"
+            print(f"  {letter}* ~ C^{power_text(law)}{kind}")
     for warning in found.warnings:
         print(f"  warning: {warning}")
 

@@ -24,6 +24,7 @@ from analysis.table import RunTable, TableError, data_column
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FEWEST_ON_ENVELOPE = 4
 LETTERS = {"n": "N", "d": "D", "c": "C", "u": "U", "steps": "S", "x": "x", "l": "L"}
 
 
@@ -58,7 +59,9 @@ def add_table_options(parser: argparse.ArgumentParser, metric_required: bool = F
     columns.add_argument(
         "--metric", "--loss", dest="metric", metavar="COLUMN", help="to be predicted"
     )
-    columns.add_argument("--error", metavar="COLUMN", help="standard error of the metric")
+    columns.add_argument(
+        "--error", metavar="COLUMN", help="standard error of the metric; or a formula of columns"
+    )
     columns.add_argument("--run-id", metavar="COLUMN", help="identifies a row; must be unique")
     for letter in "ndc":
         columns.add_argument(
@@ -121,7 +124,7 @@ def read_mapped(
     if not args.all_runs:
         table = final_runs(table)
     columns = {letter: getattr(args, name) for name, letter in LETTERS.items()}
-    columns["metric"] = args.metric
+    columns |= {"metric": args.metric, "error": args.error}
     if is_store and len(table) and table.frame["family"].nunique() == 1:
         columns["N"] = columns["N"] or PARAMETERS
         columns["D"] = columns["D"] or data_column(table)
@@ -148,7 +151,13 @@ def read_mapped(
         from analysis.select import positive_values
 
         table = positive_values(table, [x], "metric")
+        count = len(table)
         table = envelope(table, args.envelope, x, "metric", args.bins, args.pad, args.quantile)
+        if len(table) < FEWEST_ON_ENVELOPE:
+            raise TableError(
+                f"--envelope {args.envelope} keeps {len(table)} of {count} rows, too few for a "
+                "law: take another rule (bins, quantile), or fit all rows"
+            )
     return table
 
 

@@ -52,7 +52,8 @@ class SigmoidLink(Law):
         width = max(float(np.ptp(x["L"])), 1e-9)
         spread = max(high - low, 1e-6)
         # ceiling above chance by convention; the sign of k says which way the metric goes
-        sign = 1.0 if np.polyfit(x["L"], y, 1)[0] <= 0 else -1.0
+        falls = float(np.sum((x["L"] - np.mean(x["L"])) * (y - np.mean(y)))) <= 0
+        sign = 1.0 if falls else -1.0
         k = sorted((sign * 1.0 / width, sign * 30.0 / width))
         return {
             "chance": (low - 0.3 * spread, low),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import fit
 from analysis.__main__ import COMMANDS, main
 from tests.analysis.planted import write_study
 from tests.analysis.test_fit import HOFFMANN, isoflop_grid
@@ -279,3 +280,55 @@ def test_ids_that_repeat_are_counted_where_their_column_is_not_named(tmp_path, c
     path.write_text("run_id,x,y\na,1,2\na,2,1\nb,30,0.9\nc,400,0.8\n")
     assert main(["fit", str(path), "--law", "power", "--x", "x", "--metric", "y"]) == 0
     assert "1 rows repeat an id (a)" in capsys.readouterr().out
+
+
+def test_errors_may_be_a_formula_of_columns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.geomspace(1e6, 1e9, 10)
+    y = 9 * x**-0.1 * np.exp(np.random.default_rng(0).normal(0, 0.01, 10))
+    frame = pd.DataFrame({"x": x, "acc": 1 - y / 10, "err": y, "n": np.arange(1, 11) * 100})
+    frame["stderr"] = np.sqrt(frame["err"] / frame["n"])
+    frame.to_csv("points.csv", index=False)
+    command = ["fit", "points.csv", "--law", "power", "--x", "x", "--metric", "err",
+               "--no-sensitivity", "--interval", "none"]  # fmt: skip
+    for option, name in (("stderr", "column"), ("(err / n) ** 0.5", "formula")):
+        assert main([*command, "--error", option, "--json", f"{name}.json"]) == 0
+    column, formula = (json.loads((tmp_path / f"{n}.json").read_text()) for n in (
+        "column", "formula"))  # fmt: skip
+    assert formula["parameters"] == pytest.approx(column["parameters"], rel=1e-9)
+    plain = fit("power", frame.rename(columns={"err": "metric"}), interval="none")
+    assert plain.parameters["c"] != pytest.approx(column["parameters"]["c"], rel=1e-6)
+
+
+def test_a_chain_says_why_it_has_no_interval_and_keeps_shares_between_0_and_1(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    x = np.geomspace(1e18, 1e21, 10)
+    loss = (1.5 + 1e3 * x**-0.16) * np.exp(rng.normal(0, 0.01, 10))
+    error = 0.8 - 0.9 * np.exp(-0.8 * loss) + rng.normal(0, 0.02, 10)
+    first = fit("power_floor", pd.DataFrame({"x": x, "metric": loss}), bootstrap=60)
+    link = fit("exp_link", pd.DataFrame({"L": loss, "metric": error}), bootstrap=60)
+    first.save("loss.json")
+    link.save("link.json")
+    command = ["chain", "loss.json", "link.json", "--flops", "1e30", "--json", "chain.json"]
+    assert main(command) == 0
+    assert "95% interval of the mean" in capsys.readouterr().out
+    row = json.loads((tmp_path / "chain.json").read_text())["predictions"][0]
+    assert 0 <= row["low"] <= row["mean"] <= row["high"] <= 1
+    assert 0 <= row["low_new"] <= row["mean"] <= row["high_new"] <= 1
+    link.replace(samples={}, interval_method="none asked for").save("link.json")
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "nan" not in printed
+    assert "the fit of the link has no refits (none asked for)" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol"), [("n_opt", "n_opt"), ("val_loss", "L"), ("top1_err", "error")]
+)
+def test_a_formula_is_of_what_was_predicted(name, symbol):
+    frame = pd.DataFrame({"x": np.geomspace(1, 1e3, 8), name: np.geomspace(1, 50, 8)})
+    formula = fit("power", frame, metric=name, interval="none").formula()
+    assert formula.startswith(f"{symbol} = ")

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from analysis import RunTable, TableError, envelope, fit, where
+from analysis.__main__ import main
+from analysis.envelope import RULES
 from analysis.select import cross_section, drop_highest, largest_compute
 
 
@@ -90,3 +92,23 @@ def test_cross_section_takes_the_level_where_most_sizes_are():
 def test_largest_compute_holds_out_ties_together():
     table = RunTable(pd.DataFrame({"C": [1.0, 2.0, 8.0, 8.0]}))
     assert list(largest_compute(table)) == [False, False, True, True]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_frontier_of_a_metric_that_rises_keeps_its_best_runs(rule):
+    x = np.repeat(np.geomspace(1e6, 1e9, 8), 5)
+    best = 0.2 + 0.08 * np.log10(x / 1e6)
+    accuracy = best - np.tile([0.0, 0.02, 0.05, 0.1, 0.12], 8)
+    table = RunTable(pd.DataFrame({"x": x, "metric": accuracy}))
+    kept = envelope(table, rule, bins=8, quantile=0.01)
+    np.testing.assert_allclose(kept.numbers("metric"), best[::5])
+    assert "highest values" in str(kept.dropped[-1])
+
+
+def test_an_envelope_of_too_few_runs_is_refused(tmp_path, capsys):
+    x = np.geomspace(1e6, 1e9, 10)
+    frame = pd.DataFrame({"x": x, "loss": np.r_[2.0, np.linspace(4, 3, 9)]})
+    frame.to_csv(tmp_path / "runs.csv", index=False)
+    command = ["fit", str(tmp_path / "runs.csv"), "--law", "power", "--x", "x", "--loss", "loss"]
+    assert main([*command, "--envelope", "pareto"]) == 2
+    assert "keeps 1 of 10 rows, too few for a law" in capsys.readouterr().err
