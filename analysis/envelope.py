@@ -39,8 +39,8 @@ def envelope(
     if len(table) == 0:
         raise TableError("envelope of an empty table")
     values, loss = table.numbers(x), table.numbers(metric)
-    rises = len(loss) > 2 and np.ptp(values) > 0 and np.ptp(loss) > 0
-    rises = rises and float(spearmanr(values, loss).statistic) > RISING
+    varied = len(loss) > 2 and np.ptp(values) > 0 and np.ptp(loss) > 0
+    rises = varied and float(spearmanr(values, loss).statistic) > RISING
     loss = -loss if rises else loss
     best = "highest" if rises else "lowest"
     if rule == "pareto":
