@@ -63,15 +63,6 @@ def check(config: Mapping[str, Any]) -> None:
         )
 
 
-def settings_of(config: Mapping[str, Any], evaluator: str) -> dict[str, Any]:
-    """What an evaluator is told, and the marks of what that names, if it names any."""
-    prefix = f"evaluation.evaluators.{evaluator}."
-    content = config.get("content") or {}
-    own = {k.removeprefix(prefix): v for k, v in content.items() if k.startswith(prefix)}
-    settings = dict(config["evaluation"]["evaluators"][evaluator])
-    return {**settings, "content": own} if own else settings
-
-
 def changed(config: Mapping[str, Any], section: str = "") -> dict[str, str]:
     """Place -> planned mark of what is another now, in sections whose name begins so."""
     planned = {k: v for k, v in (config.get("content") or {}).items() if k.startswith(section)}

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmscale.content import changed
 from fmscale.runs.find import FORMS, find
 from fmscale.runs.store import RunFolder
 from fmscale.trust import stored_config
@@ -87,9 +86,6 @@ def load_run(folder: RunFolder) -> tuple[Any, dict[str, Any]]:
     if not folder.is_finished():
         raise ValueError(f"run {folder.run_id} is not finished; see fmscale status")
     config = stored_config(folder, replaced=("evaluation", "logger", "objective", "optimizer"))
-    for place in changed(config, "model"):
-        code = f"{place} names code that has changed since run {folder.run_id} was planned"
-        print(f"warning: {code}; its weights are read into what is there now", file=sys.stderr)
     steps = checkpoint.steps_saved(folder.checkpoints)
     if not steps:
         raise ValueError(f"run {folder.run_id} kept no weights in {folder.checkpoints}")

@@ -26,7 +26,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fmscale.composition import add_config_dir, with_config_dir
-from fmscale.content import marks, settings_of
 from fmscale.launching.outlets import reach_outlets
 from fmscale.runs.files import skip_broken
 from fmscale.runs.find import FORMS, find
@@ -128,9 +127,8 @@ def request(
     assert isinstance(merged, dict)
     full = {str(key): value for key, value in merged.items()}
     known = {} if again else _measured(folder.record())
-    full["content"] = marks({"evaluation": full["evaluation"]})
     evaluators = full["evaluation"]["evaluators"]
-    todo = [name for name in evaluators if known.get(name) != canonical(settings_of(full, name))]
+    todo = [name for name, own in evaluators.items() if known.get(name) != canonical(own)]
     return Request(folder, full, tuple(todo))
 
 

@@ -157,17 +157,17 @@ def take_over(jobs: Iterable[Job]) -> list[str]:
 def under_known_ids(job: Job) -> Job:
     """The job, under the ids of release 0.1.0 where the store holds finished runs of its trunk.
 
-    Only if these runs are known to be of the same precision and text, which is not so where files
-    or code of one's own count; and not in a study that has begun the job under its present ids.
+    Only if these runs are known to be of the same precision and text; and not in a study that has
+    begun the job under the ids of this release.
     """
     study = study_of(job)
-    studies = [s for s in (study, *others(study)) if s.manifest_path.exists()]
-    begun = [study.trunk(job.trunk_id), *(study.run(branch.run_id) for branch in job.branches)]
-    if not studies or job.config.get("content") or any(folder.path.exists() for folder in begun):
+    if study.trunk(job.trunk_id).path.exists() or any(
+        study.run(branch.run_id).path.exists() for branch in job.branches
+    ):
         return job
     for asked in ("auto", job.trainer.precision):
         earlier = Job.plan({**job.config, "earlier": {"precision": asked}}, job.shape)
-        for where in studies:
+        for where in (study, *others(study)):
             records = finished_of(where, earlier.trunk_id)
             if records and trained_as(job.config, records):
                 return earlier

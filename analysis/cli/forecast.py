@@ -5,22 +5,35 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from analysis.cli.options import add_json_option, write_json
+from analysis.cli.ladder import forecast_ladder
+from analysis.cli.options import add_json_option, add_table_options, write_json
 from analysis.forecast import Budget, budget_from_hours, forecast, target_loss
 from analysis.numerals import parse_unit
 from analysis.optimal import ComputeRule
 from analysis.plot.style import save_axes
 from analysis.result import FitResult
 
-EXAMPLE = "fmscale-analysis forecast fit.json --flops 1e24 --json forecast.json"
+EXAMPLE = (
+    "fmscale-analysis forecast runs.csv --n params --d tokens --c flops --loss loss --flops 1e24; "
+    "fmscale-analysis forecast runs.csv --hold-out 'C > 1e20' --json f.json; "
+    "fmscale-analysis forecast runs/my_study --n 7e9 --d 140e9"
+)
 
 
 def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = parsers.add_parser(
-        "forecast", help="best size and data for a budget", epilog=f"example: {EXAMPLE}"
+        "forecast",
+        help="what a budget buys, or what runs will reach, with an interval for a new run",
+        description="From a table or study several laws are combined; numbers for --n and --d ask "
+        "about one planned run. A fit.json written by `fit --json` is taken as it is: its interval "
+        "holds if that law is true.",
+        epilog=f"example: {EXAMPLE}",
     )
-    parser.add_argument("fit", help="fit.json written by `fit --json`")
-    budget = parser.add_mutually_exclusive_group(required=True)
+    add_table_options(parser)
+    parser.add_argument("--cluster", metavar="COLUMN", help="rows that weigh as one run")
+    parser.add_argument("--hold-out", metavar="QUERY", help="rows to forecast: 'C > 1e20'")
+    parser.add_argument("--predict", metavar="TABLE", help="runs to forecast, same column names")
+    budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--flops", help="training FLOPs: 1e24, 3.6PF-days")
     budget.add_argument("--gpu-hours", type=float, help="accelerator hours (with --peak and --mfu)")
     budget.add_argument("--dollars", type=float, help="money (with --price, --peak and --mfu)")
@@ -32,16 +45,22 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--six-nd", action="store_true", help="take C = 6 N D, whatever the runs say"
     )
     parser.add_argument(
-        "--no-fan", action="store_true", help="skip the other forms and conventions"
+        "--no-fan", action="store_true", help="of a fit: skip the other forms and conventions"
     )
     parser.add_argument("--level", type=float, default=0.95)
-    parser.add_argument("--plot", metavar="FILE", help="draw the fan of answers")
+    parser.add_argument("--plot", metavar="FILE", help="of a fit: draw the fan of answers")
     add_json_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    result = FitResult.load(args.fit)
+    spent = None if not budget_is_named(args) else read_budget(args)
+    if not is_fit(args.table):
+        forecast_ladder(args, spent, lambda budget: with_price(budget, args))
+        return 0
+    if spent is None and args.target_loss is None:
+        raise ValueError("a fit needs --flops, --gpu-hours, --dollars or --target-loss")
+    result = FitResult.load(args.table)
     rule = ComputeRule() if args.six_nd else None
     answer: dict[str, Any] = {}
     if args.target_loss is not None:
@@ -61,6 +80,15 @@ def run(args: argparse.Namespace) -> int:
         save_axes(draw_fan(answer).axes[0], args.plot)
     write_json(args.json, answer)
     return 0
+
+
+def is_fit(path: str) -> bool:
+    """True for a file written by `fit --json`, told from tables by its ending."""
+    return path.lower().endswith(".json")
+
+
+def budget_is_named(args: argparse.Namespace) -> bool:
+    return any(v is not None for v in (args.flops, args.gpu_hours, args.dollars))
 
 
 def read_budget(args: argparse.Namespace) -> Budget:

@@ -86,7 +86,7 @@ def _by_trunk(study: Study, changed_at: int) -> dict[str, list[str]]:
 def trained_as(config: Mapping[str, Any], records: Iterable[RunRecord]) -> bool:
     """Whether records are known to be of the precision and the text that a configuration states."""
     stated = {section["content"] for section in _of_library(config["data"])}
-    return all(
+    return not config.get("content") and all(
         record.environment.get("precision") == config["trainer"]["precision"]
         and stated <= _texts(record.data)
         for record in records

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from fmscale.build import Parts
-from fmscale.content import settings_of
 from fmscale.data.order import Order, item_order
 from fmscale.data.protocol import TrainingData
 from fmscale.data.text.mixture_order import MixtureOrder
@@ -128,9 +127,10 @@ def make_record(
 
 def evaluations(config: dict[str, Any], measured: Measured) -> list[Evaluation]:
     """Which evaluator, with which settings, gave which metrics."""
+    settings = config["evaluation"]["evaluators"]
     commit = git_state()["commit"]
     return [
-        Evaluation(name, settings_of(config, name), metrics, now(), commit)
+        Evaluation(name, settings[name], metrics, now(), commit)
         for name, metrics in measured.evaluators.items()
     ]
 

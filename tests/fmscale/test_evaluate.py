@@ -13,7 +13,6 @@ from rich.console import Console
 
 import analysis
 from fmscale import evaluate
-from fmscale.content import file_mark
 from fmscale.runs.record import Evaluation
 from fmscale.runs.store import Study
 from fmscale.training import run
@@ -115,17 +114,6 @@ def test_mistakes_are_named_before_anything_is_measured(study, call, arguments, 
     with pytest.raises(SystemExit, match=f"(?s)error: .*{message}"):
         call(*arguments)
     assert records(study) == before
-
-
-def test_a_file_that_holds_something_else_is_measured_again(study, call, tmp_path):
-    file = tmp_path / "passages.txt"
-    file.write_text("What was said. ")
-    command = ["small", "evaluation=other_text", f"evaluation.evaluators.other_text.file={file}"]
-    call(*command)
-    assert "Nothing to measure" in call(*command)
-    file.write_text("What was sung, and by whom. ")
-    file_mark.cache_clear()  # remembered for the length of a process
-    assert "Nothing to measure" not in call(*command)
 
 
 def test_evaluations_of_two_processes_do_not_lose_each_other(study):
