@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     if not is_fit(args.table):
         forecast_ladder(args, spent, lambda budget: with_price(budget, args))
         return 0
+    if args.hold_out or args.predict or args.n or args.d:
+        raise ValueError(f"{args.table} is a stored fit: runs are forecast from a table or study")
     if spent is None and args.target_loss is None:
         raise ValueError("a fit needs --flops, --gpu-hours, --dollars or --target-loss")
     result = FitResult.load(args.table)

@@ -59,6 +59,9 @@ def forecast_ladder(args: argparse.Namespace, budget: Budget | None, priced: Any
         budget: compute to be spent, if that is the question.
         priced: makes a Budget of one in FLOPs, with hours and dollars where a price is known.
     """
+    for option in ("error", "plot"):
+        if getattr(args, option) is not None:
+            raise ValueError(f"--{option} is not for forecasts from a table; leave it out")
     planned = planned_run(args)
     asked = [budget, args.target_loss, planned, args.hold_out, args.predict]
     if all(question is None for question in asked):
@@ -274,8 +277,8 @@ def show(answer: dict[str, Any], lines: Sequence[str], ground: Ground) -> None:
     print(fill(f"{answer['verdict']}: {answer['reason']}", WIDTH, subsequent_indent="  "))
     origin = (
         f"  {answer['n_points']} runs of {answer['source']}, the largest of "
-        f"{answer['largest']:.3g}{_unit(ground)}; laws, with their shares by forecasts from "
-        f"{answer['backtests']} cuts within:"
+        f"{answer['largest']:.3g}{_unit(ground)}; laws by share (checked at "
+        f"{answer['backtests']} inner cut{'s' * (answer['backtests'] != 1)}):"
     )
     print(fill(origin, WIDTH, subsequent_indent="  "))
     for law in answer["laws"]:

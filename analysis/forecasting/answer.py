@@ -77,6 +77,10 @@ def shared_laws(forecaster: Forecaster) -> list[dict[str, Any]]:
 def cautions(forecaster: Forecaster, size: Array) -> list[str]:
     """What a reader of the interval must know, each once."""
     out = []
+    if forecaster.given > len(forecaster.ladder):
+        out.append(
+            f"of {forecaster.given} rows {len(forecaster.ladder)} are fitted, evenly spread in size"
+        )
     if not forecaster.backtests:
         out.append(
             "no cut within the ladder leaves enough runs to check a forecast: widths come from "

@@ -101,6 +101,7 @@ class Forecaster:
             raise TableError(
                 f"{len(ladder)} runs: a forecast needs at least {FEWEST[ladder.variables]}"
             )
+        self.given = len(ladder)
         self.ladder = ladder = ladder.thinned()
         self.learned = learned or experience(ladder.variables)
         self.origin = ladder.x.mean(axis=1)

@@ -135,6 +135,7 @@ def test_rows_of_a_cluster_weigh_as_one_run(runs):
         ([*NAMED, "--hold-out", "C > 1e30"], "holds out no row"),
         (["--x", "flop", "--loss", "1 / ce", "--flops", "1e19"], "rises with size"),
         ([*NAMED, "--flops", "1e19", "--level", "95"], "between 0 and 1"),
+        ([*NAMED, "--flops", "1e19", "--error", "ce"], "--error is not for forecasts"),
         (["--n", "1e9", "--d", "seen", "--loss", "ce"], "both numbers of one planned run"),
         ([*NAMED, "--target-loss", "0.2"], "near or below what the laws take for their floors"),
         ([*NAMED, "--where", "C < 1e14", "--flops", "1e19"], "a forecast needs at least 5"),
