@@ -59,7 +59,7 @@ def rehearse(job: Job, parts: Parts) -> None:
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"section optimizer: {error}") from error
         _try_loss(model, job.shape, parts, {k: fake.from_tensor(v) for k, v in items.items()})
-    if not all(map(_is_ours, (model, job.shape, parts.data, *parts.evaluators.values()))):
+    if not all(map(_is_ours, (model, job.shape, parts.data))):
         _try_evaluators(job, parts)
 
 
