@@ -47,7 +47,8 @@ def stored_config(folder: RunFolder, replaced: Collection[str] = ()) -> dict[str
             f"{path}: {reference[0]}={reference[1]!r} is a reference, and a stored configuration "
             "holds values alone; put its value there"
         )
-    used = {key: value for key, value in config.items() if key not in replaced}
+    # The marks of `content` stand under the keys they mark, and are never run.
+    used = {key: value for key, value in config.items() if key not in {*replaced, "content"}}
     trusted = [name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip()]
     for where, target in _targets(used):
         if target in own_targets() or any(f"{target}.".startswith(f"{t}.") for t in trusted):

@@ -151,7 +151,7 @@ def test_the_parent_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_retry_trains_what_failed_as_it_was_asked_for(tiny, tmp_path, monkeypatch):
+def test_retry_asks_for_trust_and_tells_code_that_was_mended(tiny, tmp_path, monkeypatch):
     (tmp_path / "exploding.py").write_text(EXPLODING)
     grid = [*tiny, "model=gpt_1x16,gpt_2x24", BUDGETS,
             "evaluation.evaluators.language._target_=exploding.Exploding"]  # fmt: skip
@@ -162,6 +162,23 @@ def test_retry_trains_what_failed_as_it_was_asked_for(tiny, tmp_path, monkeypatc
     refused = fmscale("retry", "default", folder=tmp_path)
     assert refused.returncode == 1
     assert "set FMSCALE_TRUST=exploding" in refused.stderr
+    monkeypatch.setenv("FMSCALE_TRUST", "exploding")
+    # Mended code makes other runs, whose ids know it: retry says so, and the sweep trains them.
+    changed = fmscale("retry", "default", folder=tmp_path)
+    assert changed.returncode == 1
+    assert "launch the sweep again, which makes another run" in changed.stderr
+    assert sweep(grid, tmp_path).returncode == 0
+    assert sorted(statuses(tmp_path).values()) == ["completed"] * 6 + ["failed"] * 2
+
+
+def test_retry_trains_what_failed_as_it_was_asked_for(tiny, tmp_path, monkeypatch):
+    once = EXPLODING.replace("d_model == 24", "d_model == 24 and not os.path.exists('mended')")
+    (tmp_path / "exploding.py").write_text(f"import os\n{once}")
+    grid = [*tiny, "model=gpt_1x16,gpt_2x24", BUDGETS,
+            "evaluation.evaluators.language._target_=exploding.Exploding"]  # fmt: skip
+    assert sweep(grid, tmp_path).returncode == 1
+    assert sorted(statuses(tmp_path).values()) == ["completed"] * 2 + ["failed"] * 2
+    (tmp_path / "mended").touch()
     monkeypatch.setenv("FMSCALE_TRUST", "exploding")
     done = fmscale("retry", "default", folder=tmp_path)
     assert done.returncode == 0, done.stderr
