@@ -5,24 +5,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import fill
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.cli.options import read_mapped, write_json
-from analysis.cli.screen import WIDTH, progress, table_text
+from analysis.cli.screen import progress, table_text, wrapped
+from analysis.decision import decide, decimals, range_text, told
 from analysis.files import map_columns, read_table
 from analysis.forecast import Budget
 from analysis.forecasting import Forecaster
 from analysis.forecasting.answer import cautions, rows_of, shared_laws, summary, verdict
-from analysis.forecasting.optimum import best_allocation, compute_needed
+from analysis.forecasting.optimum import compute_needed
 from analysis.forecasting.places import compute_of, coordinates, ladder_rule, make_ladder
 from analysis.laws.law import Array
 from analysis.numerals import parse_unit
 from analysis.optimal import ComputeRule
 from analysis.pooling import check_agreement
+from analysis.practice import practice_of
 from analysis.select import evaluate_query, positive_values
 from analysis.table import D_COLUMNS, N_COLUMNS, RunTable, TableError
 
@@ -89,8 +90,7 @@ def forecast_ladder(args: argparse.Namespace, budget: Budget | None, priced: Any
             answer |= {"target_loss": args.target_loss, "flops_interval": list(ends)}
             budget = priced(Budget(needed))
             lines.append(
-                f"loss {args.target_loss:g} needs {needed:.3g}{_unit(ground)} "
-                f"{_range(ends, lambda v: f'{v:.2g}')}"
+                f"loss {args.target_loss:g} needs {needed:.3g}{_unit(ground)} {range_text(ends)}"
             )
         if budget is not None:
             targets.append(spend(ground, budget, args, answer, lines))
@@ -102,7 +102,7 @@ def forecast_ladder(args: argparse.Namespace, budget: Budget | None, priced: Any
             (answer["planned"],) = rows_of(forecaster, ["planned"], *targets[-1], level=args.level)
             row = answer["planned"]
             lines.append(
-                f"N = {planned[0]:.4g}, D = {planned[1]:.4g}: loss {told(row)}, "
+                f"N = {planned[0]:.4g}, D = {planned[1]:.4g}: loss {told(row)} for a new run, "
                 f"{row['distance']:.3g} times the largest run"
             )
         if len(ground.held):
@@ -123,7 +123,8 @@ def forecast_ladder(args: argparse.Namespace, budget: Budget | None, priced: Any
         answer["laws"] = shared_laws(forecaster)
         answer["views"] = dict(zip(("whole", "top"), map(float, forecaster.views), strict=True))
         answer["backtests"] = len(forecaster.backtests)
-        answer["warnings"] = [*ground.table.warnings, *cautions(forecaster, size)]
+        said = [*ground.table.warnings, *answer.get("warnings", []), *cautions(forecaster, size)]
+        answer["warnings"] = list(dict.fromkeys(said))
         answer["dropped"] = [d.to_dict() for d in ground.table.dropped]
     show(answer, lines, ground)
     write_json(args.json, answer)
@@ -200,42 +201,28 @@ def spend(
     lines: list[str],
 ) -> tuple[Array, Array]:
     """What a budget buys, into the answer and its lines; the place it leads to."""
-    if not (np.isfinite(budget.flops) and budget.flops > 0):
-        raise ValueError(f"flops={budget.flops}: a positive number of training FLOPs")
-    answer |= {k: getattr(budget, k) for k in ("flops", "gpu_hours", "dollars")}
-    price = "" if budget.gpu_hours is None else f", {budget.gpu_hours:,.0f} accelerator hours"
-    price += "" if budget.dollars is None else f", ${budget.dollars:,.0f}"
-    if ground.rule is None:
-        name = ground.table.conventions["x"]
-        if ground.measure == "C" or name in (*N_COLUMNS, *D_COLUMNS, "N", "D"):
-            raise ValueError(
-                f"a budget is of compute, and the variable is {name}: ask with --predict TABLE"
-            )
-        x = np.log([[budget.flops]])
-        (row,) = rows_of(ground.forecaster, ["target"], x, x[0], level=args.level)
-        lines.append(f"at {budget.flops:.4g}{_unit(ground)}{price}: loss {told(row)}")
-    else:
+    if ground.rule is not None:
         rule = ComputeRule() if args.six_nd else ground.rule
-        found = best_allocation(ground.forecaster, budget.flops, rule, args.level)
-        x = np.log([[found.n], [found.d]])
-        (row,) = rows_of(ground.forecaster, ["target"], x, compute_of(rule, x), level=args.level)
-        answer |= {
-            "n_opt": found.n, "n_opt_interval": list(found.n_interval),
-            "d_opt": found.d, "d_opt_interval": list(found.d_interval),
-            "tokens_per_parameter": found.d / found.n, "compute_rule": rule.origin,
-        }  # fmt: skip
-        if found.at_edge:
-            answer |= {"n_opt_interval": None, "d_opt_interval": None}
-        lines += [
-            f"with {budget.flops:.4g} FLOPs{price} train",
-            f"  N* = {found.n:.3g} {_range(answer['n_opt_interval'], lambda v: f'{v:.2g}')} on "
-            f"D* = {found.d:.3g} {_range(answer['d_opt_interval'], lambda v: f'{v:.2g}')}",
-            f"  expected loss {told(row)}",
-        ]
-    answer |= {"loss": row["predicted"], "loss_interval": [row["low"], row["high"]],
+        metric = ground.table.conventions["metric"]
+        practice = practice_of(ground.table)
+        decision = decide(ground.forecaster, rule, budget, args.level, metric, practice)
+        answer |= decision.to_dict()
+        lines += map(wrapped, decision.lines())
+        x = np.log([[decision.n], [decision.d]])
+        return x, compute_of(rule, x)
+    name = ground.table.conventions["x"]
+    if ground.measure == "C" or name in (*N_COLUMNS, *D_COLUMNS, "N", "D"):
+        raise ValueError(
+            f"a budget is of compute, and the variable is {name}: ask with --predict TABLE"
+        )
+    x = np.log([[budget.flops]])
+    (row,) = rows_of(ground.forecaster, ["target"], x, x[0], level=args.level)
+    lines.append(f"at {budget.flops:.4g}{_unit(ground)}: loss {told(row)} for a new run")
+    answer |= {"flops": budget.flops, "gpu_hours": budget.gpu_hours, "dollars": budget.dollars,
+               "loss": row["predicted"], "loss_interval": [row["low"], row["high"]],
                "loss_interval50": [row["low50"], row["high50"]],
                "distance": row["distance"]}  # fmt: skip
-    return x, ground.size(x) if ground.rule is None else compute_of(rule, x)
+    return x, ground.size(x)
 
 
 def table_to_predict(args: argparse.Namespace, ground: Ground) -> RunTable:
@@ -274,42 +261,22 @@ def row_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
 def show(answer: dict[str, Any], lines: Sequence[str], ground: Ground) -> None:
     for line in lines:
         print(line)
-    print(fill(f"{answer['verdict']}: {answer['reason']}", WIDTH, subsequent_indent="  "))
+    if "n_opt" not in answer:  # the decision says it itself
+        print(wrapped(f"{answer['verdict']}: {answer['reason']}"))
     origin = (
         f"  {answer['n_points']} runs of {answer['source']}, the largest of "
         f"{answer['largest']:.3g}{_unit(ground)}; laws by share (checked at "
         f"{answer['backtests']} inner cut{'s' * (answer['backtests'] != 1)}):"
     )
-    print(fill(origin, WIDTH, subsequent_indent="  "))
+    print(wrapped(origin))
     for law in answer["laws"]:
         if law["weight"] >= LAWS_SHOWN:
             print(f"    {law['weight']:>4.0%} {law['law']}: {law['formula']}")
     for dropped in ground.table.dropped:
         print(f"  {dropped}")
     for warning in answer["warnings"]:
-        print(fill(f"  warning: {warning}", WIDTH, subsequent_indent="    "))
-
-
-def told(row: dict[str, Any]) -> str:
-    """A median with its interval, in as many digits as the interval deserves."""
-    digits = decimals(row["low"], row["high"])
-    return (
-        f"{row['predicted']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}] "
-        "for a new run"
-    )
-
-
-def decimals(low: float, high: float) -> int:
-    """Digits after the point so that half the interval shows one or two."""
-    half = max((high - low) / 2, 1e-12)
-    return int(np.clip(np.ceil(-np.log10(half)), 0, 12))
+        print(wrapped(f"  warning: {warning}"))
 
 
 def _unit(ground: Ground) -> str:
     return " FLOPs" if ground.measure == "C" else f" {ground.table.conventions['x']}"
-
-
-def _range(interval: Sequence[float | None] | None, text: Any) -> str:
-    if interval is None:
-        return "[no interval: no optimum in reach]"
-    return "[" + ", ".join("open" if v is None else text(v) for v in interval) + "]"

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -70,6 +71,14 @@ def table_text(table: pd.DataFrame, indent: int = 4, digits: int = 4) -> str:
         line_width=WIDTH - indent,
     )
     return " " * indent + text.replace("\n", "\n" + " " * indent)
+
+
+def wrapped(line: str) -> str:
+    """A sentence in lines of at most 80 columns; a command stays one line, to be copied."""
+    indent = line[: len(line) - len(line.lstrip())]
+    if line.lstrip().startswith("fmscale"):
+        return line
+    return fill(line, WIDTH, subsequent_indent=indent + "  ", break_long_words=False)
 
 
 @contextmanager

@@ -93,10 +93,12 @@ def test_one_variable_goes_the_same_way(runs):
 def test_a_budget_begins_with_what_to_train(runs, capsys):
     answer = answer_of("runs.csv", *NAMED, "--flops", "1e19", "--price", "2")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("with 1e+19 FLOPs, ")
-    assert "N* = " in lines[1]
-    assert "D* = " in lines[1]
-    assert "expected loss" in lines[2]
+    assert lines[0].startswith("train N* = ")
+    assert "D* = " in lines[0]
+    assert lines[1].startswith("  expected ce ")
+    assert lines[2].startswith("  1e+19 FLOPs, ")
+    assert lines[2].endswith(f"${answer['dollars']:,.2f}")
+    assert lines[3].startswith(f"  {answer['verdict']}: ")
     assert answer["n_opt_interval"][0] < answer["n_opt"] < answer["n_opt_interval"][1]
     truth = joint_loss(GPT_LAW, answer["n_opt"], answer["d_opt"])
     assert answer["loss_interval"][0] < truth < answer["loss_interval"][1]
