@@ -79,7 +79,7 @@ def practice_of(table: RunTable) -> Practice | None:
     if {"flops", "seconds_train"} <= set(frame):
         timed = frame[(frame["seconds_train"] > 0) & frame["flops"].notna()]
         if len(timed):
-            largest = timed.loc[timed["flops"].idxmax()]
+            largest = timed.sort_values("flops").iloc[-1]
             rate = float(largest["flops"] / largest["seconds_train"])
             environment = largest.get("environment")
             device = _part(environment, "device")
