@@ -1,0 +1,75 @@
+"""Registered forecasts: written once, noticed when edited, scored by known arithmetic."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from analysis.files import map_columns
+from analysis.registered import interval_score, load_registered, register, score, scores
+from analysis.table import TableError, as_table
+
+PREDICTION = {"predicted": 2.0, "low": 1.9, "high": 2.2, "level": 0.95, "distance": 30.0,
+              "laws": {"joint": 0.7, "kaplan": 0.3}}  # fmt: skip
+
+
+def runs(losses, n=1e9, d=2e10):
+    frame = pd.DataFrame({"run_id": [f"run-{i}" for i in range(len(losses))],
+                          "n": n, "d": d, "loss": losses})  # fmt: skip
+    return map_columns(as_table(frame), {"N": "n", "D": "d", "metric": "loss"})
+
+
+def test_a_forecast_is_kept_as_it_was_made_and_scored_against_the_run(tmp_path):
+    path = register("big", {"N": 1e9, "D": 2e10}, PREDICTION, runs([3.0, 2.8], 1e7, 2e8), tmp_path)
+    entry = load_registered("big", tmp_path)
+    assert entry["prediction"]["laws"] == PREDICTION["laws"]
+    assert entry["table"]["rows"] == 2
+    assert "sha256" in json.loads(path.read_text())
+    hit, miss = score("big", runs([2.1, 2.3]), tmp_path)
+    assert (hit["hit"], miss["hit"]) == (True, False)
+    assert hit["error"] == pytest.approx(2.0 / 2.1 - 1)
+    assert hit["interval_score"] == pytest.approx(math.log(2.2 / 1.9))
+    assert miss["interval_score"] == pytest.approx(
+        math.log(2.2 / 1.9) + 40 * math.log(2.3 / 2.2)
+    )  # 2 / 0.05
+    score("big", runs([2.1, 2.3]), tmp_path)
+    assert [row["run"] for row in scores(tmp_path)] == ["run-0", "run-1"]  # each is kept once
+
+
+def test_an_edited_file_is_noticed(tmp_path):
+    path = register("big", {"C": 1e21}, PREDICTION, runs([3.0]), tmp_path)
+    path.write_text(path.read_text().replace('"high": 2.2', '"high": 2.4'))
+    with pytest.raises(TableError, match="was edited after it was registered"):
+        load_registered("big", tmp_path)
+
+
+def test_names_are_used_once_and_are_file_names(tmp_path):
+    register("big", {"C": 1e21}, PREDICTION, runs([3.0]), tmp_path)
+    with pytest.raises(TableError, match="is there already"):
+        register("big", {"C": 1e21}, PREDICTION, runs([3.0]), tmp_path)
+    with pytest.raises(TableError, match="letters, digits"):
+        register("../big", {"C": 1e21}, PREDICTION, runs([3.0]), tmp_path)
+
+
+def test_what_cannot_be_scored_is_said(tmp_path):
+    with pytest.raises(TableError, match="no forecast 'big' in .*; there are: none"):
+        score("big", runs([2.0]), tmp_path)
+    register("big", {"N": 1e9, "D": 2e10}, PREDICTION, runs([3.0], 1e7, 2e8), tmp_path)
+    with pytest.raises(
+        TableError, match=r"no run of N = 1e\+09, D = 2e\+10 .* nearest is 10% away"
+    ):
+        score("big", runs([2.0], 1.1e9), tmp_path)
+
+
+def test_the_hash_of_the_rows_ignores_their_order_and_nothing_else(tmp_path):
+    def digest(name, losses):
+        register(name, {"C": 1e21}, PREDICTION, runs(losses), tmp_path)
+        return load_registered(name, tmp_path)["table"]["sha256"]
+
+    assert digest("a", [3.0, 2.8]) == digest("b", [2.8, 3.0]) != digest("c", [2.8, 3.0000001])
+
+
+def test_a_narrow_interval_that_misses_scores_worse_than_a_wide_one_that_holds():
+    assert interval_score(2.0, 1.9, 2.1, 0.95) < interval_score(2.0, 1.5, 2.6, 0.95)
+    assert interval_score(2.0, 1.5, 2.6, 0.95) < interval_score(2.0, 2.1, 2.2, 0.95)
