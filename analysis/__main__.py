@@ -20,6 +20,7 @@ from analysis.cli import (
     language,
     plot,
     report,
+    score,
     table,
 )
 from analysis.cli.options import check_folder
@@ -38,6 +39,7 @@ COMMANDS = (
     adaptation,
     language,
     plot,
+    score,
     report,
 )
 

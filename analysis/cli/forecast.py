@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from analysis.cli.ladder import forecast_ladder
@@ -11,6 +12,7 @@ from analysis.forecast import Budget, budget_from_hours, forecast, target_loss
 from analysis.numerals import parse_unit
 from analysis.optimal import ComputeRule
 from analysis.plot.style import save_axes
+from analysis.registered import FOLDER
 from analysis.result import FitResult
 
 EXAMPLE = (
@@ -48,6 +50,10 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--no-fan", action="store_true", help="of a fit: skip the other forms and conventions"
     )
     parser.add_argument("--level", type=float, default=0.95)
+    parser.add_argument(
+        "--register", metavar="NAME", help="write the forecast of one run down, to be scored"
+    )
+    parser.add_argument("--registry", type=Path, default=FOLDER, help="where (forecasts)")
     parser.add_argument("--plot", metavar="FILE", help="of a fit: draw the fan of answers")
     add_json_option(parser)
     parser.set_defaults(run=run)
@@ -60,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.hold_out or args.predict or args.n or args.d:
         raise ValueError(f"{args.table} is a stored fit: runs are forecast from a table or study")
+    if args.register is not None:
+        raise ValueError("--register takes a table or study: a fit knows one law only")
     if spent is None and args.target_loss is None:
         raise ValueError("a fit needs --flops, --gpu-hours, --dollars or --target-loss")
     result = FitResult.load(args.table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from analysis.numerals import parse_unit
 from analysis.optimal import ComputeRule
 from analysis.pooling import check_agreement
 from analysis.practice import practice_of
+from analysis.registered import register
 from analysis.select import evaluate_query, positive_values
 from analysis.table import D_COLUMNS, N_COLUMNS, RunTable, TableError
 
@@ -126,9 +128,35 @@ def forecast_ladder(args: argparse.Namespace, budget: Budget | None, priced: Any
         said = [*ground.table.warnings, *answer.get("warnings", []), *cautions(forecaster, size)]
         answer["warnings"] = list(dict.fromkeys(said))
         answer["dropped"] = [d.to_dict() for d in ground.table.dropped]
+    if args.register is not None:
+        lines.append(f"registered as {keep(args, answer, ground, planned)}")
     show(answer, lines, ground)
     write_json(args.json, answer)
     return answer
+
+
+def keep(
+    args: argparse.Namespace,
+    answer: dict[str, Any],
+    ground: Ground,
+    planned: tuple[float, float] | None,
+) -> Path:
+    """Register the forecast of one run: N and D by number, or a value of the one variable."""
+    if planned is not None:
+        question = dict(zip(("N", "D"), planned, strict=True))
+        prediction = answer["planned"]
+    elif ground.rule is None and answer.get("flops") is not None:
+        low, high = answer["loss_interval"]
+        question = {"x": answer["flops"]}
+        prediction = {"predicted": answer["loss"], "low": low, "high": high,
+                      "distance": answer["distance"]}  # fmt: skip
+    else:
+        raise ValueError(
+            "--register writes down the forecast of one run, which can be made and compared: name "
+            "it by numbers, --n 7e9 --d 140e9 (or --flops with --x)"
+        )
+    made = {key: answer[key] for key in ("level", "laws", "verdict", "warnings")}
+    return register(args.register, question, {**prediction, **made}, ground.table, args.registry)
 
 
 def planned_run(args: argparse.Namespace) -> tuple[float, float] | None:

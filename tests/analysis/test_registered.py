@@ -3,9 +3,11 @@
 import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.__main__ import main
 from analysis.files import map_columns
 from analysis.registered import interval_score, load_registered, register, score, scores
 from analysis.table import TableError, as_table
@@ -73,3 +75,23 @@ def test_the_hash_of_the_rows_ignores_their_order_and_nothing_else(tmp_path):
 def test_a_narrow_interval_that_misses_scores_worse_than_a_wide_one_that_holds():
     assert interval_score(2.0, 1.9, 2.1, 0.95) < interval_score(2.0, 1.5, 2.6, 0.95)
     assert interval_score(2.0, 1.5, 2.6, 0.95) < interval_score(2.0, 2.1, 2.2, 0.95)
+
+
+def test_the_commands_register_one_run_and_score_it(tmp_path, capsys):
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e6, 3e7, 4), np.geomspace(1e8, 3e9, 4)))
+    loss = 1.7 + 60 * n**-0.3 + 300 * d**-0.3
+    frame = pd.DataFrame({"id": [f"r{i}" for i in range(16)], "N": n, "D": d, "C": 6 * n * d,
+                          "loss": loss * np.exp(0.003 * np.sin(9 * np.arange(16)))})  # fmt: skip
+    frame.to_csv(tmp_path / "ladder.csv", index=False)
+    big = {"id": "big", "N": 2e8, "D": 2e10, "C": 2.4e19}
+    big["loss"] = 1.7 + 60 * big["N"] ** -0.3 + 300 * big["D"] ** -0.3
+    pd.DataFrame([big]).to_csv(tmp_path / "big.csv", index=False)
+    where = ["--registry", str(tmp_path / "forecasts")]
+    ladder = ["forecast", str(tmp_path / "ladder.csv"), "--c", "C", "--loss", "loss"]
+    assert main([*ladder, "--n", "2e8", "--d", "2e10", "--register", "big", *where]) == 0
+    assert "registered as" in capsys.readouterr().out
+    columns = ["--n", "N", "--d", "D", "--c", "C", "--loss", "loss"]
+    assert main(["score", "big", str(tmp_path / "big.csv"), *columns, *where]) == 0
+    assert capsys.readouterr().out.startswith("hit: big reached")
+    assert main([*ladder, "--flops", "2e19", "--register", "other", *where]) == 2
+    assert "--register writes down the forecast of one run" in capsys.readouterr().err
