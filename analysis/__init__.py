@@ -3,7 +3,7 @@
 Stands alone: numpy, scipy and pandas at import, plotting libraries when something is plotted.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 from analysis.certificate import Certificate, FitError
 from analysis.envelope import envelope

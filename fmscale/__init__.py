@@ -3,4 +3,4 @@
 Importing this package loads neither torch nor Hydra: a sweep's parent process stays light.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
