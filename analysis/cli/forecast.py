@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from analysis.cli.ladder import forecast_ladder
 from analysis.cli.options import add_json_option, add_table_options, write_json
-from analysis.forecast import Budget, budget_from_hours, forecast, target_loss
+from analysis.forecast import Budget, budget_from_hours, forecast, stored_rule, target_loss
 from analysis.numerals import parse_unit
 from analysis.optimal import ComputeRule
 from analysis.plot.style import save_axes
@@ -47,6 +48,9 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--six-nd", action="store_true", help="take C = 6 N D, whatever the runs say"
     )
     parser.add_argument(
+        "--serve-tokens", metavar="TOKENS", help="also pay for serving this many: 2 N each"
+    )
+    parser.add_argument(
         "--no-fan", action="store_true", help="of a fit: skip the other forms and conventions"
     )
     parser.add_argument("--level", type=float, default=0.95)
@@ -60,6 +64,11 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    args.served = 0.0 if args.serve_tokens is None else parse_unit(args.serve_tokens)
+    if args.served < 0:
+        raise ValueError(f"--serve-tokens {args.serve_tokens}: not negative")
+    if args.served and not budget_is_named(args):
+        raise ValueError("--serve-tokens divides a budget: --flops, --gpu-hours or --dollars")
     spent = None if not budget_is_named(args) else read_budget(args)
     if not is_fit(args.table):
         forecast_ladder(args, spent, lambda budget: with_price(budget, args))
@@ -72,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("a fit needs --flops, --gpu-hours, --dollars or --target-loss")
     result = FitResult.load(args.table)
     rule = ComputeRule() if args.six_nd else None
+    if args.served:
+        rule = replace(rule or stored_rule(result), served=args.served)
     answer: dict[str, Any] = {}
     if args.target_loss is not None:
         answer |= target_loss(result, args.target_loss, rule, args.level)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +229,11 @@ def spend(
     lines: list[str],
 ) -> tuple[Array, Array]:
     """What a budget buys, into the answer and its lines; the place it leads to."""
+    if ground.rule is None and args.served:
+        raise ValueError("--serve-tokens needs N and D: serving costs 2 N a token")
     if ground.rule is not None:
         rule = ComputeRule() if args.six_nd else ground.rule
+        rule = replace(rule, served=args.served)
         metric = ground.table.conventions["metric"]
         practice = practice_of(ground.table)
         decision = decide(ground.forecaster, rule, budget, args.level, metric, practice)

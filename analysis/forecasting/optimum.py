@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from analysis.certificate import FitError
 from analysis.forecasting.combination import GROWTH, Forecaster
@@ -35,7 +36,8 @@ def allocations(forecaster: Forecaster, flops: float, rule: ComputeRule) -> Arra
     n = forecaster.ladder.x[0]
     growth = max(np.log(flops / rule.k) / 2 - forecaster.ladder.x.sum(axis=0).max() / 2, 0.0)
     reach = REACH * np.log(10)
-    log_n = np.linspace(n.min() - reach, n.max() + growth + reach, GRID)
+    top = min(n.max() + growth + reach, np.log(rule.largest(flops)) - 1e-9)
+    log_n = np.linspace(n.min() - reach, top, GRID)
     return np.array([log_n, np.log(rule.data(flops, np.exp(log_n)))])
 
 
@@ -67,11 +69,31 @@ def best_allocation(
     low, high = np.quantile(found, [0.5 - level / 2, 0.5 + level / 2]).round().astype(int)
     low, high = min(low, best), max(high, best)
     edge = np.mean((found == 0) | (found == GRID - 1)) > 1 - level
+    fine = minimize_scalar(
+        lambda u: _expected(forecaster, _place(rule, flops, u), rule),
+        bounds=(x[0, max(best - 1, 0)], x[0, min(best + 1, GRID - 1)]),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
     n, d = np.exp(x)
+    n_best, d_best = np.exp(_place(rule, flops, fine.x)[:, 0])
     return Optimum(
-        float(n[best]), float(d[best]), (float(n[low]), float(n[high])),
-        (float(d[high]), float(d[low])), bool(edge),
+        float(n_best), float(d_best),
+        (float(min(n[low], n_best)), float(max(n[high], n_best))),
+        (float(min(d[high], d_best)), float(max(d[low], d_best))), bool(edge),
     )  # fmt: skip
+
+
+def _place(rule: ComputeRule, flops: float, log_n: float) -> Array:
+    """ln N and ln D (2, 1) that spend the budget."""
+    return np.array([[log_n], [np.log(rule.data(flops, np.exp(log_n)))]])
+
+
+def _expected(forecaster: Forecaster, x: Array, rule: ComputeRule) -> float:
+    """Expected log loss at one place (2, 1), as `best_allocation` ranks them."""
+    outlook = forecaster.outlook(x, compute_of(rule, x))
+    share = outlook.shares(forecaster.learned) * forecaster.views
+    return float(np.einsum("lv,lvn->n", share, outlook.center)[0])
 
 
 def compute_needed(

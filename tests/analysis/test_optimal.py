@@ -239,3 +239,23 @@ def test_noise_of_isoflop_curves_is_not_the_misfit_of_one_polynomial(decades):
     assert found.loss_noise == pytest.approx(0.003, rel=0.25)
     low, high = found.n_opt.interval
     assert low < 0.28 / (0.34 + 0.28) < high
+
+
+@pytest.mark.parametrize("law", ["joint", "kaplan"])
+@pytest.mark.parametrize("served", [0.0, 1e11, 1e13])
+def test_serving_moves_the_optimum_to_smaller_sizes_exactly(law, served):
+    """A budget that also pays for serving, against brute force over sizes."""
+    result = fit(law, isoflop_grid(), interval="none")
+    rule, budget = ComputeRule(served=served), 1e21
+    found = optimum(result, budget, rule)
+    sizes = found["N"][0] * np.exp(np.linspace(-0.5, 0.5, 200_001))
+    data = rule.data(budget, sizes)
+    losses = np.full(sizes.shape, np.nan)
+    paid = np.isfinite(data)
+    losses[paid] = result.model.predict({"N": sizes[paid], "D": data[paid]}, result.parameters)
+    assert found["loss"][0] == pytest.approx(np.nanmin(losses), rel=1e-9)
+    assert found["N"][0] == pytest.approx(sizes[np.nanargmin(losses)], rel=2e-5)
+    n, d = found["N"][0], found["D"][0]
+    assert 6 * n * d + 2 * n * served == pytest.approx(budget, rel=1e-9)
+    if served:
+        assert n < optimum(result, budget, ComputeRule())["N"][0]

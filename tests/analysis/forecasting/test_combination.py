@@ -1,12 +1,14 @@
 """Forecasts on ladders whose law is known, and what no ladder may change."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from analysis.forecasting import Forecaster, Ladder, Mixture
 from analysis.forecasting.answer import verdict
 from analysis.forecasting.optimum import best_allocation, compute_needed
-from analysis.forecasting.places import ladder_rule
+from analysis.forecasting.places import compute_of, ladder_rule
 from analysis.forecasting.shapes import CURVES, SURFACES
 from analysis.table import TableError
 from experiments.forecasts.learn import score
@@ -144,3 +146,18 @@ def test_quantiles_of_one_component_are_students():
     assert mixture.quantile(0.975)[0] == pytest.approx(0.3 + 2 * 2.5705818, abs=1e-6)
     total = np.sum(np.exp(mixture.log_density(np.linspace(-80, 80, 160_001)))) * 1e-3
     assert total == pytest.approx(1, abs=1e-3)
+
+
+def test_serving_moves_the_optimum_under_all_laws_as_brute_force_has_it():
+    forecaster = Forecaster(surface_ladder(noise=0.001, sizes=9))
+    flops, served = 6 * 1e9 * 2e10, 3e10
+    rule = replace(ladder_rule(forecaster.ladder), served=served)
+    found = best_allocation(forecaster, flops, rule)
+    sizes = found.n * np.exp(np.linspace(-0.1, 0.1, 4001))
+    x = np.log(np.array([sizes, rule.data(flops, sizes)]))
+    outlook = forecaster.outlook(x, compute_of(rule, x))
+    share = outlook.shares(forecaster.learned) * forecaster.views
+    expected = np.einsum("lv,lvn->n", share, outlook.center)
+    assert expected[2000] == pytest.approx(expected.min(), abs=1e-9)
+    assert found.n == pytest.approx(sizes[np.argmin(expected)], rel=1e-4)
+    assert found.n < best_allocation(forecaster, flops, ladder_rule(forecaster.ladder)).n

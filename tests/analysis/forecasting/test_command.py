@@ -166,3 +166,18 @@ def test_a_study_of_one_variable_measures_in_it_and_refuses_a_budget(tmp_path, m
     capsys.readouterr()
     assert main(["forecast", *one, "--flops", "1e17"]) == 2
     assert "a budget is of compute, and the variable is n_tokens" in capsys.readouterr().err
+
+
+def test_serving_is_paid_from_the_budget(tmp_path, capsys):
+    table = tmp_path / "ladder.csv"
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 3e8, 5), np.geomspace(1e9, 3e10, 5)))
+    loss = 1.7 + 400 / n**0.34 + 410 / d**0.28
+    pd.DataFrame({"N": n, "D": d, "C": 6 * n * d, "loss": loss}).to_csv(table, index=False)
+    sizes = []
+    for more in ([], ["--serve-tokens", "1e11"]):
+        answer = tmp_path / "answer.json"
+        assert main(["forecast", str(table), "--flops", "1e21", "--json", str(answer), *more]) == 0
+        sizes.append(json.loads(answer.read_text())["n_opt"])
+    assert sizes[1] < sizes[0]
+    assert main(["forecast", str(table), "--target-loss", "2.2", "--serve-tokens", "1e11"]) == 2
+    assert "--serve-tokens divides a budget" in capsys.readouterr().err
