@@ -48,7 +48,9 @@ def results(runs: Path) -> dict[str, dict]:
     found = {}
     for path in sorted(runs.glob("default/gpt_*/record.json")):
         record = json.loads(path.read_text())
-        kept = {k: v for k, v in record.items() if k not in (*TIMES, "environment", "git")}
+        kept = {
+            k: v for k, v in record.items() if k not in (*TIMES, "checksum", "environment", "git")
+        }
         for evaluation in kept["evaluations"]:
             del evaluation["finished_at"]
         found[path.parent.name] = kept

@@ -31,7 +31,7 @@ def results(folder: Path) -> dict[str, dict]:
     found = {}
     for path in sorted(folder.glob("runs/default/gpt_*/record.json")):
         record = json.loads(path.read_text())
-        record = {k: v for k, v in record.items() if k not in (*TIMES, "evaluations")}
+        record = {k: v for k, v in record.items() if k not in (*TIMES, "checksum", "evaluations")}
         rows = path.with_name("metrics.jsonl").read_text()
         found[path.parent.name] = {"record": record, "metrics": rows}
     return found
