@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -58,6 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; wrong input ends with one line on stderr and exit code 2."""
     args = make_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    args.command_line = shlex.join(["fmscale-analysis", *words])
     try:
         check_folder(*(getattr(args, name, None) for name in ("json", "card", "plot")))
         with output_that_may_close() as early:

@@ -22,6 +22,7 @@ from analysis.select import positive_values
 from analysis.table import RunTable
 
 AHEAD = 10.0  # times the largest compute, where nobody names a target
+BEHIND = 4.0  # how far below the largest run its band begins
 ALONG = 33  # places along a ladder at which its forecast is drawn
 LETTERS = ("N", "D")
 REPEATED = "D* repeats the data: the laws take what is read again to be as good as new"
@@ -66,6 +67,10 @@ class Decision:
             if self.nearest["command"]:
                 out.append(f"  {self.nearest['command']}")
         return out if lost else [*out, f"  {self.verdict}: {self.reason}"]
+
+    def headline(self) -> str:
+        """The verdict in a few words."""
+        return f"{self.verdict} at {self.loss['distance']:.3g} times the largest run"
 
     def price(self) -> str:
         """Compute, passes over the data, hours and dollars, as far as they are known."""
@@ -181,8 +186,8 @@ def look_ahead(
     largest = float(np.exp(forecaster.ladder.top))
     budget = priced(Budget(AHEAD * largest if flops is None else flops))
     decision = decide(forecaster, rule, budget, level, metric, practice_of(table))
-    start = float(table.numbers("C").min())
-    sizes = np.geomspace(start, max(1.5 * budget.flops, 2 * largest), ALONG)
+    # Far below the largest run the best allocation lies outside the ladder.
+    sizes = np.geomspace(largest / BEHIND, max(1.5 * budget.flops, 2 * largest), ALONG)
     sizes = np.unique(np.append(sizes, [largest, budget.flops]))
     x = np.array([best_place(forecaster, c, rule) for c in sizes]).T
     rows = rows_of(forecaster, [""] * len(sizes), x, np.log(sizes), level=level)

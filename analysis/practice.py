@@ -14,6 +14,7 @@ from analysis.table import RunTable
 
 CONFIGURATION = Path(__file__).parent.parent / "conf"
 SIZE = re.compile(r"(?P<line>.+)_(?P<depth>\d+)x(?P<width>\d+)")  # gpt_4x128
+PLAIN = re.compile(r"[\w.+-]+")  # a name that a shell reads as it stands
 OF_FAMILY = {
     "gpt": "",
     "clip": "objective=contrastive optimizer=adamw_contrastive evaluation=zero_shot budget=samples",
@@ -104,8 +105,11 @@ def _sizes(table: RunTable) -> dict[str, float]:
     if len(lines) != 1 or not all(shapes.values()) or len(trained) < 2:
         return trained
     (line,) = lines
-    names = [p.stem for p in sorted((CONFIGURATION / "model").glob(f"{line}_*x*.yaml"))]
-    names = [name for name in names if SIZE.fullmatch(name) and name not in trained]
+    names = [
+        name
+        for name in sorted(_options("model") - set(trained))
+        if (found := SIZE.fullmatch(name)) and found["line"] == line
+    ]
     known = _growth(list(trained))
     values = np.array(list(trained.values()))
     terms, *_ = np.linalg.lstsq(known / values[:, None], np.ones(len(values)), rcond=None)
@@ -130,19 +134,24 @@ def _unique(table: RunTable, unit: str) -> float | None:
 
 def _overrides(table: RunTable, study: str, family: str, data: str | None) -> str | None:
     """A preset that bears the study's name; else the choices that its family and data need."""
-    if (CONFIGURATION / "experiment" / f"{study}.yaml").is_file():
+    if study in _options("experiment"):
         return f"sweep experiment={study}"
     objectives = {
         str(_part(_part(cell, "objective"), "_target_")).rpartition(".")[2]
         for cell in table.frame.get("hyperparameters", [])
     }
     known = family in OF_FAMILY and objectives == {NOTHING_ELSE[family]}
-    if not known or not (CONFIGURATION / "data" / f"{data}.yaml").is_file():
+    if not known or data not in _options("data") or not PLAIN.fullmatch(study):
         return None
     batch = _of_all(table.frame["batch_size"].tolist()) if "batch_size" in table.frame else None
     parts = ["train", f"data={data}", OF_FAMILY[family], f"study={study}"]
     parts += [] if batch is None else [f"batch_size={int(batch)}"]
     return " ".join(part for part in parts if part)
+
+
+def _options(group: str) -> set[str]:
+    """Names of a configuration group; none where only the analysis is installed."""
+    return {path.stem for path in (CONFIGURATION / group).glob("*.yaml")}
 
 
 def _part(cell: Any, key: str) -> Any:

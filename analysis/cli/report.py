@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from datetime import date
 
-from analysis.cli.screen import console, progress
+from analysis.cli.screen import console, progress, wrapped
 from analysis.files import read_table
 from analysis.load import load_curves
+from analysis.numerals import parse_unit
 from analysis.report import analyze_study, write_report
 from analysis.report.study import COMPUTE, PARAMETERS, StudyReport
 from analysis.report.write import summary_rows
@@ -25,6 +27,10 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parameters", default=PARAMETERS, help="record column used as N")
     parser.add_argument("--compute", default=COMPUTE, help="record column used as C")
+    parser.add_argument(
+        "--metric", "--loss", metavar="COLUMN", help="draw and forecast this, not the loss"
+    )
+    parser.add_argument("--flops", help="compute to decide about (10 times the largest run)")
     parser.set_defaults(run=run)
 
 
@@ -43,13 +49,17 @@ def run(args: argparse.Namespace) -> int:
                     args.compute,
                     progress=step,
                     curves=read_curves(folder),
+                    metric=args.metric,
+                    flops=None if args.flops is None else parse_unit(args.flops),
                 )
             )
         step("writing figures")
-        paths = write_report(done, args.out)
+        paths = write_report(done, args.out, f"{date.today()}: {args.command_line}")
+    for study in done:
+        print_answer(study)
     print_summary(done)
     for study in done:
-        for note in study.notes:
+        for note in study.cautions():
             out.print(f"{study.study}: {note}", style="dim", markup=False, highlight=False)
         for dropped in study.table.dropped:
             out.print(f"{study.study}: {dropped}", highlight=False, markup=False)
@@ -59,6 +69,14 @@ def run(args: argparse.Namespace) -> int:
         highlight=False,
     )
     return 0
+
+
+def print_answer(study: StudyReport) -> None:
+    """What to train, before the laws."""
+    lines = [study.no_outlook] if study.outlook is None else study.outlook.decision.lines()
+    print(f"{study.study}:")
+    for line in lines:
+        print(wrapped(line))
 
 
 def read_curves(folder: str) -> RunTable | None:

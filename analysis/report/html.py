@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from analysis.card import fit_card
 from analysis.isoflop import PowerOfCompute
 from analysis.json_values import finite
+from analysis.misfit import MISFIT
 from analysis.plot.fits import curve, label
 from analysis.plot.style import (
     LAW_COLORS,
@@ -23,6 +23,8 @@ from analysis.plot.style import (
     size_colors,
     some_sizes,
 )
+from analysis.report.answer import answer_html, outlook_figure
+from analysis.report.parts import escaped, finite_list, rgb, scatter, transparent
 from analysis.report.study import Panel, StudyReport
 from analysis.result import FitResult
 
@@ -34,41 +36,57 @@ td,th{border-bottom:1px solid #e4e4e4;padding:4px 10px 4px 0;text-align:left;ver
 code{background:#f4f4f6;padding:1px 4px;border-radius:3px}.quiet{color:#666;font-size:13px}
 .warn{color:#8a5300}details{margin:6px 0}
 pre{background:#f7f7f9;padding:10px;overflow:auto;font-size:12px}
+.answer{border-left:4px solid #2a6fb0;background:#f3f7fb;padding:10px 16px;margin:12px 0}
+.answer p{margin:2px 0}.answer .first{font-size:18px;font-weight:600}
 .figure{height:520px}nav a{margin-right:14px}
 """
 
 
-def render_html(studies: Sequence[StudyReport]) -> str:
-    """The whole page."""
+def render_html(studies: Sequence[StudyReport], made: str = "") -> str:
+    """The whole page.
+
+    Args:
+        made: when it was made, and by which command.
+    """
     from plotly.offline import get_plotlyjs
 
     body: list[str] = []
     figures: dict[str, dict[str, Any]] = {}
     for study in studies:
-        body.append(f"<h2 id='{_e(study.study)}'>{_e(study.study)} ({_e(study.family)})</h2>")
-        notes = "".join(f"<li>{_e(note)}</li>" for note in study.notes)
+        body.append(
+            f"<h2 id='{escaped(study.study)}'>{escaped(study.study)} ({escaped(study.family)})</h2>"
+        )
+        body.append(answer_html(study))
+        if study.outlook:
+            key = f"f{len(figures)}"
+            figures[key] = outlook_figure(study.outlook)
+            body.append(f"<div class='figure' id='{key}'></div>")
+        notes = "".join(f"<li>{escaped(note)}</li>" for note in study.cautions())
         body.append(f"<p>{_count(len(study.table), 'run')}</p><ul>{notes}</ul>")
         if study.table.dropped:
-            items = "".join(f"<li>{_e(str(d))}</li>" for d in study.table.dropped)
+            items = "".join(f"<li>{escaped(str(d))}</li>" for d in study.table.dropped)
             body.append(f"<details open><summary>Left out</summary><ul>{items}</ul></details>")
         body.append(_optimal(study))
         for panel in study.panels:
             if not panel.fits:
-                body.append(f"<h3>{_e(panel.name)}</h3>" + _refusals(panel))
+                body.append(f"<h3>{escaped(panel.name)}</h3>" + _refusals(panel))
                 continue
             key = f"f{len(figures)}"
             figures[key] = panel_figure(study, panel)
-            body.append(f"<h3>{_e(panel.metric)} against {_e(_words(panel))}</h3>")
+            body.append(f"<h3>{escaped(panel.metric)} against {escaped(_words(panel))}</h3>")
             few = f" Of more than {MANY} runs some are drawn." if len(study.table) > MANY else ""
-            body.append(f"<p class='quiet'>{_e(panel.rule)}; diamonds are held out.{few}</p>")
+            body.append(
+                f"<p class='quiet'>{escaped(panel.rule)}; diamonds are held out of the check."
+                f"{few}</p>"
+            )
             body.append(f"<div class='figure' id='{key}'></div>{_table(panel)}{_refusals(panel)}")
             body.append(_sensitivity(panel))
             body += [
-                f"<details><summary>Fit card: {_e(r.law)}</summary>"
-                f"<pre>{_e(fit_card(r))}</pre></details>"
-                for r in panel.fits
+                f"<details><summary>Fit card: {escaped(r.law)}</summary>"
+                f"<pre>{escaped(fit_card(r))}</pre></details>"
+                for r in panel.answers
             ]
-    links = "".join(f"<a href='#{_e(s.study)}'>{_e(s.study)}</a>" for s in studies)
+    links = "".join(f"<a href='#{escaped(s.study)}'>{escaped(s.study)}</a>" for s in studies)
     # In a script no "<" may remain: "</script" would end it, "<!--" keep it from ending.
     data = json.dumps(finite(figures), allow_nan=False).replace("<", "\\u003c")
     return (
@@ -76,8 +94,10 @@ def render_html(studies: Sequence[StudyReport]) -> str:
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
         f"<link rel='icon' href='data:,'><title>Scaling laws</title><style>{CSS}</style>"
         f"<script>{get_plotlyjs()}</script></head><body><h1>Scaling laws</h1>"
-        "<p class='quiet'>Points are runs (hover for their id); lines are fitted laws with 95 % "
-        f"bands of the mean curve.</p><nav>{links}</nav>{''.join(body)}"
+        f"<p class='quiet'>{escaped(made)}</p>"
+        "<p class='quiet'>Points are runs (hover for their id); lines are laws fitted to all runs, "
+        "with 95 % bands of the mean curve that hold if the law is true; the held-out error is of "
+        f"the same law without the held-out runs.</p><nav>{links}</nav>{''.join(body)}"
         f"<script>const figures={data};"
         "for(const[id,f]of Object.entries(figures)){"
         "Plotly.newPlot(id,f.data,f.layout,{responsive:true,displaylogo:false});}"
@@ -87,7 +107,8 @@ def render_html(studies: Sequence[StudyReport]) -> str:
 
 def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
     """Plotly traces and layout of one panel."""
-    first = panel.fits[0]
+    fits = panel.drawn
+    first = fits[0]
     joint = panel.against == "joint"
     letter = first.model.columns[1] if joint else first.model.columns[0]
     shown = letter if joint else panel.against
@@ -100,7 +121,7 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
         if len(rest):
             rest = rest.iloc[_thinned(np.arange(len(rest)))]
             traces.append(
-                _scatter(
+                scatter(
                     rest[panel.against],
                     rest[panel.metric],
                     list(rest["run_id"]),
@@ -112,8 +133,8 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
     if joint:
         traces += _joint_curves(first, panel.sizes)
     else:
-        grid = curve(panel.fits, letter)
-        for result in panel.fits:
+        grid = curve(fits, letter)
+        for result in fits:
             color = LAW_COLORS.get(result.law, OTHER_COLOR)
             traces += _band(
                 grid, result.predict({letter: grid}), color, label(result).replace("\n", " ")
@@ -121,7 +142,7 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
     y = np.array(first.data["y"], dtype=float)
     log_y = bool((y > 0).all())
     if panel.floor is not None:
-        ends = curve(panel.fits, letter)[[0, -1]]
+        ends = curve(fits, letter)[[0, -1]]
         traces.append(_floor(ends, panel.floor))
         y = np.append(y, panel.floor)
     ratio = (y.max() / y.min()) ** 0.25 * 1.02 if log_y else 1.0
@@ -155,7 +176,7 @@ def _runs(result: FitResult, letter: str, sizes: Any) -> list[dict[str, Any]]:
     x, y = np.array(result.data[letter], dtype=float), np.array(result.data["y"], dtype=float)
     held = np.array(result.data["held_out"], dtype=bool)
     names = np.array(result.data["id"], dtype=object)
-    colors = {size: _rgb(rgba) for size, rgba in size_colors(sizes.tolist()).items()}
+    colors = {size: rgb(rgba) for size, rgba in size_colors(sizes.tolist()).items()}
     shown = some_sizes(sizes.tolist())
     # Each size is a trace of its own, with a name; of very many, all are one.
     groups = shown if len(shown) == len(colors) else [None]
@@ -174,7 +195,7 @@ def _runs(result: FitResult, letter: str, sizes: Any) -> list[dict[str, Any]]:
                 "line": {"width": 2 if flag else 0},
             }
             name += " (held out)" if flag else ""
-            out.append(_scatter(x[at], y[at], list(names[at]), name, marker))
+            out.append(scatter(x[at], y[at], list(names[at]), name, marker))
     return out
 
 
@@ -191,14 +212,14 @@ def _joint_curves(result: FitResult, sizes: Any) -> list[dict[str, Any]]:
     for size in some_sizes(sizes.tolist()):
         band = result.predict({over: np.full_like(grid, size), along: grid})
         name = f"{result.law}, N = {short_number(size)}"
-        out += _band(grid, band, _rgb(colors[size]), name, legend=False)
+        out += _band(grid, band, rgb(colors[size]), name, legend=False)
     return out
 
 
 def _band(grid: Any, band: Any, color: str, name: str, legend: bool = True) -> list[dict[str, Any]]:
     line = {
-        "x": _list(grid),
-        "y": _list(band["mean"]),
+        "x": finite_list(grid),
+        "y": finite_list(band["mean"]),
         "type": "scatter",
         "mode": "lines",
         "name": name,
@@ -213,15 +234,19 @@ def _band(grid: Any, band: Any, color: str, name: str, legend: bool = True) -> l
         "line": {"width": 0},
         "hoverinfo": "skip",
         "showlegend": False,
-        "x": _list(grid),
+        "x": finite_list(grid),
     }
-    fill = {"fill": "tonexty", "fillcolor": _transparent(color)}
-    return [{**edge, "y": _list(band["low"])}, {**edge, **fill, "y": _list(band["high"])}, line]
+    fill = {"fill": "tonexty", "fillcolor": transparent(color)}
+    return [
+        {**edge, "y": finite_list(band["low"])},
+        {**edge, **fill, "y": finite_list(band["high"])},
+        line,
+    ]
 
 
 def _floor(ends: Any, floor: float) -> dict[str, Any]:
     return {
-        "x": _list(ends),
+        "x": finite_list(ends),
         "y": [floor, floor],
         "type": "scatter",
         "mode": "lines",
@@ -230,26 +255,13 @@ def _floor(ends: Any, floor: float) -> dict[str, Any]:
     }
 
 
-def _scatter(x: Any, y: Any, text: list[Any], name: str, marker: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "x": _list(x),
-        "y": _list(y),
-        "text": [_e(t) for t in text],  # plotly draws tags, and links among them
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "marker": marker,
-        "hovertemplate": "%{text}<br>%{x:.4g}, %{y:.5g}<extra></extra>",
-    }
-
-
 def _table(panel: Panel) -> str:
-    names = ("law", "formula (drawn)", "parameters, all runs (95 %)", "held-out error", "fit")
+    names = ("law", "formula", "parameters (95 % if this law is true)", "held-out error", "fit")
     head = "<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
     rows = []
-    for r, whole in zip(panel.fits, panel.full, strict=True):
+    for r in panel.answers:
         parameters = "<br>".join(
-            f"{_e(n)} = {v:.6g} {_e(whole.interval_text(n))}" for n, v in whole.parameters.items()
+            f"{escaped(n)} = {v:.6g} {escaped(r.interval_text(n))}" for n, v in r.parameters.items()
         )
         held = r.held_out and r.held_out["mean_absolute_relative_error"]
         error = (
@@ -257,10 +269,13 @@ def _table(panel: Panel) -> str:
             if r.held_out and held is not None
             else "-"
         )
-        warnings = "".join(f"<br><span class='warn'>{_e(w)}</span>" for w in r.warnings)
+        own = [w for w in r.warnings if not w.startswith(MISFIT)]  # those are among the cautions
+        warnings = "".join(f"<br><span class='warn'>{escaped(w)}</span>" for w in own)
         rows.append(
-            f"<tr><td>{_e(r.law)}</td><td><code>{_e(r.formula())}</code></td><td>{parameters}</td>"
-            f"<td>{error}</td><td>{r.n_points} points; {_e(r.interval_method)}{warnings}</td></tr>"
+            f"<tr><td>{escaped(r.law)}</td><td><code>{escaped(r.formula())}</code></td>"
+            f"<td>{parameters}</td>"
+            f"<td>{error}</td><td>{r.n_points} points; {escaped(r.interval_method)}"
+            f"{warnings}</td></tr>"
         )
     return f"<table>{head}{''.join(rows)}</table>"
 
@@ -275,14 +290,14 @@ def _sensitivity(panel: Panel) -> str:
     if table is None:
         return ""
     names = [str(c) for c in table.columns if c not in ("group", "refused")]
-    head = "".join(f"<th>{_e(name)}</th>" for name in names)
+    head = "".join(f"<th>{escaped(name)}</th>" for name in names)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{_e(_cell(row[name]))}</td>" for name in names) + "</tr>"
+        "<tr>" + "".join(f"<td>{escaped(_cell(row[name]))}</td>" for name in names) + "</tr>"
         for row in table.to_dict("records")
     )
     law = panel.full[0].law
     return (
-        f"<details><summary>Sensitivity of {_e(law)} to the choices of the analysis</summary>"
+        f"<details><summary>Sensitivity of {escaped(law)} to the choices of the analysis</summary>"
         f"<table><tr>{head}</tr>{rows}</table></details>"
     )
 
@@ -298,20 +313,20 @@ def _optimal(study: StudyReport) -> str:
     found = study.optimal
     title = "<h3>Compute-optimal size and data: N* ~ C^a, D* ~ C^b</h3>"
     if "refused" in found:
-        return f"{title}<p class='warn'>{_e(found['refused'])}</p>"
+        return f"{title}<p class='warn'>{escaped(found['refused'])}</p>"
     verdict = {
         True: "The approaches agree within their intervals.",
         False: "The approaches do not agree.",
         None: "Fewer than two approaches have an interval: they cannot be held against each other.",
     }
     rows = "".join(
-        f"<tr><td>{_e(r['approach'])}</td>{_power(r.get('a'))}{_power(r.get('b'))}"
-        f"<td>{_e(r.get('reason', ''))}</td></tr>"
+        f"<tr><td>{escaped(r['approach'])}</td>{_power(r.get('a'))}{_power(r.get('b'))}"
+        f"<td>{escaped(r.get('reason', ''))}</td></tr>"
         for r in found["approaches"]
     )
     conventions = "".join(
-        f"<tr><td>N = {_e(r['N'])}, C = {_e(r['C'])}</td>{_power(r['a'])}{_power(r['b'])}"
-        f"<td>C = {_e(r['rule'])}</td></tr>"
+        f"<tr><td>N = {escaped(r['N'])}, C = {escaped(r['C'])}</td>{_power(r['a'])}{_power(r['b'])}"
+        f"<td>C = {escaped(r['rule'])}</td></tr>"
         for r in found["conventions"]
     )
     head = "<th>a</th><th>b</th><th></th></tr>"
@@ -331,26 +346,10 @@ def _power(law: PowerOfCompute | None) -> str:
 
 
 def _refusals(panel: Panel) -> str:
-    return "".join(f"<p class='warn'>{_e(law)}: {_e(why)}</p>" for law, why in panel.refused)
+    return "".join(
+        f"<p class='warn'>{escaped(law)}: {escaped(why)}</p>" for law, why in panel.refused
+    )
 
 
 def _words(panel: Panel) -> str:
     return "N and D" if panel.against == "joint" else panel.against
-
-
-def _list(values: Any) -> list[float | None]:
-    """JSON knows no infinity: a value that is not finite is missing."""
-    return [float(v) if np.isfinite(v) else None for v in np.asarray(values, dtype=float)]
-
-
-def _rgb(rgba: tuple[float, float, float, float]) -> str:
-    return "#" + "".join(f"{round(255 * c):02x}" for c in rgba[:3])
-
-
-def _transparent(color: str) -> str:
-    r, g, b = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({r},{g},{b},0.14)"
-
-
-def _e(text: str) -> str:
-    return html.escape(str(text))

@@ -15,9 +15,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.certificate import FitError
+from analysis.decision import Outlook, look_ahead
 from analysis.envelope import envelope
 from analysis.files import map_columns
 from analysis.fit import fit
+from analysis.forecast import Budget
 from analysis.identifiability import distinct
 from analysis.misfit import MISFIT
 from analysis.optimal import compare_approaches, under_conventions
@@ -59,6 +61,21 @@ class Panel:
     floor: float | None = None  # of the metric, where the data know it and all runs share it
 
     @property
+    def answers(self) -> tuple[FitResult, ...]:
+        """The laws of all runs, each with the error of the same law without the held-out runs."""
+        pairs = zip(self.full, self.fits, strict=True)
+        return tuple(whole.replace(held_out=check.held_out) for whole, check in pairs)
+
+    @property
+    def drawn(self) -> tuple[FitResult, ...]:
+        """The answers, with the held-out runs marked for a figure."""
+        marks = [one.data["held_out"] for one in self.fits]
+        return tuple(
+            one.replace(data={**one.data, "held_out": held})
+            for one, held in zip(self.answers, marks, strict=True)
+        )
+
+    @property
     def name(self) -> str:
         return (
             f"{self.metric}_vs_{self.against}"
@@ -76,6 +93,13 @@ class StudyReport:
     noise: dict[str, Noise | None]
     optimal: dict[str, Any]  # three approaches and the exponents under each convention
     notes: tuple[str, ...] = field(default=())
+    outlook: Outlook | None = None  # what to train
+    no_outlook: str = ""  # why it is not known
+
+    def cautions(self) -> list[str]:
+        """What a reader must know after the answer, each once."""
+        first = self.outlook.decision.cautions if self.outlook else ()
+        return list(dict.fromkeys([*first, *self.table.warnings, *self.notes]))
 
 
 def analyze_study(
@@ -86,6 +110,9 @@ def analyze_study(
     compute: str = COMPUTE,
     progress: Callable[[str], None] | None = None,
     curves: RunTable | None = None,
+    metric: str | None = None,
+    flops: float | None = None,
+    priced: Callable[[Budget], Budget] = lambda budget: budget,
 ) -> StudyReport:
     """All panels of one study.
 
@@ -93,6 +120,10 @@ def analyze_study(
         curves: its training curves (load.load_curves), for approach 1.
         parameters, compute: the convention for N and C (columns of the record).
         progress: called with a line of text before each fit.
+        metric: column (or formula of columns) that is drawn and forecast; default: the loss, and
+            what else the family is known for.
+        flops: compute to decide about; default: ten times the largest run.
+        priced: adds hours and dollars to it.
     """
     table = final_runs(runs)
     if len(table) == 0:
@@ -122,7 +153,10 @@ def analyze_study(
         )
     panels: list[Panel] = []
     noise: dict[str, Noise | None] = {}
-    for metric in METRICS[data]:
+    if metric is not None:
+        table = map_columns(table, {"metric": metric})
+    wanted = METRICS[data] if metric is None else (metric,)
+    for metric in wanted:
         if metric not in table.frame or table.frame[metric].notna().sum() == 0:
             notes.append(f"no run has {metric}: it is not fitted")
             continue
@@ -139,7 +173,14 @@ def analyze_study(
         curves = map_columns(curves, {"N": parameters, "D": "n_seen", "C": compute})
     refits = min(bootstrap, OPTIMAL_REFITS)
     optimal = compute_optimal(table, data, refits, seed, curves)
-    return StudyReport(study, family, table, tuple(panels), noise, optimal, tuple(notes))
+    outlook, no_outlook = None, ""
+    try:
+        outlook = look_ahead(table, wanted[0], flops, priced)
+    except (FitError, TableError) as reason:
+        no_outlook = f"not determined: {reason}"
+    return StudyReport(
+        study, family, table, tuple(panels), noise, optimal, tuple(notes), outlook, no_outlook
+    )
 
 
 def compute_optimal(

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.card import fit_card, noise_text
+from analysis.decision import Outlook
 from analysis.fit import versions
 from analysis.isoflop import PowerOfCompute
 from analysis.json_values import finite
 from analysis.outputs import write_text
 from analysis.plot import new_figure, plot_joint, plot_laws, plot_residuals, save, style
+from analysis.plot.outlook import plot_outlook
 from analysis.plot.style import MANY, draw_floor, outside_legend
 from analysis.plot.tornado import plot_tornado
 from analysis.report.html import render_html
@@ -27,28 +29,36 @@ if TYPE_CHECKING:
 TITLES = {"N": "model size", "D": "training data", "C": "training compute"}
 
 
-def write_report(studies: Sequence[StudyReport], out: str | Path) -> dict[str, list[Path]]:
-    """Write everything under `out`; returns the paths by kind."""
+def write_report(
+    studies: Sequence[StudyReport], out: str | Path, made: str = ""
+) -> dict[str, list[Path]]:
+    """Write everything under `out`; returns the paths by kind.
+
+    Args:
+        made: when, and by which command.
+    """
     folder = Path(out)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     (folder / "cards").mkdir(exist_ok=True)
     paths: dict[str, list[Path]] = {"figures": [], "cards": [], "files": []}
     for study in studies:
+        if study.outlook:
+            paths["figures"] += draw_outlook(study, study.outlook, folder / "figures")
         for panel in study.panels:
             if not panel.fits:
                 continue
-            stem = f"{_file_name(study.study)}_{panel.name}"
+            stem = _file_name(f"{study.study}_{panel.name}")
             paths["figures"] += draw_panel(study, panel, folder / "figures" / stem)
             if panel.sensitivity is not None:
                 paths["figures"] += draw_tornado(panel, folder / "figures" / f"{stem}_tornado")
-            for result in panel.fits:
+            for result in panel.answers:
                 card = folder / "cards" / f"{stem}_{result.law}.md"
                 write_text(card, fit_card(result, f"{study.study}: {panel.name}, {result.law}"))
                 paths["cards"].append(card)
     fits = folder / "fits.json"
     write_text(fits, json.dumps(finite(to_json(studies)), indent=1, allow_nan=False) + "\n")
     page = folder / "report.html"
-    write_text(page, render_html(studies))
+    write_text(page, render_html(studies, made))
     paths["files"] += [fits, page]
     return paths
 
@@ -64,13 +74,20 @@ def panel_title(study: StudyReport, panel: Panel) -> str:
     return f"{name}: {panel.metric} against {what} ({panel.rule})"
 
 
+def draw_outlook(study: StudyReport, outlook: Outlook, folder: Path) -> list[Path]:
+    """The main figure as PNG and SVG."""
+    name = study.study.replace("$", r"\$")
+    ax = plot_outlook(outlook, title=f"{name}: {outlook.decision.headline()}")
+    return save(ax.get_figure(root=True), folder / f"{_file_name(study.study)}_forecast")
+
+
 def draw_panel(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
     """One panel as PNG and SVG."""
     title = panel_title(study, panel)
     with style():
         if panel.against == "joint":
             figure, ax = new_figure(10.2, 5.0)
-            plot_joint(panel.fits[0], ax=ax, title=title)
+            plot_joint(panel.drawn[0], ax=ax, title=title)
             if panel.floor is not None:
                 draw_floor(ax, panel.floor)
             outside_legend(ax)
@@ -80,15 +97,15 @@ def draw_panel(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
         top, bottom = figure.subplots(2, 1, height_ratios=[3.2, 1], sharex=True)
         everything = study.table.frame
         column = panel.against
-        others = everything[~everything["run_id"].astype(str).isin(panel.fits[0].data["id"])]
+        others = everything[~everything["run_id"].astype(str).isin(panel.drawn[0].data["id"])]
         others = others[others[panel.metric].notna()]
         background = (others[column].to_numpy(float), others[panel.metric].to_numpy(float))
-        plot_laws(panel.fits, ax=top, background=background, sizes=panel.sizes, title=title)
+        plot_laws(panel.drawn, ax=top, background=background, sizes=panel.sizes, title=title)
         if panel.floor is not None:
             draw_floor(top, panel.floor)
         outside_legend(top)
-        plot_residuals(panel.fits, ax=bottom)
-        label = column_label(panel.fits[0], column)
+        plot_residuals(panel.drawn, ax=bottom)
+        label = column_label(panel.drawn[0], column)
         top.set_xlabel("")
         bottom.set_xlabel(label)
         return save(figure, stem)
@@ -124,6 +141,7 @@ def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
                 "n_runs": len(s.table),
                 "conventions": dict(s.table.conventions),
                 "dropped": [d.to_dict() for d in s.table.dropped],
+                "decision": decision_to_json(s),
                 "notes": list(s.notes),
                 "seed_noise": {
                     m: None if n is None else {"sigma": n.sigma, "freedom": n.freedom, "log": n.log}
@@ -157,6 +175,15 @@ def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
             for s in studies
         ],
     }
+
+
+def decision_to_json(study: StudyReport) -> dict[str, Any]:
+    """The answer with its words, which other screens repeat."""
+    if study.outlook is None:
+        return {"verdict": "not determined", "lines": [study.no_outlook]}
+    decision = study.outlook.decision
+    words = {"verdict": decision.verdict, "reason": decision.reason, "lines": decision.lines()}
+    return words | decision.to_dict()
 
 
 def _without_draws(result: FitResult) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import html
 import io
 import itertools
 import json
@@ -20,7 +21,7 @@ from analysis.report import analyze_study, write_report
 from analysis.report.html import render_html
 from analysis.report.study import floor_of
 from analysis.report.write import draw_panel
-from tests.analysis.planted import CLIP_LAW, GPT_LAW, write_study
+from tests.analysis.planted import CLIP_LAW, GPT_LAW, joint_loss, write_study
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -49,6 +50,7 @@ def report(tmp_path_factory):
 def test_every_panel_has_figures_and_a_card(report):
     stems = {p.stem for p in (report / "figures").glob("*.png")}
     assert {f"gpt_planted_val_loss_{p}" for p in ("vs_N", "vs_D", "vs_C", "joint")} <= stems
+    assert {"gpt_planted_forecast", "clip_planted_forecast"} <= stems
     assert {f"clip_planted_{m}_{p}" for m in ("val_loss", "zero_shot_error")
             for p in ("vs_N", "vs_D", "vs_C", "joint")} <= stems  # fmt: skip
     assert {p.stem for p in (report / "figures").glob("*.svg")} == stems
@@ -81,6 +83,53 @@ def test_the_summary_is_printed(report):
     assert "power_floor" in out
     assert "report.html" in out
     assert "status is diverged" in out
+
+
+def test_the_decision_stands_first_on_page_and_screen(report):
+    answer = json.loads((report / "fits.json").read_text())["studies"][0]["decision"]
+    truth = joint_loss(GPT_LAW, answer["n_opt"], answer["d_opt"])
+    assert answer["loss_interval"][0] < truth < answer["loss_interval"][1]
+    assert answer["distance"] == pytest.approx(10, rel=0.05)
+    printed = (report / "printed.txt").read_text().splitlines()
+    assert printed[:2] == ["gpt_planted:", answer["lines"][0]]
+    page = (report / "report.html").read_text()
+    body = page[page.index("<h1>") :]
+    said = body.index(html.escape(answer["lines"][0]))
+    assert said < body.index("id='f0'") < body.index("<li>") < body.index("<table>")
+    assert "fmscale-analysis report" in body[:said]
+    assert "gpt_planted, 2026-01-01, data planted" in body[:said]
+
+
+def test_drawn_law_table_and_card_come_from_one_fit(report):
+    page = (report / "report.html").read_text()
+    drawn = json.loads(page.split("const figures=")[1].split(";for(const")[0])
+    names = [trace.get("name", "") for figure in drawn.values() for trace in figure["data"]]
+    studies = json.loads((report / "fits.json").read_text())["studies"]
+    panel = next(p for p in studies[0]["panels"] if p["name"] == "val_loss_vs_C")
+    for entry in panel["fits"]:
+        whole, check = entry["all_runs"]["formula"], entry["fit"]["formula"]
+        assert any(" ".join(name.split()).startswith(whole) for name in names)
+        assert f"<code>{html.escape(whole)}</code>" in page
+        card = report / "cards" / f"gpt_planted_val_loss_vs_C_{entry['law']}.md"
+        assert whole in card.read_text()
+        if check != whole:
+            assert f"<code>{html.escape(check)}</code>" not in page
+    assert any("held out" in name for name in names)
+
+
+def test_any_metric_is_drawn_and_forecast(tmp_path):
+    study = write_study(tmp_path / "gpt", sizes=(2e4, 2e5, 2e6), budgets=(1e6, 4e6, 1.6e7))
+    flops = 1e16
+    done = analyze_study(load_runs(study), 20, metric="val_loss / 0.693", flops=flops)
+    assert {panel.metric for panel in done.panels} == {"val_loss / 0.693"}
+    plain = analyze_study(load_runs(study), 20, flops=flops).outlook.decision
+    decision = done.outlook.decision
+    assert decision.budget.flops == plain.budget.flops == flops
+    assert decision.loss["predicted"] == pytest.approx(plain.loss["predicted"] / 0.693, rel=1e-3)
+    names = {p.name for p in write_report([done], tmp_path / "out")["figures"]}
+    assert "gpt_val_loss___0.693_vs_C.png" in names
+    with pytest.raises(TableError, match="nothing"):
+        analyze_study(load_runs(study), 20, metric="nothing")
 
 
 def test_page_is_self_contained(report):
@@ -189,7 +238,8 @@ def hostile(tmp_path_factory):
 def test_names_in_records_lead_no_file_out_of_the_report(hostile):
     assert sorted(p.name for p in hostile.iterdir()) == ["out", "study"]
     assert [p.name for p in (hostile / "out").iterdir()] == ["report"]
-    assert len(list((hostile / "out" / "report" / "figures").glob("*.png"))) == 1
+    names = {p.name for p in (hostile / "out" / "report" / "figures").glob("*.png")}
+    assert names == {"study_forecast.png", "study_val_loss_vs_N.png"}
 
 
 def test_markup_in_records_stays_text(hostile):
