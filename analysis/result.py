@@ -191,7 +191,11 @@ class FitResult:
         for name, value in self.parameters.items():
             lines.append(f"  {name:>8} = {value:.6g}  {self.interval_text(name)}")
         lines.append(f"  objective {self.objective:.12g} ({self.objective_text})")
-        kind = f"{self.level:.0%} confidence, " if any(map(any, self.intervals.values())) else ""
+        kind = (
+            f"{self.level:.0%} if this law is true, "
+            if any(map(any, self.intervals.values()))
+            else ""
+        )
         lines.append(f"  {self.points_text()}; intervals: {kind}{self.interval_method}")
         lines.append(f"  certificate: {self.certificate.describe()}")
         if self.held_out:

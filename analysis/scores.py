@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,7 @@ def score_held_out(result: FitResult, points: Points) -> dict[str, Any]:
     """
     band = result.predict(points.x)
     mean = band["mean"].to_numpy()
+    times = distances(result, points.x)
     rows: list[dict[str, Any]] = []
     for i, name in enumerate(points.ids):
         low, high = band["low_new"].iloc[i], band["high_new"].iloc[i]
@@ -56,6 +58,7 @@ def score_held_out(result: FitResult, points: Points) -> dict[str, Any]:
                 "error": float(mean[i] - points.y[i]),
                 "relative_error": float(mean[i] / points.y[i] - 1) if points.y[i] else None,
                 "covered": bool(low <= points.y[i] <= high) if known else None,
+                "distance": None if times is None else float(times[i]),
             }
         )
     relative = np.array([abs(r["relative_error"]) for r in rows if r["relative_error"] is not None])
@@ -79,6 +82,22 @@ def decades_beyond(result: FitResult, points: Points) -> dict[str, float]:
         if high > 0 and np.all(values > 0):
             out[column] = float(max(np.log10(np.max(values) / high), 0.0))
     return out
+
+
+def distances(result: FitResult, columns: Mapping[str, Array]) -> Array | None:
+    """How many times the largest fitted run each row is: in N D, or in the law's one variable.
+
+    None where a law has no such measure: of a link from loss to metric, or with values below zero.
+    """
+    letters = set(result.model.columns)
+    of = ("N", "D") if {"N", "D"} <= letters else tuple(letters - {"L"})
+    if len(of) != 1 and of != ("N", "D"):
+        return None
+    fitted = result.fitted()
+    largest = float(np.prod([fitted[c].to_numpy(float) for c in of], axis=0).max())
+    if largest <= 0:
+        return None
+    return np.asarray(np.prod([np.asarray(columns[c], dtype=float) for c in of], axis=0) / largest)
 
 
 def _number(value: Any) -> float | None:

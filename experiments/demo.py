@@ -1,4 +1,4 @@
-"""Closing screen of `make demo`: what was measured, where it lies, what to type next."""
+"""Closing screen of `make demo`: what was measured, where it lies, what to type and to train."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def headline(study: dict[str, Any]) -> list[str]:
         if panel["against"] != "C":
             continue
         for entry in panel["fits"]:
-            fit = entry["fit"]
-            error = (fit.get("held_out") or {}).get("mean_absolute_relative_error")
+            formula = entry["all_runs"]["formula"]
+            error = (entry["fit"].get("held_out") or {}).get("mean_absolute_relative_error")
             missed = f"   held-out error {error:.1%}" if error is not None else ""
-            lines.append(f"{study['study']:10} {panel['metric']:16} {fit['formula']:30}{missed}")
+            lines.append(f"{study['study']:10} {panel['metric']:16} {formula:30}{missed}")
     return lines
 
 
@@ -79,6 +79,10 @@ def main() -> None:
     figures = f"Figures (PNG, SVG) and fit cards: {options.report_dir}/"
     report = options.report_dir / "report.html"
     console.print(Panel(f"{figures}\n\n{NEXT.format(report=report)}", title="what next"))
+    for study in fits["studies"]:
+        console.print(f"What to train, by {study['study']}:", style="bold", highlight=False)
+        for line in study["decision"]["lines"]:
+            console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

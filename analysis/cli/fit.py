@@ -32,6 +32,7 @@ from analysis.objectives import get_objective
 from analysis.outputs import write_text
 from analysis.plot.style import save_axes
 from analysis.result import FitResult
+from analysis.scores import distances
 from analysis.select import names_in, positive_values
 from analysis.selection import influence
 from analysis.sensitivity import headline, sensitivity, tornado
@@ -44,6 +45,7 @@ EXAMPLE = (
 
 
 SHOWN = 10  # runs of the influence table on the screen
+SHOWN_ROWS = 20  # of those held out or predicted
 
 
 def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -163,6 +165,8 @@ def fit_one(
     )
     answer = result.to_dict()
     print(result.summary())
+    if result.held_out:
+        show_rows(result.held_out["rows"], result)
     if not args.no_sensitivity:
         step(f"sensitivity {group}")
         table_of_choices = sensitivity(result)
@@ -250,6 +254,37 @@ def show_sensitivity(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in r.items() if v == v} for r in table.to_dict("records")]
 
 
+def show_rows(rows: Sequence[dict[str, Any]], result: FitResult) -> None:
+    """Rows by name with the band for a new run, how many lie in theirs, and the error."""
+    known = [row["covered"] for row in rows if row.get("covered") is not None]
+    if known:
+        print(
+            f"    {sum(known)} of {len(known)} lie in their {result.level:.0%} band for a new run, "
+            "if this law is true"
+        )
+    shown = []
+    for row in rows[:SHOWN_ROWS]:
+        low, high = row["low_new"], row["high_new"]
+        unknown = low is None or high is None or np.isnan([low, high]).any()
+        line = {"run": row["id"], "times": _short(row["distance"], ".3g")}
+        line |= {"value": _short(row["value"], ".5g")} if "value" in row else {}
+        line["predicted"] = f"{row.get('predicted', row.get('mean')):.5g}"
+        line["a new run"] = "-" if unknown else f"{low:.4g} to {high:.4g}"
+        line |= {"error": _short(row["relative_error"], "+.1%")} if "value" in row else {}
+        shown.append(line)
+    print(table_text(pd.DataFrame(shown), indent=2))
+    if len(rows) > SHOWN_ROWS:
+        print(f"    and {len(rows) - SHOWN_ROWS} more")
+    if any(row["distance"] is not None for row in rows):
+        letters = result.model.columns
+        of = "N D" if {"N", "D"} <= set(letters) else result.columns[letters[0]]
+        print(f"    times: {of} over the largest fitted")
+
+
+def _short(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
 def predict_table(result: FitResult, args: argparse.Namespace, group: str) -> list[dict[str, Any]]:
     """Predictions, with intervals, for the rows of another table that belong to the group."""
     other = read_table(args.predict, decimal=args.decimal)
@@ -277,9 +312,7 @@ def predict_table(result: FitResult, args: argparse.Namespace, group: str) -> li
     rows: RunTable = map_columns(other, wanted, derive)
     rows = positive_values(rows, [c for c in result.model.columns if c != "L"], None)
     band = result.predict(rows.frame)
-    ends = f"{result.level:.0%} interval of the mean"
-    ends += "; of one new run" if result.samples and result.new_run_sd() is not None else ""
-    print(f"  predictions for {len(rows)} rows of {args.predict} [{ends}]:")
+    times = distances(result, {c: rows.numbers(c) for c in result.model.columns})
     out: list[dict[str, Any]] = []
     metric = result.conventions.get("metric", "metric")
     for i, name in enumerate(rows.ids):
@@ -287,12 +320,14 @@ def predict_table(result: FitResult, args: argparse.Namespace, group: str) -> li
         row |= {c: float(rows.frame[c].iloc[i]) for c in result.model.columns}
         row |= {str(c): float(band[c].iloc[i]) for c in band}
         if metric in rows.frame:
-            row["value"] = float(rows.frame[metric].iloc[i])
+            row["value"] = value = float(rows.frame[metric].iloc[i])
+            row["relative_error"] = row["mean"] / value - 1 if value else None
+            if not np.isnan(row["low_new"]):
+                row["covered"] = bool(row["low_new"] <= value <= row["high_new"])
+        row["distance"] = None if times is None else float(times[i])
         out.append(row)
-        ends = "no interval" if np.isnan(row["low"]) else f"{row['low']:.6g}, {row['high']:.6g}"
-        if not np.isnan(row["low_new"]):
-            ends += f"; {row['low_new']:.6g}, {row['high_new']:.6g}"
-        print(f"    {name}: {row['mean']:.6g} [{ends}]")
+    print(f"  predictions for {len(rows)} rows of {args.predict}:")
+    show_rows(out, result)
     for dropped in rows.dropped[len(other.dropped) :]:
         print(f"    {dropped}")
     return out

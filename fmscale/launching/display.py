@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 
@@ -22,6 +23,8 @@ from fmscale.runs.store import Study
 
 TOGETHER = "differs in"  # heads one column of all that would need more than a line
 WIDEST = 14  # characters of a value in the closing table; longer ones fold
+LADDER = 5  # runs that a forecast needs
+AHEAD = 10
 LINE_EVERY_SECONDS = 30.0  # off a terminal, at least this often while runs are at work
 
 
@@ -169,6 +172,13 @@ def print_outcome(jobs: list[Job], failed: dict[str, str]) -> None:
         console.print(f"[red]failed[/red] {run_id}: {reason}", highlight=False)
     if failed:
         console.print("Tracebacks are in the run folders; the same command tries these runs again.")
+    if len(runs) - len(failed) >= LADDER and len({job.shape.label for job in jobs}) > 1:
+        ahead = AHEAD * max(job.flops(branch.n_units)["flops"] for job, branch in runs)
+        console.print(f"What to train with {AHEAD} times the largest run's compute:")
+        flops = f"{ahead:.3g}".replace("e+", "e")
+        folder = shlex.quote(str(study_of(jobs[0]).path))
+        command = f"  fmscale-analysis forecast {folder} --flops {flops}"
+        console.print(command, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(title: str, rows: list[dict[str, str]], varied: dict[str, list[str]]) -> Table:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -332,3 +333,48 @@ def test_a_formula_is_of_what_was_predicted(name, symbol):
     frame = pd.DataFrame({"x": np.geomspace(1, 1e3, 8), name: np.geomspace(1, 50, 8)})
     formula = fit("power", frame, metric=name, interval="none").formula()
     assert formula.startswith(f"{symbol} = ")
+
+
+@pytest.fixture
+def held_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(8)
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e6, 1e8, 6), np.geomspace(1e8, 1e10, 5)))
+    loss = 1.7 + 400 * n**-0.34 + 410 * d**-0.28
+    loss *= np.exp(0.003 * rng.normal(size=n.size))
+    loss[-1] *= 1.2  # one run that no band of this law holds
+    frame = pd.DataFrame({"run": [f"run-{i}" for i in range(n.size)], "n": n, "d": d, "loss": loss})
+    frame.to_csv("runs.csv", index=False)
+    return frame
+
+
+def test_held_out_runs_are_listed_with_band_distance_and_error(held_out, capsys):
+    command = ["fit", "runs.csv", "--law", "joint", "--n", "n", "--d", "d", "--loss", "loss",
+               "--run-id", "run", "--bootstrap", "200", "--no-sensitivity"]  # fmt: skip
+    assert main([*command, "--hold-out", "n * d > 1e17", "--json", "f.json"]) == 0
+    out = capsys.readouterr().out
+    assert "intervals: 95% if this law is true" in out
+    product = (held_out["n"] * held_out["d"]).to_numpy()
+    rows = json.loads(Path("f.json").read_text())["held_out"]["rows"]
+    beyond = product > 1e17
+    assert [r["id"] for r in rows] == list(held_out["run"][beyond])
+    times = product[beyond] / product[~beyond].max()
+    assert [r["distance"] for r in rows] == pytest.approx(list(times))
+    inside = sum(r["low_new"] <= r["value"] <= r["high_new"] for r in rows)
+    assert f"{inside} of {len(rows)} lie in their 95% band for a new run, if this law is" in out
+    assert not rows[-1]["covered"]
+    line = next(x for x in out.splitlines() if x.split()[:1] == ["run-29"])
+    assert line.split()[1:3] == [f"{times[-1]:.3g}", f"{held_out['loss'].iloc[-1]:.5g}"]
+    assert line.split()[-1] == f"{rows[-1]['relative_error']:+.1%}"
+    listed = [x for x in out.splitlines() if x.split()[:1] and x.split()[0].startswith("run-")]
+    assert max(map(len, listed)) <= 80
+
+    held_out[beyond].drop(columns="loss").to_csv("ahead.csv", index=False)
+    seen = held_out[~beyond]
+    seen.to_csv("runs.csv", index=False)
+    assert main([*command, "--predict", "ahead.csv", "--json", "p.json"]) == 0
+    out = capsys.readouterr().out
+    predicted = json.loads(Path("p.json").read_text())["predictions"]
+    assert [r["distance"] for r in predicted] == pytest.approx(list(times))
+    assert "value" not in next(x for x in out.splitlines() if " times " in x)
+    assert " lie in their" not in out

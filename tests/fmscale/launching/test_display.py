@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import shlex
 
 import pytest
 from rich.console import Console
 
 from fmscale.launching import display
 from fmscale.plan import expand
+from fmscale.planner import study_of
 
 
 @pytest.fixture
@@ -60,3 +62,21 @@ def test_more_than_a_line_holds_is_told_in_one_column(closing_table):
     assert head[:3] == ["model", "differs", "in"]
     for pair in ("dropout=0.3", "weight_decay=0.1", "lr=0.002", "gradient_clip_val=null"):
         assert sum(pair in line.split() or f"│ {pair} " in line for line in lines) == 8, pair
+
+
+def test_a_ladder_ends_with_the_question_of_what_to_train(tiny, monkeypatch):
+    def closing(*overrides):
+        console = Console(width=80, file=io.StringIO())
+        monkeypatch.setattr(display, "Console", lambda: console)
+        jobs = expand([*tiny, *overrides])
+        display.print_outcome(jobs, {})
+        return jobs, console.file.getvalue().splitlines()
+
+    jobs, lines = closing("model=gpt_1x8,gpt_1x16", "budget.tokens=[3200,4800,6400]")
+    program, command, folder, option, flops = shlex.split(lines[-1])
+    assert (program, command, option) == ("fmscale-analysis", "forecast", "--flops")
+    assert folder == str(study_of(jobs[0]).path)
+    largest = max(job.flops(branch.n_units)["flops"] for job in jobs for branch in job.branches)
+    assert float(flops) == pytest.approx(10 * largest, rel=0.01)
+    for too_little in (("budget.tokens=[3200,6400]",), ("seed=1,2,3,4,5", "budget.tokens=6400")):
+        assert not any("forecast" in line for line in closing(*too_little)[1])
