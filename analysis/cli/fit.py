@@ -327,7 +327,8 @@ def predict_table(result: FitResult, args: argparse.Namespace, group: str) -> li
         row["distance"] = None if times is None else float(times[i])
         out.append(row)
     print(f"  predictions for {len(rows)} rows of {args.predict}:")
-    show_rows(out, result)
+    if out:
+        show_rows(out, result)
     for dropped in rows.dropped[len(other.dropped) :]:
         print(f"    {dropped}")
     return out
