@@ -97,11 +97,12 @@ def grid(values: Array) -> Array:
     return np.sort(np.r_[levels[0] - step, levels, between, beyond])
 
 
-def make_pool(ladder: Ladder, rule: ComputeRule | None) -> Pool:
+def make_pool(ladder: Ladder, rule: ComputeRule | None, trunks: Trunks) -> Pool:
     """Places new to the ladder, with about as many tokens for a parameter as it has seen.
 
     Args:
         rule: how compute follows from N and D; None for a ladder of one variable.
+        trunks: where they are shared, no budget is below the shortest, which sets the warm-up.
     """
     axes = [grid(values) for values in ladder.x]
     x = np.array([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")])
@@ -110,6 +111,7 @@ def make_pool(ladder: Ladder, rule: ComputeRule | None) -> Pool:
         return Pool(x[:, ~near], x[0, ~near])
     ratio, seen = x[1] - x[0], ladder.x[1] - ladder.x[0]
     usual = (ratio > seen.min() - np.log(STRETCH)) & (ratio < seen.max() + np.log(STRETCH))
+    usual &= (x[1] > ladder.x[1].min() - APART) | (not trunks.shared)
     x = x[:, ~near & usual]
     return Pool(x, compute_of(rule, x))
 

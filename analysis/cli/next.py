@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.cli.ladder import Ground, planned_run, stand_on, told
+from analysis.cli.ladder import Ground, planned_run, stand_on
 from analysis.cli.options import add_json_option, add_table_options, write_json
 from analysis.cli.screen import table_text
+from analysis.decision import told
 from analysis.forecasting.answer import rows_of
 from analysis.forecasting.optimum import best_place
 from analysis.laws.law import Array
@@ -59,10 +60,9 @@ def run(args: argparse.Namespace) -> int:
     x = place_of(ground, target, planned)
     size = ground.size(x)
     (row,) = rows_of(ground.forecaster, ["target"], x, size, level=args.level)
-    pool = make_pool(ground.forecaster.ladder, ground.rule)
-    plan = plan_runs(
-        ground.forecaster, x, size, pool, trunks_of(ground.table.frame), budget
-    )  # fmt: skip
+    trunks = trunks_of(ground.table.frame)
+    pool = make_pool(ground.forecaster.ladder, ground.rule, trunks)
+    plan = plan_runs(ground.forecaster, x, size, pool, trunks, budget)
     runs = [proposal(ground, plan, i, row) for i in range(len(plan.runs))]
     commands = sweeps(ground, runs)
     answer = {
@@ -114,7 +114,10 @@ def proposal(ground: Ground, plan: Plan, i: int, row: dict[str, Any]) -> dict[st
 
 
 def sweeps(ground: Ground, runs: Sequence[dict[str, Any]]) -> list[str]:
-    """The Hydra command of each size, where the runs are of one study of a run store."""
+    """The Hydra command of each size, where the runs are of one study of a run store.
+
+    A size's shortest budget so far is named again: it sets the warm-up and thereby the trunk.
+    """
     frame = ground.table.frame
     if not {"trunk_id", "model", "study"} <= set(frame) or frame["study"].nunique() != 1:
         return []
@@ -127,9 +130,10 @@ def sweeps(ground: Ground, runs: Sequence[dict[str, Any]]) -> list[str]:
         same = frame[np.isclose(frame["N"], n, rtol=1e-9)]
         seed = (same if len(same) else frame).sort_values("D")["seed"].iloc[-1]
         model = same["model"].iloc[0] if len(same) else "MODEL"
+        wanted += [] if same.empty else [round(same["D"].min())]
         out.append(
             f"fmscale sweep study={frame['study'].iloc[0]} model={model} seed={seed:.0f} "
-            f"budget={unit} budget.{unit}=[{','.join(map(str, sorted(wanted)))}]"
+            f"budget={unit} budget.{unit}=[{','.join(map(str, sorted({*wanted})))}]"
             + ("" if len(same) else f"  # MODEL: one of about {n:.3g} parameters")
         )
     return out

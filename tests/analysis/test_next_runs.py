@@ -47,8 +47,9 @@ def width(x, y):
 
 def plan_of(x, y, budget, trunks=None):
     found = forecaster(x, y)
-    pool = make_pool(found.ladder, RULE)
-    return plan_runs(found, TARGET, compute(TARGET), pool, trunks or Trunks(), budget)
+    trunks = trunks or Trunks()
+    pool = make_pool(found.ladder, RULE, trunks)
+    return plan_runs(found, TARGET, compute(TARGET), pool, trunks, budget)
 
 
 def test_half_the_cost_of_a_grid_buys_its_interval():
@@ -165,7 +166,10 @@ def test_a_study_is_told_its_commands(study, capsys):
     commands = [line.strip() for line in lines if "fmscale sweep" in line]
     assert commands == answer["commands"]
     known = [command for command in commands if "MODEL" not in command]
-    assert "study=ladder model=gpt_2000000 seed=1 budget=tokens budget.tokens=[" in known[-1]
+    assert (
+        "study=ladder model=gpt_2000000 seed=1 budget=tokens budget.tokens=[1000000," in known[-1]
+    )
+    assert min(run["D"] for run in answer["runs"]) == pytest.approx(1e6)
     assert all(len(line) <= 80 for line in lines if line.strip() not in commands)
 
 
