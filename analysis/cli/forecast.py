@@ -16,6 +16,7 @@ from analysis.plot.style import save_axes
 from analysis.registered import FOLDER
 from analysis.result import FitResult
 
+PEAK = "989T"
 EXAMPLE = (
     "fmscale-analysis forecast runs.csv --n params --d tokens --c flops --loss loss --flops 1e24; "
     "fmscale-analysis forecast runs.csv --hold-out 'C > 1e20' --json f.json; "
@@ -41,7 +42,9 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     budget.add_argument("--gpu-hours", type=float, help="accelerator hours (with --peak and --mfu)")
     budget.add_argument("--dollars", type=float, help="money (with --price, --peak and --mfu)")
     budget.add_argument("--target-loss", type=float, help="the loss to reach")
-    parser.add_argument("--peak", default="989T", help="peak FLOP/s of one accelerator (989T)")
+    parser.add_argument(
+        "--peak", help="peak FLOP/s of one accelerator (989T; of a study: its largest run's speed)"
+    )
     parser.add_argument("--mfu", type=float, default=0.4, help="share of the peak reached (0.4)")
     parser.add_argument("--price", type=float, help="dollars per accelerator hour")
     parser.add_argument(
@@ -115,7 +118,7 @@ def budget_is_named(args: argparse.Namespace) -> bool:
 def read_budget(args: argparse.Namespace) -> Budget:
     if args.flops is not None:
         return with_price(Budget(parse_unit(args.flops)), args)
-    peak = parse_unit(args.peak)
+    peak = parse_unit(args.peak or PEAK)
     if args.gpu_hours is not None:
         return budget_from_hours(args.gpu_hours, peak, args.mfu, args.price)
     if not args.price:
@@ -127,7 +130,7 @@ def with_price(budget: Budget, args: argparse.Namespace) -> Budget:
     """Hours and dollars of a budget given in FLOPs, when a price is known."""
     if args.price is None:
         return budget
-    hours = budget.flops / (3600 * parse_unit(args.peak) * args.mfu)
+    hours = budget.flops / (3600 * parse_unit(args.peak or PEAK) * args.mfu)
     return Budget(budget.flops, hours, hours * args.price)
 
 

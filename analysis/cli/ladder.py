@@ -236,6 +236,10 @@ def spend(
         rule = replace(rule, served=args.served)
         metric = ground.table.conventions["metric"]
         practice = practice_of(ground.table)
+        measured = practice.hours(budget.flops) if practice else None
+        bought = args.gpu_hours is not None or args.dollars is not None
+        if measured is not None and args.price is not None and not bought and args.peak is None:
+            budget = Budget(budget.flops, measured, measured * args.price)
         decision = decide(ground.forecaster, rule, budget, args.level, metric, practice)
         answer |= decision.to_dict()
         lines += map(wrapped, decision.lines())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from analysis import load_runs
+from analysis.__main__ import main
 from analysis.decision import decimals, duration, look_ahead
 from analysis.files import map_columns
 from analysis.practice import practice_of
@@ -84,6 +85,18 @@ def test_the_decision_holds_the_planted_truth(table):
     assert decision.lines()[0].startswith("train N* = ")
     assert "passes over the data" in decision.price()
     assert any("repeats the data" in caution for caution in decision.cautions)
+
+
+def test_a_price_is_of_the_hours_at_the_speed_measured(tmp_path, capsys):
+    study_table(tmp_path / "own")
+    ask = ["forecast", str(tmp_path / "own"), "--flops", "2.16e16", "--price", "3"]
+    assert main([*ask, "--json", str(tmp_path / "f.json")]) == 0
+    answer = json.loads((tmp_path / "f.json").read_text())
+    assert answer["gpu_hours"] == pytest.approx(3)
+    assert answer["dollars"] == pytest.approx(9)
+    assert "3 h of accelerator time, $9.00" in " ".join(capsys.readouterr().out.split())
+    assert main([*ask, "--peak", "4e12", "--mfu", "1", "--json", str(tmp_path / "f.json")]) == 0
+    assert json.loads((tmp_path / "f.json").read_text())["dollars"] == pytest.approx(4.5)
 
 
 def test_the_band_widens_beyond_the_ladder(table):
