@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from analysis.decision import Outlook
 from analysis.plot.outlook import COLOR, ladder_range
 from analysis.plot.style import axis_label, log_tick_values
-from analysis.report.parts import escaped, finite_list, scatter, transparent
+from analysis.report.parts import escaped, finite_list, scatter, thinned, transparent
 from analysis.report.study import StudyReport
 
 
@@ -31,6 +33,7 @@ def outlook_figure(outlook: Outlook) -> dict[str, Any]:
     """Plotly traces and layout: the ladder, the band that widens beyond it, the target."""
     band, decision = outlook.band, outlook.decision
     level = f"{decision.level:.0%}"
+    runs = outlook.runs.iloc[thinned(np.arange(len(outlook.runs)))]
     edge = {"x": finite_list(band["C"]), "type": "scatter", "mode": "lines", "line": {"width": 0},
             "hoverinfo": "skip"}  # fmt: skip
     fill = {"fill": "tonexty", "fillcolor": transparent(COLOR)}
@@ -41,7 +44,7 @@ def outlook_figure(outlook: Outlook) -> dict[str, Any]:
         {**edge, **fill, "y": finite_list(band["high50"]), "name": "a new run, 50%"},
         {**edge, "y": finite_list(band["predicted"]), "name": "forecast, best allocation",
          "line": {"color": COLOR, "width": 2}},
-        scatter(outlook.runs["C"], outlook.runs["metric"], list(outlook.runs["id"]), "runs",
+        scatter(runs["C"], runs["metric"], list(runs["id"]), "runs",
                 {"color": "#222222", "size": 7}),
         scatter([decision.budget.flops], [decision.loss["predicted"]], [decision.lines()[0]],
                 "target", {"color": "#c2410c", "size": 13, "symbol": "star"}),

@@ -24,7 +24,7 @@ from analysis.plot.style import (
     some_sizes,
 )
 from analysis.report.answer import answer_html, outlook_figure
-from analysis.report.parts import escaped, finite_list, rgb, scatter, transparent
+from analysis.report.parts import escaped, finite_list, rgb, scatter, thinned, transparent
 from analysis.report.study import Panel, StudyReport
 from analysis.result import FitResult
 
@@ -119,7 +119,7 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
             ~frame["run_id"].astype(str).isin(first.data["id"]) & frame[panel.metric].notna()
         ]
         if len(rest):
-            rest = rest.iloc[_thinned(np.arange(len(rest)))]
+            rest = rest.iloc[thinned(np.arange(len(rest)))]
             traces.append(
                 scatter(
                     rest[panel.against],
@@ -183,7 +183,7 @@ def _runs(result: FitResult, letter: str, sizes: Any) -> list[dict[str, Any]]:
     out = []
     for size in groups:
         for flag, symbol in ((False, "circle"), (True, "diamond-open")):
-            at = _thinned(np.flatnonzero((sizes == size if size else True) & (held == flag)))
+            at = thinned(np.flatnonzero((sizes == size if size else True) & (held == flag)))
             if not len(at):
                 continue
             color = colors[size] if size else [colors[v] for v in sizes[at]]
@@ -197,11 +197,6 @@ def _runs(result: FitResult, letter: str, sizes: Any) -> list[dict[str, Any]]:
             name += " (held out)" if flag else ""
             out.append(scatter(x[at], y[at], list(names[at]), name, marker))
     return out
-
-
-def _thinned(rows: Any) -> Any:
-    """As many rows as a page can show, evenly spaced."""
-    return rows[:: -(-len(rows) // MANY)] if len(rows) > MANY else rows
 
 
 def _joint_curves(result: FitResult, sizes: Any) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis.plot.style import MANY
+
 
 def scatter(x: Any, y: Any, text: list[Any], name: str, marker: dict[str, Any]) -> dict[str, Any]:
     return {
@@ -37,3 +39,8 @@ def rgb(rgba: tuple[float, float, float, float]) -> str:
 
 def escaped(text: str) -> str:
     return html.escape(str(text))
+
+
+def thinned(rows: Any) -> Any:
+    """As many rows as a page can show, evenly spaced."""
+    return rows[:: -(-len(rows) // MANY)] if len(rows) > MANY else rows
