@@ -80,14 +80,17 @@ def forecast(
         found = optimum(result, spent.flops, rule)
         names = (("n_opt", "N"), ("d_opt", "D"), ("loss", "loss"))
         wanted = result.effective_level(level)
+        # Where a term of the law is zero, the best size is none or without end.
+        there = bool(np.isfinite(found["N"][0]) and found["N"][0] > 0)
         for name, key in names:
-            out[name] = _number(found[key][0])
-            out[f"{name}_interval"] = _interval(found[key][1:], wanted, found[key][0])
-        out["tokens_per_parameter"] = _number(found["D"][0] / found["N"][0])
+            out[name] = _number(found[key][0]) if there else None
+            ends = _interval(found[key][1:], wanted, found[key][0]) if there else None
+            out[f"{name}_interval"] = ends
+        out["tokens_per_parameter"] = _number(found["D"][0] / found["N"][0]) if there else None
         out["compute_rule"] = rule.origin
-        out["new_run_interval"] = _new_run(result, found["loss"], wanted)
+        out["new_run_interval"] = _new_run(result, found["loss"], wanted) if there else None
         beyond = _beyond(result, rule, spent.flops)
-        if not np.isfinite(found["N"][0]):
+        if not there:
             out["warnings"].append("a term of the law is zero: no finite optimum")
     elif result.columns.get(next(iter(letters))) == "C" or letters == {"x"}:
         band = result.predict({"x": [spent.flops]}, level)

@@ -17,7 +17,6 @@ import ast
 import functools
 import hashlib
 import importlib.util
-import os
 import re
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from fmscale.data.file_names import is_hidden
+from fmscale.data.file_names import is_hidden, walk
 from fmscale.data.text.sources import text_mark
 from fmscale.public import with_public_names
 from fmscale.runs.identity import IDENTITY_KEYS, join
@@ -106,7 +105,7 @@ def file_mark(path: Path) -> str:
     """Sixteen hexadecimal digits that tell a file or a folder from others, wherever it lies."""
     files = [path]
     if path.is_dir():
-        found = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+        found = (Path(folder) / name for folder, _, names in walk(path) for name in names)
         files = sorted(file for file in found if not is_hidden(file.relative_to(path)))
     sizes = {file: file.stat().st_size for file in files}
     whole = sum(sizes.values()) <= WHOLE

@@ -147,7 +147,9 @@ def show(answer: dict[str, Any]) -> None:
         ends = _range(answer["new_run_interval"])
         print(f"  one new run: {answer['level']:.0%} of its losses{ends}")
     if "compute_rule" in answer:
-        print(f"  C = {answer['compute_rule']}; D*/N* = {answer['tokens_per_parameter']:.3g}")
+        ratio = answer["tokens_per_parameter"]
+        told = "no finite optimum" if ratio is None else f"D*/N* = {ratio:.3g}"
+        print(f"  C = {answer['compute_rule']}; {told}")
     print(f"  {answer['decades_beyond']:.2f} decades beyond the largest run")
     for row in answer.get("fan", []):
         if "refused" in row:

@@ -125,7 +125,13 @@ def read_mapped(
         table = final_runs(table)
     columns = {letter: getattr(args, name) for name, letter in LETTERS.items()}
     columns |= {"metric": args.metric, "error": args.error}
-    if is_store and len(table) and table.frame["family"].nunique() == 1:
+    families = sorted(set(table.frame["family"].astype(str))) if is_store and len(table) else []
+    if len(families) > 1 and args.metric is None:
+        raise TableError(
+            f"{args.table} holds runs of {' and '.join(families)}: name one study's folder, or a "
+            "family by --where and columns by --n, --d, --c and --metric"
+        )
+    if len(families) == 1:
         columns["N"] = columns["N"] or PARAMETERS
         columns["D"] = columns["D"] or data_column(table)
         columns["C"] = columns["C"] or COMPUTE

@@ -61,7 +61,9 @@ def verdict(forecaster: Forecaster, x: Array, size: Array) -> tuple[str, str]:
         f"the fall that the laws expect over that distance {-np.expm1(-fall):.1%}"
     )
     if half <= max(SMALL, CLEAR * fall):
-        return "determined", reason
+        if forecaster.backtests:
+            return "determined", reason
+        return "uncertain", f"{reason}, but no forecast within the ladder could be checked"
     if half > max(LARGE, LOST * fall):
         return "not determined", reason
     return "uncertain", reason

@@ -6,7 +6,8 @@ their endings say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 LEFT_BEHIND = ("__MACOSX", "Thumbs.db", "desktop.ini")
@@ -16,6 +17,18 @@ def is_hidden(path: str | PurePath) -> bool:
     """Whether a part of a relative path begins with a dot, or is a system's own."""
     parts = PurePath(path).parts
     return any(part in LEFT_BEHIND or (part[0] == "." and part != "..") for part in parts)
+
+
+def walk(root: str | PurePath) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` that follows links to folders, and enters each folder once."""
+    entered = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in entered:
+            subfolders.clear()
+            continue
+        entered.add(real)
+        yield folder, subfolders, names
 
 
 def endings(suffixes: Sequence[str], option: str) -> tuple[str, ...]:

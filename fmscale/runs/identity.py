@@ -63,15 +63,24 @@ def _counted(node: Any, place: str, content: Mapping[str, str]) -> Any:
             key: _counted(value, join(place, key), content)
             for key, value in node.items()
             if not _changes_nothing(join(owner, key), value)
-            and (key not in PATH_KEYS or isinstance(value, list) or join(place, key) in content)
+            and (join(place, key) in content or not _only_a_place(key, node))
         }
     if isinstance(node, list | tuple):
         return [_counted(item, f"{place}[{n}]", content) for n, item in enumerate(node)]
-    if place.rpartition(".")[2] in PATH_KEYS:
+    if place.rpartition(".")[2] in PATH_KEYS and place in content:
         return content[place]
     if place in content or place.startswith("data.tasks["):  # its name is that of its metrics
         return [re.split(r"[/\\]", str(node).rstrip("/\\"))[-1], content.get(place)]
     return node
+
+
+def _only_a_place(key: str, node: Mapping[str, Any]) -> bool:
+    """Whether a value says where something lies and not what: a folder of caches, or text that a
+    mark of its own tells. A class of one's own may mean anything by these names."""
+    if key == "data_dir":
+        return str(node.get("_target_", "fmscale.")).startswith("fmscale.")
+    told = node[key] is None or node.get("content") is not None if key == "root" else False
+    return told and not isinstance(node[key], list)
 
 
 def _changes_nothing(name: str, value: Any) -> bool:

@@ -41,3 +41,23 @@ def check_shape(shape: Any) -> None:
             f"{name}.n_params_total={shape.n_params_total:,} is not the sum of its groups, "
             f"{sum(groups.values()):,}"
         )
+    tables = sum(count for group, count in groups.items() if group.endswith("embedding"))
+    if shape.n_params_non_embedding != shape.n_params_total - tables:
+        raise ValueError(
+            f"{name}.n_params_non_embedding={shape.n_params_non_embedding:,} is not the total "
+            f"without the groups that end with embedding, {shape.n_params_total - tables:,}"
+        )
+    if not 0 <= shape.n_params_matmul <= shape.n_params_total:
+        raise ValueError(
+            f"{name}.n_params_matmul={shape.n_params_matmul:,} lies outside of 0 and the total, "
+            f"{shape.n_params_total:,}"
+        )
+    if unit == "tokens":
+        flops = shape.train_flops_per_unit(1)
+        for key in ("total", "non_embedding", "matmul"):
+            column = "flops_6nd" if key == "total" else f"flops_6nd_{key}"
+            if flops[column] != 6 * getattr(shape, f"n_params_{key}"):
+                raise ValueError(
+                    f"{name}.train_flops_per_unit gives {column}={flops[column]:,}, which is not "
+                    f"6 * n_params_{key}"
+                )

@@ -16,7 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmscale.build import Parts, build_model
+from fmscale.evaluation.metric import measuring
 from fmscale.job import Job
+from fmscale.objectives.next_token import NextToken
 from fmscale.objectives.pair_encoding import BATCH_NORMS
 from fmscale.settings import ConfigError
 from fmscale.sizing import Shape
@@ -128,10 +130,13 @@ def _try_evaluators(job: Job, parts: Parts) -> None:
     """Begin each evaluator in earnest, untrained, where a part of one's own may lack what it asks.
 
     Raises:
-        ConfigError: naming the evaluator and what went wrong.
+        ConfigError: naming the evaluator and what went wrong; also for a language model that sees
+            what it is to predict.
     """
     with torch.random.fork_rng():
         model = build_model(job.config)
+    if isinstance(parts.objective, NextToken):
+        _check_causal(model, job.shape)
     n_calls = 0
 
     def count(*_: Any) -> None:
@@ -155,6 +160,21 @@ def _try_evaluators(job: Job, parts: Parts) -> None:
                 f"evaluation.evaluators.{name} cannot measure {type(model).__name__}: {reason}; "
                 "complete the model, or leave this evaluator out"
             ) from error
+
+
+def _check_causal(model: nn.Module, shape: Any) -> None:
+    """A model that sees the token it predicts has a loss that says nothing."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(shape.vocab_size, (1, shape.seq_len), generator=generator)
+    later = tokens.clone()
+    later[:, -1] = (later[:, -1] + 1) % shape.vocab_size
+    with measuring(model):
+        before, after = model(tokens)[:, :-1], model(later)[:, :-1]
+    if not torch.allclose(before, after, rtol=1e-4, atol=1e-5):
+        raise ConfigError(
+            f"{type(model).__name__} sees later tokens: its predictions change with the last token "
+            "of the input, so its loss is not that of predicting them; mask what comes later"
+        )
 
 
 def _is_ours(part: Any) -> bool:

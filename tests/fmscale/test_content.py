@@ -9,6 +9,7 @@ import pytest
 
 from fmscale import content
 from fmscale.content import code_mark, file_mark
+from fmscale.data.file_names import walk
 from fmscale.data.text import sources, token_dataset
 from fmscale.plan import expand
 from fmscale.settings import ConfigError
@@ -188,3 +189,24 @@ def test_the_text_of_the_standard_library_is_in_the_id(tiny, plan_one, monkeypat
 def test_a_class_that_cannot_be_imported_is_named(tiny):
     with pytest.raises(ConfigError, match="_target_=nowhere.Data"):
         expand([*tiny, "budget.tokens=2560", "data._target_=nowhere.Data"])
+
+
+def test_folders_behind_links_count_and_are_read(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.txt").write_text("one")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "more").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path / "text")  # is entered once
+    before = file_mark(tmp_path / "text")
+    (tmp_path / "real" / "a.txt").write_text("two")
+    file_mark.cache_clear()
+    assert file_mark(tmp_path / "text") != before
+    assert [names for _, _, names in walk(tmp_path / "text") if names] == [["a.txt"]]
+
+
+def test_a_root_of_ones_own_that_is_no_path_counts_as_itself(tiny, plan_one, package):
+    def run_id(root: str) -> str:
+        mine = ["objective._target_=mine.model.Gated", f"+objective.root={root}"]
+        return plan_one([*tiny, *mine, "budget.tokens=1280"]).branches[0].run_id
+
+    assert run_id("hub:c4") != run_id("hub:wiki")

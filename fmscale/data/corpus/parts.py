@@ -7,7 +7,6 @@ stopped, resumed and repeated with the same result.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from fmscale.data.corpus.formats import format_of
 from fmscale.data.corpus.recipe import Recipe
-from fmscale.data.file_names import is_hidden
+from fmscale.data.file_names import is_hidden, walk
 
 BLOCK = 1 << 22  # a longer text file counts as several documents, cut at line ends
 
@@ -108,7 +107,7 @@ def _is_saved(root: Path) -> bool:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in walk(root):
         subfolders[:] = [name for name in subfolders if not is_hidden(name)]
         yield from (Path(folder) / name for name in names if not is_hidden(name))
 

@@ -142,6 +142,8 @@ def _width(sample: bytes) -> int:
     """Bytes of one number, as far as its empty halves show them."""
     numbers = array("H", sample[: len(sample) // 8 * 8])  # little-endian, as such files are
     first, *upper = (numbers[i::4] for i in range(4))
+    if any(first) and not any(upper[0]) and not any(upper[2]):
+        return 4 if any(upper[1]) else 8  # every second number, or three of four, is zero
     if max(first, default=0) < _SMALL:
         return 2  # small ids look alike in every width
     if not any(upper[1]) and not any(upper[2]) and max(upper[0]) < _SMALL:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmscale.data.file_names import endings, is_hidden
+from fmscale.data.file_names import endings, is_hidden, walk
 
 # Folders of the standard library never entered, whatever their depth. Tests repeat one another;
 # `encodings` holds character tables and `pydoc_data` one generated file, neither of them typical
@@ -79,7 +79,7 @@ class SourceFiles:
             problem = "is a file, not a folder" if self.root.exists() else "does not exist"
             raise FileNotFoundError(f"data.root = {self.root} {problem}. {self._remedy()}")
         names = []
-        for folder, subfolders, filenames in os.walk(self.root):
+        for folder, subfolders, filenames in walk(self.root):
             subfolders[:] = [name for name in subfolders if not self._is_left_out(name)]
             relative = Path(folder).relative_to(self.root)
             for filename in filenames:

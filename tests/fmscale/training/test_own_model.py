@@ -117,16 +117,19 @@ def test_a_family_of_ones_own_is_trained_and_recorded_under_its_name(own):
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ('"conv": KERNEL *', '"conv": 7 *',
+        ("KERNEL * self.d_model", "7 * self.d_model",
          r"counts 1,792 parameters of group conv, ConvLM has 768"),
         ('            "bias": [self.conv.bias],\n', "",
          r"counts 16 parameters of group bias, ConvLM has 0"),
         ("    def param_groups(self):\n        return {\n            \"token_embedding\": [",
          "    def groups(self):\n        return {\n            \"token_embedding\": [",
          r"ConvLM lacks param_groups\(\)"),
-        ("weights = 6 *", "weights = 42 *", r"states .* training FLOPs by token, torch counts"),
+        ('"flops": weights', '"flops": 7 * weights',
+         r"states .* training FLOPs by token, torch counts"),
         ("        self.shape = shape\n", "",
          r"evaluation.evaluators.\w+ cannot measure ConvLM: AttributeError: .* 'shape'"),
+        ("(x, (KERNEL - 1, 0))", "(x, (0, KERNEL - 1))",
+         r"ConvLM sees later tokens: .* mask what comes later"),
         ("return self.head(x.transpose(1, 2))", "return self.head(x.transpose(1, 2)).sum()",
          r"model, objective and data do not fit together"),
     ],
@@ -153,6 +156,9 @@ def test_a_model_that_is_not_what_its_shape_says_is_refused_before_training(
         ('"flops_causal": weights, ', "", "train_flops_per_unit lacks flops_causal;"),
         ('unit = "tokens"', 'unit = "words"', "ConvShape.unit='words' must be one of tokens"),
         ("return sum(self.param_groups().values())", "return 1", "is not the sum of its groups"),
+        ("return self.n_params_matmul + self.d_model - self.vocab_size * self.d_model",
+         "return 784_000", "n_params_non_embedding=784,000 is not the total without the groups"),
+        ('"flops_6nd": 6 *', '"flops_6nd": 2 *', "flops_6nd=.* is not 6 . n_params_total"),
     ],
 )  # fmt: skip
 def test_a_shape_that_lacks_an_answer_is_named_by_the_plan(own, before, after, message, request):

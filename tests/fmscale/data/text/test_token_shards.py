@@ -165,9 +165,10 @@ def test_a_vocabulary_that_16_bits_cannot_hold_is_read_as_32(tmp_path):
 
 
 def test_files_that_look_like_32_bits_are_asked_about(tmp_path):
-    root = nanogpt(tmp_path / "n", "uint32", largest=50_256)
-    with pytest.raises(ValueError, match=r"every second 16-bit number is below 8.*meta\.json"):
-        open_shards(root, vocab_size=50_257)
+    for largest in (7, 50_256):
+        root = nanogpt(tmp_path / f"n{largest}", "uint32", largest=largest)
+        with pytest.raises(ValueError, match=r"every second 16-bit number is below 8.*meta\.json"):
+            open_shards(root, vocab_size=largest + 1)
     (root / "meta.json").write_text('{"dtype": "uint32"}')
     as_32 = open_shards(root, vocab_size=50_257)
     assert as_32.manifest.n_tokens("train") == (root / "train.bin").stat().st_size // 4
@@ -185,7 +186,7 @@ def test_numbers_of_another_layout_are_refused(tmp_path, dtype, vocab_size):
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
-@pytest.mark.parametrize("vocab_size", [1000, 128_256])
+@pytest.mark.parametrize("vocab_size", [5, 1000, 128_256])
 def test_64_bit_numbers_are_named(tmp_path, dtype, vocab_size):
     root = nanogpt(tmp_path / "n", dtype, largest=vocab_size - 1)
     with pytest.raises(ValueError, match="holds 64-bit numbers"):
