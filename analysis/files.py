@@ -19,6 +19,7 @@ from analysis.table import OWN, RunTable, TableError, as_table
 
 # A stated rule for a missing column; the factor is Kaplan et al. 2020's C = 6 N D.
 DERIVATIONS = {"6nd": 6.0}
+SMALL_COUNT = 1e3  # a plain cell below it, beside "70M", is of another unit
 COUNTS = ("N", "D", "C", "U", "S")  # letters whose header may state a unit: "Params (M)"
 COMPUTED = re.compile(r"[-+*/()]")  # a column name with one of these may be a formula
 WANDB = "wandb://"
@@ -141,11 +142,15 @@ def map_columns(
         values = table.numbers(source)
         scale = 1.0 if formula or letter not in COUNTS else header_scale(name)
         suffixed = frame[source].map(has_suffix)
-        if scale != 1 and suffixed.any():
-            if not suffixed.all():
+        if suffixed.any():
+            plain = values[~suffixed.to_numpy() & ~np.isnan(values)]
+            stated = header_scale(name) != 1 and len(plain)
+            if stated or (letter != "metric" and (plain < SMALL_COUNT).any()):
+                header = "the header states a unit, and so do" if stated else "a unit is stated by"
                 raise TableError(
-                    f"{name!r}: the header states a unit, and so do some cells "
-                    f"({frame[source][suffixed].iloc[0]}); write all of them in one way"
+                    f"{name!r}: {header} some cells ({frame[source][suffixed].iloc[0]}), "
+                    f"not by {plain.min():.12g}; "
+                    "write all of them in one way"
                 )
             scale = 1.0
         percent = int(frame[source].map(is_percent).sum())

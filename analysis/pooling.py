@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.laws.law import Array
 from analysis.numerals import decimal_marks
-from analysis.states import STATE, plain_name
+from analysis.states import STATE, plain_name, run_states
 from analysis.table import RunTable, TableError, is_number, numerals_of
 
 # Runs that differ in these have metrics that cannot be compared.
@@ -36,7 +36,8 @@ NOT_CONTRASTIVE = {"gpt", "captioner", "word_predictor"}  # families of the run 
 # Told whenever they differ.
 POOLED = {
     "task", "benchmark", "dataset", "dataset_name", "data", "data_name", "data_set", "corpus",
-    "eval_set", "evaluation_set", "experiment", "split", "source", "precision",
+    "eval_set", "evaluation_set", "experiment", "split", "source", "precision", "vocab_size",
+    "data_n_val_tokens", "data_n_val_samples",
 }  # fmt: skip
 # Follow size and data by rule: told where they differ at one size and data.
 BY_RULE = re.compile(
@@ -57,6 +58,22 @@ NAMES = re.compile(
     r"|updated|at|time|started|finished|formula|cache|annealed)"
 )
 SHOWN = 5
+UNIQUE = re.compile(r"(data_)?n_unique(_tokens|_samples)?")
+RECIPE = "model.shape.recipe."  # not a size: models of another kind
+# A column is told where each of its few values holds several of the same sizes and data, unless
+# a word of its name says that it counts runs, places or outcomes.
+CROSSED = 2, 5  # fewest and most values
+SAME_PLACES = 2
+LARGEST_CODE = 1000
+NO_GROUP = {
+    "seed", "seeds", "replicate", "repeat", "rep", "trial", "fold", "run", "runs", "trunk",
+    "study", "sweep", "user", "host", "hostname", "device", "devices", "gpu", "gpus", "node",
+    "worker", "rank", "date", "created", "updated", "at", "time", "started", "finished", "notes",
+    "note", "annealed", "cache", "size", "checkpoint", "ckpt", "formula", "index", "idx", "row",
+    "random", "rng", "init", "attempt", "restart", "commit", "url", "name", "exit", "code",
+    "split", "step", "steps",
+}  # fmt: skip
+GROUP_IDS = {"dataset_id", "data_id", "corpus_id", "optimizer_id", "tokenizer_id", "task_id"}
 
 
 def check_agreement(table: RunTable, metric: str, letters: Sequence[str]) -> RunTable:
@@ -100,6 +117,8 @@ def _differing(
     given = table.given
     along = [table.numbers(letter) for letter in letters]
     others = [table.numbers(c) for c in table.conventions if c in "NDCUS" and c not in letters]
+    foreign = "schema_version" not in given
+    states = {column for column, _, _ in run_states(given)} if foreign else set()
     for column in map(str, given):
         if column in sources and table.own(column) == column:
             continue
@@ -121,7 +140,16 @@ def _differing(
         elif BY_RULE.fullmatch(name) or column.startswith("rules."):
             if _crossed(values, [*along, *others]):
                 yield column, values, False
-        elif NAMES.fullmatch(name) or column.startswith(("data.n_", "model.shape.")):
+        elif column.startswith(RECIPE):
+            yield column, values, False
+        elif UNIQUE.fullmatch(name):
+            if "U" not in letters and _repeats(table, values):
+                yield column, values, False
+        elif column.startswith(("data.n_", "model.shape.")):
+            continue
+        elif foreign and column not in states and _is_group(name, values, along):
+            yield column, values, False
+        elif NAMES.fullmatch(name):
             continue
         else:
             known = SETTINGS.fullmatch(name) or column.startswith(SECTIONS)
@@ -155,6 +183,35 @@ def _crossed(values: pd.Series[Any], places: Sequence[Array]) -> bool:
     """Whether rows at one place differ in their values."""
     keys = [np.round(np.log(np.abs(x) + 1e-300), 6) for x in places]
     return bool((values.groupby(keys, dropna=False).nunique() > 1).any())
+
+
+def _repeats(table: RunTable, unique: pd.Series[Any]) -> bool:
+    """Whether some data were read more than once, or nothing tells."""
+    if "D" not in table.frame:
+        return True
+    held = pd.to_numeric(unique, errors="coerce").to_numpy(dtype=float)
+    return not bool(np.all(held >= 0.99 * table.numbers("D")))
+
+
+def _is_group(name: str, values: pd.Series[Any], places: Sequence[Array]) -> bool:
+    """Few values of text or of small integers that each hold several of the same places."""
+    words = set(name.split("_"))
+    fewest, most = CROSSED
+    if (words & NO_GROUP and name != "metric_name") or STATE.fullmatch(name):
+        return False
+    if "id" in words and name not in GROUP_IDS:
+        return False
+    if not places or not fewest <= values.nunique() <= most:
+        return False
+    if is_number(values):
+        numbers = values.dropna().to_numpy(dtype=float)
+        if (numbers != np.round(numbers)).any() or (np.abs(numbers) > LARGEST_CODE).any():
+            return False
+    keys = list(zip(*(np.round(np.log(np.abs(x) + 1e-300), 6) for x in places), strict=True))
+    held = [set(group) for _, group in pd.Series(keys, index=values.index).groupby(values)]
+    return all(
+        any(len(one & other) >= SAME_PLACES for other in held if other is not one) for one in held
+    )
 
 
 def _separate(values: pd.Series[Any], x: Array) -> bool:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.groups import label_groups
-from analysis.states import run_states
+from analysis.states import run_states, truths
 from analysis.table import RunTable, TableError
 
 NAMES_IN = re.compile(r"`([^`]+)`|(?<![\w.])([^\W\d]\w*)")  # of columns, in a formula
@@ -23,6 +23,7 @@ COMPOUND = re.compile(r"[^\W\d]\w*([./-]\w+)+")  # names that a formula would ta
 QUOTED = re.compile(r"(`[^`]*`|'[^']*'|\"[^\"]*\")")
 LARGEST_LOSS = 50.0  # nats; exp(50) is no vocabulary
 TOKENS_PER_PARAMETER = 1e-3
+FEW_PARAMETERS, MANY_TOKENS = 1e4, 1e6
 
 
 def final_runs(table: RunTable) -> RunTable:
@@ -32,7 +33,11 @@ def final_runs(table: RunTable) -> RunTable:
             rows = states.reindex(table.frame.index) != state
             table = table.keep(rows | finished.reindex(table.frame.index), f"{column} is {state}")
     if "annealed" in table.frame:
-        annealed = table.frame["annealed"].fillna(False).astype(bool)
+        annealed, odd = truths(table.frame["annealed"])
+        if odd:
+            raise TableError(
+                f"{table.source}: column 'annealed' holds {min(odd)!r}, neither yes nor no"
+            )
         table = table.keep(annealed, "not annealed: a mid-trunk loss")
     return table
 
@@ -142,6 +147,12 @@ def check_units(table: RunTable, metric: str) -> RunTable:
         if short:
             table = table.warn(
                 f"{short} rows have D < N/1000: is D in tokens (not millions or billions)?"
+            )
+        n, d = (np.nanmedian(table.numbers(c)) if len(frame) else np.nan for c in "ND")
+        if n < FEW_PARAMETERS and d > MANY_TOKENS:
+            table = table.warn(
+                f"N is {n:.4g} at the median and looks like millions: name its unit in the header, "
+                "or give --n 'params * 1e6'"
             )
     return table
 

@@ -141,6 +141,10 @@ def in_millions(d):
     d.change(d.column(NEEDED[:1]), range(len(d.rows)), lambda v: f"{float(v) / 1e6:.15g}")
 
 
+def in_thirds(d):
+    d.change(d.column(NEEDED[:1]), range(len(d.rows)), lambda v: f"{float(v) / 3:.15g}")
+
+
 def other_bytes(d):
     d.encoding = d.rng.choice(["utf-16", "utf-8-sig", "latin-1"])
     d.change(d.column(["model"]), range(len(d.rows)), lambda v: v + "\u00e9")
@@ -179,6 +183,7 @@ DAMAGES = (
     blank, no_value, words, drop_column, repeat_rows, tear, reorder, state, finished,
     decimal_commas, three_digits, some_commas, thousands, suffixes, percent, other_bytes,
     own_letter, same_name, quotes_and_spaces, other_study, other_settings,
+    in_millions,
 )  # fmt: skip
 
 
@@ -228,7 +233,7 @@ def test_the_check_can_fail(table, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     _, usual, words_before = outcome(whole(table), capsys)
     d = whole(table)
-    in_millions(d)  # nobody can tell
+    in_thirds(d)  # nobody can tell
     _, found, said = outcome(d, capsys)
     assert found != pytest.approx(usual, rel=1e-9)
     assert not said - words_before

@@ -6,6 +6,7 @@ import pytest
 
 from analysis import TableError, map_columns, read_table
 from analysis.numerals import decimal_marks, header_scale, parse_unit, readings
+from analysis.select import check_units
 
 PARAMS = [1_000_000, 4_000_000, 16_000_000, 64_000_000]
 LOSS = [4.125, 3.765, 3.548, 3.012]
@@ -163,3 +164,17 @@ def test_a_late_comma_decides_a_long_column(tmp_path):
     table = read_table(path)
     assert table.numbers("loss").max() < 10
     assert table.warnings == ()
+
+
+@pytest.mark.parametrize("letter", ["N", "x"])
+def test_cells_with_and_without_a_unit_are_refused_for_every_letter(letter):
+    cells = pd.DataFrame({"params": ["70M", "100", "200"]})
+    with pytest.raises(TableError, match="stated by some cells .70M., not by 100"):
+        map_columns(cells, {letter: "params"})
+
+
+@pytest.mark.parametrize("header", ["params_m", "Params/M", "params (MM)", "#params (x10^6)"])
+def test_sizes_in_millions_are_scaled_or_told(header):
+    frame = pd.DataFrame({header: [10.0, 20.0, 40.0], "tokens": [1e9, 2e9, 4e9]})
+    table = check_units(map_columns(frame, {"N": header, "D": "tokens"}), "loss")
+    assert table.numbers("N")[0] == 1e7 or "looks like millions" in " ".join(table.warnings)

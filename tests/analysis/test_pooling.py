@@ -39,7 +39,10 @@ def folder(tmp_path, monkeypatch):
      ("run_state", "Success", "preempted"), ("run.status", "completed", "Timed out"),
      ("Run Status", "COMPLETE", "PRUNED"), ("sys/state", "succeeded", "killed"),
      ("finished", True, False), ("Completed", "yes", "no"), ("crashed", False, True),
-     ("status", "success", "something new"), ("State", "COMPLETED", "CANCELLED by 1000")],
+     ("status", "success", "something new"), ("State", "COMPLETED", "CANCELLED by 1000"),
+     ("exit_code", 0, 137), ("ExitCode", "0:0", "0:15"), ("diverged", 0, 1), ("finished", 1, 0),
+     ("result", "ok", "oom"), ("State", "F", "R"), ("JobState", "COMPLETED", "CANCELLED by 1000"),
+     ("is_done", "yes", "no"), ("done", "yes", "no"), ("terminated_early", 0, 1)],
 )  # fmt: skip
 def test_runs_that_did_not_finish_are_left_out_and_counted(folder, capsys, column, finished, other):
     frame = power_rows()
@@ -55,10 +58,26 @@ def test_runs_that_did_not_finish_are_left_out_and_counted(folder, capsys, colum
     assert json.loads((folder / "f.json").read_text())["parameters"]["c"] != pytest.approx(0.1)
 
 
-def test_a_column_of_other_states_is_left_alone(folder, capsys):
-    code, text = fitted(power_rows(state=["CA", "TX"] * 4, seed=range(8)), capsys=capsys)
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [("state", ["CA", "TX"]), ("state", ["R", "TX"]), ("result", ["fail", "pass"]),
+     ("success", [0, 1]), ("failed", [0, 3])],
+)  # fmt: skip
+def test_a_column_of_other_states_is_left_alone(folder, capsys, column, cells):
+    frame = power_rows(seed=range(8))
+    frame[column] = cells * 4
+    code, text = fitted(frame, capsys=capsys)
     assert code == 0
     assert "dropped" not in text
+
+
+@pytest.mark.parametrize("words", [("yes", "no"), ("True", "false"), (1, 0), (True, None)])
+def test_annealed_is_read_as_words(words):
+    frame = power_rows(annealed=[words[0]] * 6 + [words[1]] * 2)
+    assert len(final_runs(map_columns(frame, {"x": "params"}))) == 6
+    frame["annealed"] = "perhaps"
+    with pytest.raises(TableError, match="'perhaps', neither yes nor no"):
+        final_runs(map_columns(frame, {"x": "params"}))
 
 
 def test_python_tells_of_runs_that_did_not_finish():
@@ -116,6 +135,9 @@ def study(tmp_path):
      ({"hyperparameters__optimizer__weight_decay": 0.3}, "optimizer.weight_decay"),
      ({"hyperparameters__optimizer___target_": "mine.Lion"}, "optimizer._target_"),
      ({"hyperparameters__objective__z_loss": None}, "objective.z_loss"),
+     ({"hyperparameters__model__shape__recipe__norm": "rms"}, "model.shape.recipe.norm"),
+     ({"hyperparameters__data__n_val_tokens": 9999}, "data.n_val_tokens"),
+     ({"hyperparameters__data__n_unique_tokens": 50}, "data.n_unique_tokens"),
      ({"data__name": "stories"}, "data.name"),
      ({"environment__precision": "bf16-mixed"}, "precision"),
      ({"lr_peak": 3e-3}, "lr_peak"),
@@ -125,6 +147,9 @@ def test_whatever_differs_within_a_study_is_a_column_and_told(study, capsys, cha
     usual = {"hyperparameters__model__dropout": 0.0, "hyperparameters__objective__z_loss": 1e-4,
              "hyperparameters__optimizer__weight_decay": 0.1, "data__name": "texts",
              "hyperparameters__optimizer___target_": "fmscale.AdamW",
+             "hyperparameters__model__shape__recipe__norm": "layer",
+             "hyperparameters__data__n_val_tokens": 65536,
+             "hyperparameters__data__n_unique_tokens": 10**12,
              "environment__precision": "32-true"}  # fmt: skip
     for run in study.iterdir():
         change(run, **(usual | changes if run.name.endswith("s2") else usual))
@@ -174,3 +199,23 @@ def test_groups_in_a_table_of_ones_own_are_told(folder, capsys, column):
     frame[column] = ["one"] * 8 + ["two"] * 8
     assert f"one law for 2 values of {column}" in fitted(frame, capsys=capsys)[1]
     assert "one law for" not in fitted(frame, "--by", column, capsys=capsys)[1]
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [("vocab_size", [32000, 50257]), ("metric_name", ["val", "test"]), ("dataset_id", ["a", "b"]),
+     ("shots", [0, 5]), ("version", [1, 2]), ("group", ["old", "new"]), ("tag", ["x", "y"]),
+     ("path", ["/a", "/b"]), ("optimizer_id", [1, 2]), ("fp8", [0, 1]), ("model", ["gpt", "rnn"])],
+)  # fmt: skip
+def test_few_values_that_each_hold_the_same_sizes_are_told(folder, capsys, column, cells):
+    frame = pd.concat([power_rows(), power_rows()])
+    frame[column] = np.repeat(cells, 8)
+    assert f"one law for 2 values of {column}" in fitted(frame, capsys=capsys)[1]
+
+
+@pytest.mark.parametrize("column", ["seed", "rep", "run", "run_id", "trial", "checkpoint", "gpu"])
+def test_repeats_of_a_run_are_no_groups(folder, capsys, column):
+    frame = pd.concat([power_rows(), power_rows()])
+    frame[column] = np.repeat([1, 2], 8)
+    frame["loss"] *= np.linspace(1, 1.001, 16)
+    assert "one law for" not in fitted(frame, capsys=capsys)[1]
