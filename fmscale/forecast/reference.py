@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fmscale.public import with_public_names
 from fmscale.runs.files import Broken
 from fmscale.runs.store import RunFolder, Study, read_own
 
@@ -41,7 +42,8 @@ def finished_runs(
     """Completed, annealed runs of one objective and batch size that stayed on course.
 
     Args:
-        objective: its `_target_`; losses of different objectives have nothing in common.
+        objective: its `_target_`, by its public name; losses of different objectives have nothing
+            in common.
         unit: "tokens" or "samples".
         batch_size: a contrastive loss, and the noise of any, depend on it.
         leave_out: run ids not to read, e.g. the run that is judged.
@@ -70,7 +72,8 @@ def loss_at(rows: Sequence[Mapping[str, Any]], step: int) -> float | None:
 
 def _reference(folder: RunFolder, objective: str, unit: str, batch_size: int) -> Reference | None:
     record = folder.record()
-    if record.hyperparameters.get("objective", {}).get("_target_") != objective:
+    trained_by = with_public_names(record.hyperparameters.get("objective", {}))
+    if trained_by.get("_target_") != objective:
         return None
     n_units, end_loss = getattr(record, f"n_{unit}"), record.metrics.get("val_loss")
     usable = record.status == "completed" and record.annealed and record.batch_size == batch_size
