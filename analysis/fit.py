@@ -111,6 +111,11 @@ def fit(
     free = len(law.parameters) - int(fixed.sum())
     reasons = identifiability.before(law, points, fixed)
     warnings = [*table.warnings, *reasons]
+    if copies := points.copies():
+        warnings.append(
+            f"{copies} rows equal another to the last digit, as copies of a run do: each counts as "
+            "a run of its own, and intervals are too narrow; leave them out (--where)"
+        )
     if free:
         identifiability.refuse_single_values(law, points, fixed)
     else:

@@ -39,6 +39,14 @@ class Points:
         ours = np.unique(np.column_stack([*place, self.cluster]), axis=0)
         return len(np.unique(ours[:, :-1], axis=0)) < len(ours)
 
+    def copies(self) -> int:
+        """Rows that equal a row of another cluster to the last of five digits or more: two runs do
+        not, so one is a copy, or was measured twice."""
+        told = np.array([len(f"{v:.15g}".replace(".", "").strip("-0")) >= 5 for v in self.y])
+        rows = np.column_stack([*self.x.values(), self.y])
+        ours = np.unique(np.column_stack([rows, self.cluster])[told], axis=0)
+        return len(ours) - len(np.unique(ours[:, :-1], axis=0))
+
     def independent(self) -> Points:
         """The same points, as if none travelled with another."""
         return replace(self, cluster=np.arange(len(self), dtype=np.intp))

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis import TableError, fit, get_law, map_columns
+from analysis.__main__ import main
 
 X = np.geomspace(10, 1e5, 30)
 
@@ -58,3 +59,16 @@ def test_refits_find_a_floor_that_the_whole_table_does_not_show():
     frame = pd.DataFrame({"x": X, "metric": error})
     result = fit("power_floor", frame, interval="rows", bootstrap=300)
     assert len(result.samples["E"]) > 290
+
+
+def test_copies_of_a_run_are_told(tmp_path, capsys):
+    """The same rows twice are no more runs, whatever a column of the file calls them."""
+    n = np.geomspace(1e5, 1e8, 6)
+    loss = 3 * n**-0.05 * np.exp(0.01 * np.sin(7 * np.arange(6)))
+    once = pd.DataFrame({"params": n, "loss": loss})
+    for name, frame in (("once", once), ("twice", pd.concat([once, once]))):
+        frame.to_csv(tmp_path / f"{name}.csv")
+        assert main(["fit", str(tmp_path / f"{name}.csv"), "--law", "power", "--x", "params",
+                     "--loss", "loss", "--interval", "none"]) == 0  # fmt: skip
+        said = "6 rows equal another to the last digit" in capsys.readouterr().out
+        assert said == (name == "twice")
