@@ -192,7 +192,10 @@ def _file_of(module: str) -> Path | None:
         if spec is None or spec.submodule_search_locations is None:
             return None
         name = f"{name}.{part}"
-        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+        try:
+            spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+        except KeyError:  # a folder without __init__ in a package that is not imported
+            return None
     known = spec is not None and spec.has_location and spec.origin is not None
     return Path(spec.origin).resolve() if known else None  # type: ignore[union-attr,arg-type]
 
