@@ -22,6 +22,7 @@ import numpy as np
 
 from analysis import __version__
 from analysis.json_values import finite
+from analysis.outputs import write_text
 from analysis.table import RunTable, TableError
 
 FOLDER = Path("forecasts")
@@ -167,8 +168,8 @@ def scores(folder: Path = FOLDER) -> list[dict[str, Any]]:
 def _keep(rows: list[dict[str, Any]], path: Path) -> None:
     known = {(row["name"], row["run"]) for row in scores(path.parent)}
     new = [row for row in rows if (row["name"], row["run"]) not in known]
-    with path.open("a") as file:
-        file.writelines(json.dumps(finite(row)) + "\n" for row in new)
+    before = path.read_text() if path.is_file() else ""
+    write_text(path, before + "".join(json.dumps(finite(row)) + "\n" for row in new))
 
 
 def _digest(entry: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ without making other runs of those that are stored: only the table of its packag
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 # Where stored configurations may still look for what a package shows by its last name.
@@ -80,18 +80,19 @@ RENAMED = {
 }
 
 
-def load(package: str, places: Mapping[str, str], name: str) -> Any:
-    """What a package shows under `name`; its module is imported now, and not with the package.
+def shown(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package (PEP 562): a name's module is imported when it is asked for.
 
     Args:
         places: name -> module, relative to the package.
-
-    Raises:
-        AttributeError: for another name.
     """
-    if name not in places:
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{package}.{places[name]}"), name)
+
+    def load(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{places[name]}"), name)
+
+    return load
 
 
 def with_public_names(node: Any) -> Any:

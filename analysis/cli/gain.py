@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from analysis.cli.options import (
     read_mapped,
     write_json,
 )
-from analysis.cli.screen import WIDTH, table_text
+from analysis.cli.screen import table_text, wrapped
 from analysis.gain import FLOORS, Gain, Ladder, gain
 from analysis.numerals import parse_unit
 from analysis.table import RunTable, TableError
@@ -115,10 +114,11 @@ def lines(found: Gain) -> list[str]:
         high = "inf" if found.high is None else f"{found.high:.3g}"
         band = f"{found.level:.0%} interval {low} to {high}"
     hours = "" if found.hours is None else f", {found.hours:.3g} times the hours"
-    out = fill(
+    verdict = (
         f"{found.verdict.capitalize()}: at {found.target:.3g} FLOPs {found.base} needs "
         f"{found.at_target:.3g} times the compute of {found.other}{hours} ({band}): {found.reason}."
     )
+    out = [wrapped(verdict)]
     if found.rungs:
         rungs = pd.DataFrame(found.rungs).drop(columns="speed").dropna(axis=1, how="all")
         out += ["At the rungs that both have, from the two losses:", table_text(rungs)]
@@ -133,16 +133,12 @@ def lines(found: Gain) -> list[str]:
     if found.next_run is not None:
         run = found.next_run
         effect = "would decide" if run["decides"] else "would not decide: the interval becomes"
-        out += fill(
+        following = (
             f"Next: one run of each at {run['compute']:.3g} FLOPs {effect} "
             f"({run['low']:.3g} to {run['high']:.3g}), if the gain stays what it is."
         )
+        out.append(wrapped(following))
     return out
-
-
-def fill(text: str) -> list[str]:
-    """Lines of at most 80 columns."""
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
 
 
 def _exponents(text: str | None) -> float | tuple[float, float] | None:

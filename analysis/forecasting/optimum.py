@@ -70,7 +70,7 @@ def best_allocation(
     low, high = min(low, best), max(high, best)
     edge = np.mean((found == 0) | (found == GRID - 1)) > 1 - level
     fine = minimize_scalar(
-        lambda u: _expected(forecaster, _place(rule, flops, u), rule),
+        lambda u: _expected(forecaster, _place(rule, flops, u), rule)[0],
         bounds=(x[0, max(best - 1, 0)], x[0, min(best + 1, GRID - 1)]),
         method="bounded",
         options={"xatol": 1e-9},
@@ -89,11 +89,11 @@ def _place(rule: ComputeRule, flops: float, log_n: float) -> Array:
     return np.array([[log_n], [np.log(rule.data(flops, np.exp(log_n)))]])
 
 
-def _expected(forecaster: Forecaster, x: Array, rule: ComputeRule) -> float:
-    """Expected log loss at one place (2, 1), as `best_allocation` ranks them."""
+def _expected(forecaster: Forecaster, x: Array, rule: ComputeRule) -> Array:
+    """Expected log loss (n,) at places (2, n), over laws and views."""
     outlook = forecaster.outlook(x, compute_of(rule, x))
     share = outlook.shares(forecaster.learned) * forecaster.views
-    return float(np.einsum("lv,lvn->n", share, outlook.center)[0])
+    return np.asarray(np.einsum("lv,lvn->n", share, outlook.center))
 
 
 def compute_needed(
@@ -129,9 +129,7 @@ def compute_needed(
 def best_place(forecaster: Forecaster, flops: float, rule: ComputeRule) -> Array:
     """ln N, ln D (2,) of lowest expected log loss."""
     x = allocations(forecaster, flops, rule)
-    outlook = forecaster.outlook(x, compute_of(rule, x))
-    share = outlook.shares(forecaster.learned) * forecaster.views
-    return x[:, int(np.argmin(np.einsum("lv,lvn->n", share, outlook.center)))]
+    return np.asarray(x[:, int(np.argmin(_expected(forecaster, x, rule)))])
 
 
 def _crossing(size: Array, y: Array, target: float) -> float | None:

@@ -1,8 +1,6 @@
 """Training data: byte-level text, rendered scenes with captions, and the order they come in."""
 
-from typing import Any
-
-from fmscale.public import load
+from fmscale.public import shown
 
 # What configurations name, and the module where it lies today; see `fmscale.public`.
 PUBLIC = {
@@ -20,7 +18,4 @@ PUBLIC = {
     "caption_table": "pairs.image_text",
     "webdataset": "pairs.image_text",
 }
-
-
-def __getattr__(name: str) -> Any:
-    return load(__name__, PUBLIC, name)
+__getattr__ = shown(__name__, PUBLIC)

@@ -1,8 +1,6 @@
 """What is measured on a trained model: held-out losses and zero-shot tasks."""
 
-from typing import Any
-
-from fmscale.public import load
+from fmscale.public import shown
 
 # What configurations name, and the module where it lies today; see `fmscale.public`.
 PUBLIC = {
@@ -24,7 +22,4 @@ PUBLIC = {
     "Samples": "samples",
     "ZeroShot": "zero_shot",
 }
-
-
-def __getattr__(name: str) -> Any:
-    return load(__name__, PUBLIC, name)
+__getattr__ = shown(__name__, PUBLIC)

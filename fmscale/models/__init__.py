@@ -1,8 +1,6 @@
 """GPT and CLIP in plain torch: no training loop, no configuration framework."""
 
-from typing import Any
-
-from fmscale.public import load
+from fmscale.public import shown
 
 # What configurations name, and the module where it lies today; see `fmscale.public`.
 PUBLIC = {
@@ -13,7 +11,4 @@ PUBLIC = {
     "Pixels": "vit",
     "WordPredictor": "word_predictor",
 }
-
-
-def __getattr__(name: str) -> Any:
-    return load(__name__, PUBLIC, name)
+__getattr__ = shown(__name__, PUBLIC)

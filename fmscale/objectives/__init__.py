@@ -1,8 +1,6 @@
 """Training objectives: (model, batch) -> dict with the scalar "loss" and extras to log."""
 
-from typing import Any
-
-from fmscale.public import load
+from fmscale.public import shown
 
 # What configurations name, and the module where it lies today; see `fmscale.public`.
 PUBLIC = {
@@ -11,7 +9,4 @@ PUBLIC = {
     "NextToken": "next_token",
     "PairwiseSigmoid": "sigmoid",
 }
-
-
-def __getattr__(name: str) -> Any:
-    return load(__name__, PUBLIC, name)
+__getattr__ = shown(__name__, PUBLIC)

@@ -79,8 +79,9 @@ def _only_a_place(key: str, node: Mapping[str, Any]) -> bool:
     mark of its own tells. A class of one's own may mean anything by these names."""
     if key == "data_dir":
         return str(node.get("_target_", "fmscale.")).startswith("fmscale.")
-    told = node[key] is None or node.get("content") is not None if key == "root" else False
-    return told and not isinstance(node[key], list)
+    if key != "root" or isinstance(node[key], list):
+        return False
+    return node[key] is None or node.get("content") is not None
 
 
 def _changes_nothing(name: str, value: Any) -> bool:

@@ -20,15 +20,14 @@ PICKLE = "meta.pkl"  # nanoGPT's own, of its tokenizer of characters
 ITEM_BYTES = {"uint16": 2, "uint32": 4}
 _SAMPLE = 1 << 16  # bytes looked at in two places of a file
 _SMALL = 8  # the upper half of a 32-bit token is below it, for vocabularies up to 524,288
-# How files begin that are more than token ids; the number is llm.c's.
+_LLM_C = "llm.c's, with a header of 1,024 bytes: cut it off (tail -c +1025)"
+# How files begin that are more than token ids.
 HEADERS = {
     b"\x93NUMPY": "a .npy array: write its numbers alone (array.tofile)",
     b"PK\x03\x04": "a zip archive, as numpy.savez and torch.save write: write the numbers alone",
     b"\x1f\x8b\x08": "compressed with gzip: unpack it",
-    (20240520).to_bytes(4, "little"): "llm.c's, with a header of 1,024 bytes: cut it off "
-    "(tail -c +1025)",
-    (20240801).to_bytes(4, "little"): "llm.c's, with a header of 1,024 bytes: cut it off "
-    "(tail -c +1025)",
+    (20240520).to_bytes(4, "little"): _LLM_C,
+    (20240801).to_bytes(4, "little"): _LLM_C,
 }
 
 
