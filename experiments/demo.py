@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from analysis.cli.screen import wrapped
 from fmscale.export import rows
 from fmscale.runs.identity import short_number
 from fmscale.runs.store import Study
@@ -60,6 +61,11 @@ def headline(study: dict[str, Any]) -> list[str]:
     return lines
 
 
+def advice(study: dict[str, Any]) -> str:
+    """What to train, as the report decides it, for a screen of 80 columns."""
+    return "\n".join(wrapped(f"  {line}") for line in study["decision"]["lines"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs_dir", type=Path)
@@ -81,8 +87,7 @@ def main() -> None:
     console.print(Panel(f"{figures}\n\n{NEXT.format(report=report)}", title="what next"))
     for study in fits["studies"]:
         console.print(f"What to train, by {study['study']}:", style="bold", highlight=False)
-        for line in study["decision"]["lines"]:
-            console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
+        console.print(advice(study), highlight=False, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":
