@@ -7,7 +7,6 @@ and `zero_shot_<task>_chance`. Tasks that a way did not measure are missing and 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.table import TableError
+from analysis.table import TableError, between
 
 WITHIN = 0.03  # accuracies this near count as equal (Radford et al. 2021, Fig. 8)
 HALFWAY = 0.5  # of the way from chance to 1, where a task counts as learned
@@ -47,8 +46,7 @@ def accuracies(runs: pd.DataFrame, way: str) -> pd.DataFrame:
     Raises:
         TableError: if no column is of this way.
     """
-    pattern = re.compile(rf"^{way}_(.+)_accuracy$")
-    found = {m.group(1): column for column in runs if (m := pattern.match(str(column)))}
+    found = between(runs, f"{way}_", "_accuracy")
     if not found:
         raise TableError(
             f"no column {way}_<task>_accuracy; train with evaluation=adaptation, or measure "
@@ -59,10 +57,8 @@ def accuracies(runs: pd.DataFrame, way: str) -> pd.DataFrame:
 
 def shots(runs: pd.DataFrame) -> list[int]:
     """Numbers of examples K that probes were fitted on, ascending."""
-    found = {
-        int(m.group(1)) for c in runs if (m := re.match(r"few_shot_(\d+)_.+_accuracy$", str(c)))
-    }
-    return sorted(found)
+    found = {middle.partition("_")[0] for middle in between(runs, "few_shot_", "_accuracy")}
+    return sorted(int(k) for k in found if k.isdigit())
 
 
 def equivalences(run: pd.Series[Any]) -> list[Equivalence]:
@@ -207,12 +203,11 @@ def _half_learned(curve: pd.Series[float]) -> tuple[float, str]:
 def interpolation(run: pd.Series[Any]) -> dict[str, pd.DataFrame]:
     """For each fine-tuned task the curve over alpha: columns alpha, task, others (accuracies)."""
     rows: dict[str, dict[int, dict[str, float]]] = {}
-    for column, value in run.items():
-        match = re.match(r"^interpolated_(.+)_(\d{3})(_others)?_accuracy$", str(column))
-        if match and not pd.isna(value):
-            task, percent, others = match.groups()
+    for middle, column in between(run.index, "interpolated_", "_accuracy").items():
+        task, _, percent = middle.removesuffix("_others").rpartition("_")
+        if percent.isdigit() and not pd.isna(run[column]):
             row = rows.setdefault(task, {}).setdefault(int(percent), {"alpha": int(percent) / 100})
-            row["others" if others else "task"] = float(value)
+            row["others" if middle.endswith("_others") else "task"] = float(run[column])
     return {
         task: pd.DataFrame(list(found.values())).sort_values("alpha", ignore_index=True)
         for task, found in rows.items()

@@ -8,7 +8,6 @@ never counted.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,8 @@ import pandas as pd
 from analysis.certificate import FitError
 from analysis.fit import fit
 from analysis.result import FitResult
-from analysis.table import TableError
+from analysis.table import TableError, between
 
-SHOT_COLUMN = re.compile(r"^task_(.+?)(_described)?_(accuracy|nats)_at_(\d+)$")
-FINETUNED = re.compile(r"^finetune_(.+)_forgotten$")
 BASELINES = ("scratch", "frozen", "without_lm")
 REFITS = 500  # of the band
 FEWEST_SIZES = 4  # of a law with a band: two more than it has parameters
@@ -38,17 +35,26 @@ class ShotColumn:
     column: str
 
 
+def all_shot_columns(runs: pd.DataFrame) -> list[ShotColumn]:
+    """What was measured of every task."""
+    found = []
+    for middle, column in between(runs, "task_", "").items():
+        name, _, shots = middle.rpartition("_at_")
+        name, _, quantity = name.rpartition("_")
+        if quantity in ("accuracy", "nats") and shots.isdigit():
+            described = name.endswith("_described")
+            task = name.removesuffix("_described")
+            found.append(ShotColumn(task, described, quantity, int(shots), column))
+    return found
+
+
 def shot_columns(runs: pd.DataFrame, task: str = "mean") -> list[ShotColumn]:
     """What was measured of one task, by description, quantity and K.
 
     Raises:
         TableError: for a task that no column is of.
     """
-    found = [
-        ShotColumn(m[1], m[2] is not None, m[3], int(m[4]), str(column))
-        for column in runs
-        if (m := SHOT_COLUMN.match(str(column)))
-    ]
+    found = all_shot_columns(runs)
     own = [point for point in found if point.task == task]
     if not own:
         tasks = ", ".join(sorted({point.task for point in found})) or "none"
@@ -73,14 +79,13 @@ def longest_runs(runs: pd.DataFrame) -> pd.DataFrame:
 
 def fine_tuned_tasks(runs: pd.DataFrame) -> list[str]:
     """Tasks on which models were fine-tuned."""
-    found = [m[1] for column in runs if (m := FINETUNED.match(str(column)))]
+    found = between(runs, "finetune_", "_forgotten")
     return [task for task in found if not task.endswith("_without_lm")]
 
 
 def positions(runs: pd.DataFrame) -> list[int]:
     """First positions of the octaves whose loss was measured."""
-    found = (re.match(r"^val_loss_at_(\d+)$", str(column)) for column in runs)
-    return sorted(int(m[1]) for m in found if m)
+    return sorted(int(k) for k in between(runs, "val_loss_at_", "") if k.isdigit())
 
 
 def detector_law(sizes: pd.DataFrame) -> FitResult | None:

@@ -101,16 +101,15 @@ def load_curves(study: str | Path, metric: str = "train_loss") -> RunTable:
     runs = load_runs(folder)
     if not len(runs):
         raise TableError(f"{folder}: no finished run. {runs.account()}")
-    key = metric.replace("_", "/", 1)
     curves: list[pd.DataFrame] = []
     silent: dict[str, list[str]] = {}
     for trunk, group in runs.frame.groupby("trunk_id" if "trunk_id" in runs.frame else "run_id"):
         longest = group.sort_values("n_steps").iloc[-1]
         paths = (folder / "trunks" / str(trunk), folder / str(longest["run_id"]))
         path = next((p / "metrics.jsonl" for p in paths if (p / "metrics.jsonl").is_file()), None)
-        reason = f"no step logged {key}"
+        reason = f"no step logged {metric}"
         try:
-            steps = read_steps(path, key) if path else ()
+            steps = read_steps(path, metric) if path else ()
         except (TableError, OSError) as error:
             reason, steps = f"broken: {error}", ()
         if not len(steps):
@@ -121,7 +120,7 @@ def load_curves(study: str | Path, metric: str = "train_loss") -> RunTable:
         curves.append(curve.assign(**shared, trunk_id=str(trunk)))
     dropped = tuple(Dropped(reason, tuple(names)) for reason, names in silent.items())
     if not curves:
-        raise TableError(f"{folder}: no run logged {key}. {'; '.join(map(str, dropped))}")
+        raise TableError(f"{folder}: no run logged {metric}. {'; '.join(map(str, dropped))}")
     table = pd.concat(curves, ignore_index=True)
     return RunTable(table, (*runs.dropped, *dropped), source=str(folder))
 

@@ -17,14 +17,15 @@ AVERAGED = "n_averaged"  # column of a table of curves
 Steps = NDArray[np.float64]  # (n, 4): compute, tokens or samples read, metric, steps averaged
 
 
-def read_steps(path: Path, key: str) -> Steps:
-    """Steps of a metrics.jsonl that hold `key`; a torn last line is a step not yet written.
+def read_steps(path: Path, metric: str) -> Steps:
+    """Steps of a metrics.jsonl that hold a metric, which is logged as `split/what` and stands in
+    tables as `split_what`; a torn last line is a step not yet written.
 
     Raises:
         TableError: if another line cannot be read.
     """
     kept, new = np.empty((0, 4)), []
-    problem = ""
+    key, problem = metric, ""
     with path.open("rb") as file:
         for place, line in enumerate(file, 1):
             if problem:
@@ -32,6 +33,8 @@ def read_steps(path: Path, key: str) -> Steps:
             try:
                 row = json.loads(line)
                 seen = row.get("tokens", row.get("samples"))
+                if key not in row:
+                    key = next((k for k in row if k.replace("/", "_") == metric), key)
                 if row.get(key) is not None and row.get("flops") is not None:
                     step = (row["flops"], np.nan if seen is None else seen, row[key], 1)
                     new.append([float(value) for value in step])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Number
 from typing import Any, NoReturn
@@ -194,6 +194,19 @@ def as_table(data: RunTable | pd.DataFrame) -> RunTable:
     if not isinstance(data, pd.DataFrame):
         raise TableError(f"expected a RunTable or a DataFrame, got {type(data).__name__}")
     return RunTable(data.reset_index(drop=True))
+
+
+def between(names: Iterable[Any], before: str, after: str) -> dict[str, str]:
+    """What varies in names of one form, e.g. the task of `probe_<task>_accuracy` -> the name.
+
+    Metrics of one kind differ in the middle of their names alone, and every table, a CSV too, has
+    the names; `tests/test_contract.py` holds them to those that evaluators give.
+    """
+    return {
+        name[len(before) : len(name) - len(after)]: name
+        for name in map(str, names)
+        if name.startswith(before) and name.endswith(after) and len(name) > len(before + after)
+    }
 
 
 def data_column(table: RunTable) -> str | None:

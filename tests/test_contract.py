@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
+import pandas as pd
 import pytest
 
 import analysis
+from analysis import adaptation, language
+from fmscale.data.prompts.task_documents import TaskDocuments
+from fmscale.data.scenes.dataset import Scenes
+from fmscale.evaluation.adaptation import Adaptation, suitable
+from fmscale.evaluation.fine_tuning import FineTuning
+from fmscale.evaluation.image_finetuning import ImageFineTuning
+from fmscale.evaluation.in_context import InContext
+from fmscale.evaluation.position import LossByPosition
+from fmscale.evaluation.runner import evaluate
+from fmscale.evaluation.zero_shot import ZeroShot
 from fmscale.export import rows
+from fmscale.models.gpt import GPT
+from fmscale.objectives.contrastive import Contrastive
+from fmscale.objectives.next_token import NextToken
 from fmscale.runs.files import Broken
 from fmscale.runs.identity import TRAINER_IDENTITY_KEYS
 from fmscale.runs.record import SCHEMA_VERSION, UNITS
 from fmscale.runs.store import Study
+from fmscale.sizing import GPTShape
 from fmscale.training import run
+from tests.fmscale.evaluation.test_pairs import tiny_clip
 from tests.fmscale.runs.test_hyperparameters import BASE, changed
 from tests.fmscale.runs.test_store import record
 
@@ -117,3 +134,36 @@ def test_runs_that_were_not_annealed_are_not_fitted(tiny, plan_one):
     kept = analysis.final_runs(analysis.load_runs(study.path))
     assert len(kept.frame) == 0
     assert sum(len(dropped.rows) for dropped in kept.dropped) == 2
+
+
+def test_analysis_finds_in_the_names_of_metrics_what_evaluators_measured():
+    """Task, examples, description, position and weight, from the names that evaluators give."""
+    shape = GPTShape(n_layer=1, n_head=2, d_model=16, vocab_size=256, seq_len=128)
+    texts = TaskDocuments(seq_len=128, tasks=["reversed_words"], n_val_tokens=256)
+    language_evaluators = {
+        "few": InContext(["reversed_words"], shots=[0, 1], n_problems=2),
+        "where": LossByPosition(),
+        "tuned": FineTuning("similarity", n_epochs=1, n_toy=8, baselines=["without_lm"]),
+    }
+    found = evaluate(GPT(shape), texts, NextToken(), language_evaluators)
+    runs = pd.DataFrame([found.metrics])
+    every = {(p.task, p.described, p.quantity, p.shots) for p in language.all_shot_columns(runs)}
+    assert every == set(itertools.product(
+        ("reversed_words", "mean"), (False, True), ("accuracy", "nats"), (0, 1)
+    ))  # fmt: skip
+    assert language.positions(runs) == [1, 2, 4, 8, 16, 32, 64]
+    assert language.fine_tuned_tasks(runs) == ["similarity"]
+
+    scenes = Scenes(n_val_samples=32, val_batch_size=32, n_task_images=24)
+    tuning = ImageFineTuning(tasks=["background"], alphas=[0.25], n_epochs=1)
+    ways = {"zero_shot": ZeroShot(), "ways": Adaptation(few_shot=(1, 2)), "tuned": tuning}
+    run = pd.Series(evaluate(tiny_clip(scenes), scenes, Contrastive(), ways).metrics)
+    probed = [task.name for task in scenes.zero_shot_tasks if suitable(task)]
+    for way in ("probe", "knn", "few_shot_1", "few_shot_2"):
+        assert list(adaptation.accuracies(run.to_frame().T, way)) == probed
+    assert adaptation.shots(run.to_frame().T) == [1, 2]
+    zero_shot = adaptation.accuracies(run.to_frame().T, "zero_shot")
+    assert list(zero_shot) == [task.name for task in scenes.zero_shot_tasks if task.named]
+    (curve,) = adaptation.interpolation(run).values()
+    assert curve["alpha"].tolist() == [0, 0.25, 1]
+    assert curve.notna().all(axis=None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.cli.options import add_json_option, add_source_options, write_figures, write_json
 from analysis.files import read_table
 from analysis.language import (
-    SHOT_COLUMN,
+    all_shot_columns,
     calibration_tables,
     detector_law,
     fine_tuned_tasks,
@@ -71,7 +71,7 @@ def _figures_of(runs: pd.DataFrame, task: str, source: Path) -> dict[str, Callab
     from analysis.plot import language as plot
 
     figures: dict[str, Callable[[], Figure]] = {}
-    if any(SHOT_COLUMN.match(str(column)) for column in runs):
+    if all_shot_columns(runs):
         shot_columns(runs, task)  # an unknown task is an error here
         figures["few_shot"] = lambda: plot.plot_few_shot(runs, task)
     if "detector_accuracy" in runs:

@@ -82,21 +82,22 @@ class Adaptation:
             found = self._accuracies(encode(model, task, self.batch_size))
             for kind, accuracy in found.items():
                 errors.setdefault(kind, []).append(1 - accuracy)
-                yield Metric(f"{kind}_{task.name}_accuracy", accuracy, "fraction")
+                yield Metric(f"{kind}{task.name}_accuracy", accuracy, "fraction")
         for kind, values in errors.items():
             if len(values) == len(tasks):  # a mean over other tasks could not be compared
-                yield Metric(f"{kind}_error", float(np.mean(values)), "fraction")
+                yield Metric(f"{kind}error", float(np.mean(values)), "fraction")
 
     def _accuracies(self, features: Features) -> dict[str, float]:
+        """By the front of the metrics' names."""
         from threadpoolctl import threadpool_limits
 
         # These matrices are small: threads would only wait for each other.
         with threadpool_limits(1):
-            found = {"probe": probe(features), "knn": nearest(features)}
+            found = {"probe/": probe(features), "knn/": nearest(features)}
             room = int(np.unique(features.fit_y, return_counts=True)[1].min())
             for k in self.few_shot:
                 if k <= room:
-                    found[f"few_shot_{k}"] = few_shot(features, k, self.seeds)
+                    found[f"few_shot/{k}_"] = few_shot(features, k, self.seeds)
         return found
 
 

@@ -117,7 +117,7 @@ class Answers:
             c.ended and _plain(text) in map(_plain, q.answers)
             for q, c, text in zip(asked, written, texts, strict=True)
         ])  # fmt: skip
-        prefix, n = f"answers_{self.name}", len(asked)
+        prefix, n = f"answers/{self.name}", len(asked)
         accuracy = float(correct.mean())
         yield Metric(f"{prefix}_accuracy", accuracy, "fraction")
         error = math.sqrt(accuracy * (1 - accuracy) / n)
@@ -128,10 +128,10 @@ class Answers:
         yield Metric(f"{prefix}_most_confident_n", n_top, "answers")
         bins = calibration(probability, correct)
         yield Metric(f"{prefix}_calibration_error", calibration_error(bins), "fraction")
-        yield Rows(f"{prefix}_calibration", [own._asdict() for own in bins])
+        yield Rows(f"answers_{self.name}_calibration", [own._asdict() for own in bins])
         order = np.argsort(-probability, kind="stable")[: self.n_shown]
         yield Rows(
-            prefix,
+            f"answers_{self.name}",
             [
                 {"question": asked[i].question, "answer": texts[i].strip(),
                  "correct": bool(correct[i]), "probability": float(probability[i]),

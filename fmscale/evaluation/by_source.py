@@ -42,13 +42,13 @@ class LossBySource:
                         true = known.oracle_nats(batch["tokens"] - source.offset)
                         regrets.append((nats - true).mean(dim=1))
             loss, error = mean_and_standard_error(torch.cat(losses))
-            yield Metric(f"val_loss_of_{name}", loss, "nats/token")
+            yield Metric(f"val/loss_of_{name}", loss, "nats/token")
             if math.isfinite(error):
-                yield Metric(f"val_loss_of_{name}_standard_error", error, "nats/token")
+                yield Metric(f"val/loss_of_{name}_standard_error", error, "nats/token")
             if source.data.val_bytes_per_token is not None:
                 bits_per_byte = loss / math.log(2) / source.data.val_bytes_per_token
-                yield Metric(f"val_bpb_of_{name}", bits_per_byte, "bits/byte")
+                yield Metric(f"val/bpb_of_{name}", bits_per_byte, "bits/byte")
             if regrets:
                 regret, error = mean_and_standard_error(torch.cat(regrets))
-                yield Metric(f"val_regret_of_{name}", regret, "nats/token")
-                yield Metric(f"val_regret_of_{name}_standard_error", error, "nats/token")
+                yield Metric(f"val/regret_of_{name}", regret, "nats/token")
+                yield Metric(f"val/regret_of_{name}_standard_error", error, "nats/token")

@@ -63,7 +63,7 @@ class LastWord:
         scored = score(model, prompts)
         hits = np.array([s.is_likeliest(p.answer) for s, p in zip(scored, prompts, strict=True)])
         nats = float(np.mean([s.nats for s in scored]))
-        prefix = f"cloze_{self.name}"
+        prefix = f"cloze/{self.name}"
         yield from _accuracy(prefix, hits)
         yield Metric(f"{prefix}_nats", nats, "nats/word")
         if nats < 700:  # e**710 overflows
@@ -119,7 +119,7 @@ class FilledBlank:
             n_bytes = np.array([len(ending.encode()) for ending in endings])
             hits.append(nats.argmin() == label)
             hits_per_byte.append((nats / n_bytes).argmin() == label)
-        prefix = f"choice_{self.name}"
+        prefix = f"choice/{self.name}"
         yield from _accuracy(prefix, np.array(hits))
         value = float(np.mean(hits_per_byte))
         yield Metric(f"{prefix}_accuracy_per_byte", value, "fraction")

@@ -96,10 +96,10 @@ class MachineDetector:
         human, prompts = np.split(texts, 2)
         written = self._write(model, prompts[:, : self.n_prompt])
         tested = two_sample_test(human[:, self.n_prompt :], written, self.n_gram, self.seed)
-        yield Metric("detector_accuracy", tested.accuracy, "fraction")
-        yield Metric("detector_accuracy_low", tested.low, "fraction")
-        yield Metric("detector_accuracy_high", tested.high, "fraction")
-        yield Metric("detector_n_test", len(tested.is_machine), "texts")
+        yield Metric("detector/accuracy", tested.accuracy, "fraction")
+        yield Metric("detector/accuracy_low", tested.low, "fraction")
+        yield Metric("detector/accuracy_high", tested.high, "fraction")
+        yield Metric("detector/n_test", len(tested.is_machine), "texts")
         decode = _decoder(data)
         surest = np.argsort(-np.abs(tested.p_machine - 0.5), kind="stable")[:N_SHOWN]
         yield Rows(

@@ -132,7 +132,7 @@ class FineTuning:
     def __call__(self, model: GPT, data: Any, objective: Objective) -> Iterator[Metric | Rows]:
         device = next(model.parameters()).device
         train, test = self._read(self.train, data), self._read(self.test, data)
-        prefix = f"finetune_{self.name}"
+        prefix = f"finetune/{self.name}"
         rows: list[dict[str, Any]] = []
 
         def accuracy(way: str, classifier: LabelledClassifier, back: int = 0) -> Metric:
@@ -165,7 +165,7 @@ class FineTuning:
         yield Metric(f"{prefix}_chance", _chance(train, test), "fraction")
         cut = sum(example.truncated for example in (*train, *test)) / (len(train) + len(test))
         yield Metric(f"{prefix}_truncated", cut, "fraction")
-        yield Rows(prefix, rows)
+        yield Rows(f"finetune_{self.name}", rows)
 
     def _read(self, rows: Sequence[dict[str, Any]], data: Any) -> list[Labelled]:
         encode = text_tokenizer(data).encode
@@ -286,7 +286,7 @@ def _chance(train: Sequence[Labelled], test: Sequence[Labelled]) -> float:
 
 
 def _held_out_loss(model: Any, data: Any, objective: Objective) -> float:
-    return next(m.value for m in HeldOutText()(model, data, objective) if m.name == "val_loss")
+    return next(m.value for m in HeldOutText()(model, data, objective) if m.name == "val/loss")
 
 
 @contextmanager

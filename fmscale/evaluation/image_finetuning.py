@@ -115,17 +115,17 @@ class ImageFineTuning:
             on_task, on_others = {}, {}
             for alpha in self.alphas:
                 mixed = interpolate(start, tuned, alpha)
-                name = f"interpolated_{task.name}_{round(100 * alpha):03d}"
+                name = f"interpolated/{task.name}_{round(100 * alpha):03d}"
                 on_task[alpha] = accuracy(mixed, mixed.classes.detach().cpu(), task)
                 yield Metric(f"{name}_accuracy", on_task[alpha], "fraction")
                 if others:
                     each = [accuracy(mixed, texts[other.name], other) for other in others]
                     on_others[alpha] = float(np.mean(each))
                     yield Metric(f"{name}_others_accuracy", on_others[alpha], "fraction")
-            yield Metric(f"finetune_{task.name}_accuracy", on_task[1.0], "fraction")
+            yield Metric(f"finetune/{task.name}_accuracy", on_task[1.0], "fraction")
             if others:
                 lost = on_others[0.0] - on_others[1.0]
-                yield Metric(f"finetune_{task.name}_generality_lost", lost, "fraction")
+                yield Metric(f"finetune/{task.name}_generality_lost", lost, "fraction")
 
     def finetune(self, start: ImageClassifier, task: ZeroShotTask) -> ImageClassifier:
         """A copy of `start`, all of it trained on the task's fitting images."""

@@ -40,14 +40,14 @@ class Condition(NamedTuple):
     shots: int  # K
     described: bool
 
-    def column(self, quantity: str) -> str:
-        """E.g. `task_two_digit_addition_described_accuracy_at_4`."""
-        return column(self.task.name, quantity, self.shots, self.described)
+    def metric(self, quantity: str) -> str:
+        """E.g. `task/two_digit_addition_described_accuracy_at_4`."""
+        return metric_name(self.task.name, quantity, self.shots, self.described)
 
 
-def column(task: str, quantity: str, shots: int, described: bool) -> str:
+def metric_name(task: str, quantity: str, shots: int, described: bool) -> str:
     """Name of a metric of `InContext`; the task "mean" is the mean over tasks."""
-    return f"task_{task}{'_described' if described else ''}_{quantity}_at_{shots}"
+    return f"task/{task}{'_described' if described else ''}_{quantity}_at_{shots}"
 
 
 class InContext:
@@ -140,8 +140,8 @@ class InContext:
             hits = exact_matches(model, tokenizer, prompts, scored, ends)
             row = _row(condition, hits, scored)
             rows.append(row)
-            yield Metric(condition.column("accuracy"), row["accuracy"], "fraction")
-            yield Metric(condition.column("nats"), row["nats"], "nats/answer")
+            yield Metric(condition.metric("accuracy"), row["accuracy"], "fraction")
+            yield Metric(condition.metric("nats"), row["nats"], "nats/answer")
         for described in self.descriptions:
             for shots in self.shots:
                 same = [r for r in rows if (r["described"], r["shots"]) == (described, shots)]
@@ -170,11 +170,11 @@ def _means(rows: Sequence[dict[str, Any]], shots: int, described: bool) -> Itera
     n = len(rows)
     accuracy = sum(row["accuracy"] for row in rows) / n
     error = math.sqrt(sum(row["accuracy_standard_error"] ** 2 for row in rows)) / n
-    yield Metric(column("mean", "accuracy", shots, described), accuracy, "fraction")
-    name = column("mean", "accuracy_standard_error", shots, described)
+    yield Metric(metric_name("mean", "accuracy", shots, described), accuracy, "fraction")
+    name = metric_name("mean", "accuracy_standard_error", shots, described)
     yield Metric(name, error, "fraction")
     nats = sum(row["nats"] for row in rows) / n
-    yield Metric(column("mean", "nats", shots, described), nats, "nats/answer")
+    yield Metric(metric_name("mean", "nats", shots, described), nats, "nats/answer")
 
 
 def text_tokenizer(data: Any) -> TextTokenizer:

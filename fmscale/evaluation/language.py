@@ -64,11 +64,11 @@ class HeldOutText:
                 nats = token_nats(model, batch["tokens"].to(device))
                 losses.append(nats.double().mean(dim=1).cpu())
         loss, error = mean_and_standard_error(torch.cat(losses))
-        yield Metric("val_loss", loss, "nats/token")
+        yield Metric("val/loss", loss, "nats/token")
         if math.isfinite(error):
-            yield Metric("val_loss_standard_error", error, "nats/token")
+            yield Metric("val/loss_standard_error", error, "nats/token")
         if data.val_bytes_per_token is not None:  # the symbols of a made-up language are no bytes
             bits_per_byte = loss / math.log(2) / data.val_bytes_per_token
-            yield Metric("val_bpb", bits_per_byte, "bits/byte")
+            yield Metric("val/bpb", bits_per_byte, "bits/byte")
         if loss < 700:  # e**710 overflows; a missing value is better than an infinite one
-            yield Metric("val_perplexity", math.exp(loss), "1")
+            yield Metric("val/perplexity", math.exp(loss), "1")

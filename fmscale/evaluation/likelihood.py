@@ -40,9 +40,9 @@ def held_out_likelihood(model: Any, data: Any) -> Iterator[Metric]:
         for batch in data.validation_batches(data.val_batch_size):
             losses.append(-model(batch["image"].to(device), batch["text"].to(device)).cpu())
     loss, error = mean_and_standard_error(torch.cat(losses))
-    yield Metric("val_loss", loss, "nats/pair")
+    yield Metric("val/loss", loss, "nats/pair")
     if math.isfinite(error):
-        yield Metric("val_loss_standard_error", error, "nats/pair")
+        yield Metric("val/loss_standard_error", error, "nats/pair")
 
 
 def likeliest(model: Any, vectors: Tensor, prompts: np.ndarray, task: ZeroShotTask) -> np.ndarray:

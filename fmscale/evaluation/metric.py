@@ -14,11 +14,19 @@ Objective = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
 
 
 class Metric(NamedTuple):
-    """A number with its unit; `name` is the column of the run record."""
+    """A number with its unit, named `split/what`: what it was measured on, then the quantity.
+
+    That is the key it is logged under; trackers put what has the same split under one heading.
+    """
 
     name: str
     value: float
     unit: str
+
+    @property
+    def column(self) -> str:
+        """Its name in run records and tables."""
+        return self.name.replace("/", "_")
 
 
 class Rows(NamedTuple):

@@ -69,7 +69,7 @@ class OtherText:
         nats = np.array([scored.nats for scored in score(model, windows)])
         counts = np.array([len(window.answer) for window in windows])
         total, n_tokens = float(nats.sum()), int(counts.sum())
-        loss, prefix = total / n_tokens, f"other_{self.name}"
+        loss, prefix = total / n_tokens, f"other/{self.name}"
         yield Metric(f"{prefix}_loss", loss, "nats/token")
         if len(windows) > 1:  # of a ratio, each window one observation
             spread = float(np.sum((nats - loss * counts) ** 2))

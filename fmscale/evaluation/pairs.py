@@ -46,16 +46,16 @@ class HeldOutPairs:
         # The pairs of a batch compete with each other, but a loss per pair still varies mostly
         # with the pair itself: the standard error over pairs is near that over batches.
         loss, error = mean_and_standard_error(torch.cat(losses))
-        yield Metric("val_loss", loss, "nats/pair")
+        yield Metric("val/loss", loss, "nats/pair")
         if math.isfinite(error):
-            yield Metric("val_loss_standard_error", error, "nats/pair")
+            yield Metric("val/loss_standard_error", error, "nats/pair")
         # Rendered scenes know more than which captions are the same.
         known = getattr(data, "loss_floor", None)
         floor = (
             collision_floor(vectors.captions, data.val_batch_size) if known is None else known[0]
         )
-        yield Metric("val_loss_floor", floor, "nats/pair")
-        yield Metric("val_match_accuracy", float(torch.cat(hits).mean()), "fraction")
+        yield Metric("val/loss_floor", floor, "nats/pair")
+        yield Metric("val/match_accuracy", float(torch.cat(hits).mean()), "fraction")
 
 
 def collision_floor(captions: Tensor, batch_size: int) -> float:

@@ -40,5 +40,5 @@ class LossByPosition:
             first = 1
             while 2 * first - 1 <= len(mean):  # whole octaves
                 octave = mean[first - 1 : 2 * first - 1]
-                yield Metric(f"val_{kind}_at_{first}", float(octave.mean()), "nats/token")
+                yield Metric(f"val/{kind}_at_{first}", float(octave.mean()), "nats/token")
                 first *= 2

@@ -50,11 +50,11 @@ class Retrieval:
         cosines = vectors.image[: self.n_pairs] @ vectors.text[: self.n_pairs].T
         text = vectors.captions[: self.n_pairs]
         right = (text[:, None] == text[None]).all(dim=2)  # (n, n): same caption
-        yield Metric("retrieval_n_pairs", self.n_pairs, "1")
+        yield Metric("retrieval/n_pairs", self.n_pairs, "1")
         for k in self.cutoffs:
-            yield Metric(f"retrieval_text_recall_at_{k}", recall(cosines, right, k), "fraction")
+            yield Metric(f"retrieval/text_recall_at_{k}", recall(cosines, right, k), "fraction")
             yield Metric(
-                f"retrieval_image_recall_at_{k}", recall(cosines.T, right.T, k), "fraction"
+                f"retrieval/image_recall_at_{k}", recall(cosines.T, right.T, k), "fraction"
             )
 
 

@@ -14,7 +14,8 @@ from fmscale.evaluation.metric import Checked, Evaluator, Metric, Objective
 class Measured:
     """What was measured on one model; a number that is missing is absent."""
 
-    metrics: dict[str, float] = field(default_factory=dict)
+    logged: dict[str, float] = field(default_factory=dict)  # by name, `split/what`
+    metrics: dict[str, float] = field(default_factory=dict)  # by column, `split_what`
     units: dict[str, str] = field(default_factory=dict)  # the same keys
     evaluators: dict[str, list[str]] = field(default_factory=dict)  # evaluator -> its metrics
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -43,16 +44,17 @@ def evaluate(
         names = measured.evaluators[evaluator_name] = []
         for found in evaluator(model, data, objective):
             is_metric = isinstance(found, Metric)
-            if found.name in (measured.metrics if is_metric else measured.tables):
+            name = found.column if isinstance(found, Metric) else found.name
+            if name in (measured.metrics if is_metric else measured.tables):
                 kind = "metric" if is_metric else "table"
                 raise ValueError(
-                    f"evaluator {evaluator_name!r} gives the {kind} {found.name!r}, which another "
+                    f"evaluator {evaluator_name!r} gives the {kind} {name!r}, which another "
                     "one gave already. Remove one of them from evaluation.evaluators."
                 )
             if isinstance(found, Metric):
-                measured.metrics[found.name] = found.value
-                measured.units[found.name] = found.unit
-                names.append(found.name)
+                measured.logged[found.name] = measured.metrics[name] = found.value
+                measured.units[name] = found.unit
+                names.append(name)
             else:
                 measured.tables[found.name] = found.rows
     return measured

@@ -86,7 +86,7 @@ class Samples:
         n = sum(map(len, trigrams))
         if n:
             distinct = sum(len(set(own)) for own in trigrams) / n
-            yield Metric("text_distinct_trigrams", distinct, "fraction")
+            yield Metric("text/distinct_trigrams", distinct, "fraction")
         yield Rows("samples", rows)
 
 

@@ -63,16 +63,16 @@ class ZeroShot:
         for task in tasks:
             hits = self.hits(model, data.tokenizer, data.seq_len, task)
             accuracies.append(float(hits.double().mean()))
-            yield Metric(f"zero_shot_{task.name}_accuracy", accuracies[-1], "fraction")
-            yield Metric(f"zero_shot_{task.name}_chance", task.chance, "fraction")
+            yield Metric(f"zero_shot/{task.name}_accuracy", accuracies[-1], "fraction")
+            yield Metric(f"zero_shot/{task.name}_chance", task.chance, "fraction")
         variances = [
             a * (1 - a) / len(task.labels) for a, task in zip(accuracies, tasks, strict=True)
         ]
         n = len(tasks)
-        yield Metric("zero_shot_error", 1 - sum(accuracies) / n, "fraction")
-        yield Metric("zero_shot_error_standard_error", math.sqrt(sum(variances)) / n, "fraction")
+        yield Metric("zero_shot/error", 1 - sum(accuracies) / n, "fraction")
+        yield Metric("zero_shot/error_standard_error", math.sqrt(sum(variances)) / n, "fraction")
         chance = sum(task.chance for task in tasks) / n
-        yield Metric("zero_shot_chance_error", 1 - chance, "fraction")
+        yield Metric("zero_shot/chance_error", 1 - chance, "fraction")
 
     def hits(
         self, model: Any, tokenizer: PromptTokenizer, seq_len: int, task: ZeroShotTask

@@ -13,7 +13,6 @@ from fmscale.evaluation.runner import evaluate
 from fmscale.runs.store import RunFolder
 from fmscale.training.callbacks import CheckpointWriter, StepCallback
 from fmscale.training.module import TrainingModule
-from fmscale.training.recording import logged
 
 
 class MidwayEvaluation(StepCallback):
@@ -53,7 +52,7 @@ class MidwayEvaluation(StepCallback):
         devices = [module.device] if module.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             measured = evaluate(module.model, parts.data, parts.objective, parts.evaluators)
-        row = {**self.row_at(step), **logged(measured.metrics), "annealed": False}
+        row = {**self.row_at(step), **measured.logged, "annealed": False}
         self.folder.append_metrics(row)
         parts.outlet.log(row)
         for name, rows in measured.tables.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -21,18 +20,6 @@ from fmscale.sizing import FLOPS_FORMULA
 from fmscale.training.fit import Fitted
 from fmscale.training.ranks import current_ranks
 from fmscale.training.utilization import matmul_rate, utilization
-
-# Columns are `split_name`, logged keys `split/name`.
-SPLIT = re.compile(
-    r"^(val|zero_shot|probe|knn|few_shot|retrieval|interpolated|task|text|finetune"
-    r"|cloze|choice|answers|detector|other)_"
-)
-
-
-def logged(metrics: dict[str, float]) -> dict[str, float]:
-    """Metrics under the keys of `metrics.jsonl` and of the outlets."""
-    return {SPLIT.sub(r"\1/", name): value for name, value in metrics.items()}
-
 
 HYPERPARAMETERS = (*SECTIONS, "rules")
 

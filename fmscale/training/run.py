@@ -23,7 +23,7 @@ from fmscale.training.callbacks import StepCallback
 from fmscale.training.fit import Fitted, Report, axes, fit_steps, parts_of
 from fmscale.training.midway import MidwayEvaluation
 from fmscale.training.outlet import Outlet, RunCard
-from fmscale.training.recording import logged, make_record
+from fmscale.training.recording import make_record
 from fmscale.training.rehearsal import rehearse
 from fmscale.training.supervision import supervised
 from fmscale.training.watch import CourseWatch
@@ -176,7 +176,7 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
         if measured is not None:
             row = {
                 **axes(job, branch.n_steps),
-                **logged(measured.metrics),
+                **measured.logged,
                 "annealed": branch.cooldown_steps > 0,
             }
             folder.append_metrics(row)

@@ -323,5 +323,5 @@ def test_training_curves_come_from_trunks(study):
     curves = load_curves(study)
     assert set(curves.frame["n_seen"]) == {100, 200, 300, 400, 500}
     assert len(curves) == 5 * curves.frame["trunk_id"].nunique()
-    with pytest.raises(TableError, match="no run logged test/loss"):
+    with pytest.raises(TableError, match="no run logged test_loss"):
         load_curves(study, "test_loss")

@@ -104,7 +104,7 @@ def test_tasks_without_fixed_classes_are_left_out_and_means_are_over_all_tasks()
     assert not suitable(asked)
     assert not suitable(replace(task(5.0), class_names=tuple("abcdefghi")))
     evaluator = Adaptation(few_shot=(1, 40), seeds=(0,))
-    found = {m.name: m.value for m in evaluator(Flat(), Data(task(5.0), asked), None)}
+    found = {m.column: m.value for m in evaluator(Flat(), Data(task(5.0), asked), None)}
     assert found["probe_error"] == found["knn_error"] == 0
     assert "few_shot_1_error" in found
     assert "few_shot_40_error" not in found  # 30 images a class

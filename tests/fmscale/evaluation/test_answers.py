@@ -67,7 +67,7 @@ def test_the_most_confident_come_first_with_their_probability(data, questions):
     answers = Answers(questions, name="exam", shots=1)
     answers.check(data)
     found = list(answers(Knows(), data, None))
-    metrics = {m.name: m.value for m in found if isinstance(m, Metric)}
+    metrics = {m.column: m.value for m in found if isinstance(m, Metric)}
     tables = {t.name: t.rows for t in found if isinstance(t, Rows)}
     shown = [(r["question"], r["answer"], r["correct"]) for r in tables["answers_exam"]]
     assert shown == [("one", "1", True), ("three", "3!", True), ("two", "2", False)]

@@ -38,7 +38,7 @@ def test_the_last_word_is_scored_as_by_hand(model, data, write):
     rows = [{"text": "we went to the sea"}, {"text": "a\nb  cd "}]
     evaluator = LastWord(write(*rows))
     evaluator.check(data)
-    found = {m.name: m.value for m in evaluator(model, data, None)}
+    found = {m.column: m.value for m in evaluator(model, data, None)}
     by_hand = [
         nats_by_hand(model, b"we went to the", b" sea"),
         nats_by_hand(model, b"a\nb", b"  cd"),
@@ -65,7 +65,7 @@ class Copies(torch.nn.Module):
 
 def test_a_model_that_copies_finds_the_words_that_were_copied(data, write):
     rows = [{"text": "sea sky sea sky"}, {"text": "sea sky sea sun"}]  # a period of eight bytes
-    found = {m.name: m.value for m in LastWord(write(*rows), "sea")(Copies(8), data, None)}
+    found = {m.column: m.value for m in LastWord(write(*rows), "sea")(Copies(8), data, None)}
     assert found["cloze_sea_accuracy"] == 0.5
     assert found["cloze_sea_accuracy_standard_error"] == pytest.approx(math.sqrt(0.125))
 
@@ -85,7 +85,7 @@ def test_choices_are_scored_with_the_text_after_the_blank(model, data, write):
     row = {"text": "the XXXXX ran", "choices": ["dog", "cats", "q"], "label": 1}
     evaluator = FilledBlank(write(row), "cbt")
     evaluator.check(data)
-    found = {m.name: m.value for m in evaluator(model, data, None)}
+    found = {m.column: m.value for m in evaluator(model, data, None)}
     endings = [f"{c} ran".encode() for c in row["choices"]]
     nats = [sum(nats_by_hand(model, b"the ", e)) for e in endings]
     per_byte = [n / len(e) for n, e in zip(nats, endings, strict=True)]
@@ -98,7 +98,7 @@ def test_a_model_that_copies_fills_the_blank_and_a_wrong_label_counts_against_it
     row = {"text": "sea sky sea XXXXX sea", "choices": ["sun", "sky", "low"]}
     for label, accuracy in ((1, 1.0), (0, 0.0)):
         evaluator = FilledBlank(write({**row, "label": label}), "x")
-        found = {m.name: m.value for m in evaluator(Copies(8), data, None)}
+        found = {m.column: m.value for m in evaluator(Copies(8), data, None)}
         assert found["choice_x_accuracy"] == accuracy
 
 

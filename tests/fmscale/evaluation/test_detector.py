@@ -66,7 +66,7 @@ def markov() -> Markov:
 
 def accuracy_of(model: torch.nn.Module, data: Markov) -> dict[str, float]:
     found = MachineDetector(n_prompt=4, n_tokens=20, n_gram=3)(model, data, None)
-    return {m.name: m.value for m in found if isinstance(m, Metric)}
+    return {m.column: m.value for m in found if isinstance(m, Metric)}
 
 
 def test_the_truth_itself_goes_undetected_and_a_fresh_model_does_not(markov, monkeypatch):

@@ -103,7 +103,7 @@ def test_every_form_is_measured_and_the_model_itself_is_left_alone(model, data, 
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tuning = FineTuning(form, lr=5e-3, n_epochs=1, n_toy=32)
     tuning.check(data)
-    found = {m.name: m for m in tuning(model, data, None)}
+    found = {getattr(m, "column", m.name): m for m in tuning(model, data, None)}
     prefix = f"finetune_{form}"
     assert set(found) == {
         f"{prefix}{end}"
@@ -118,13 +118,13 @@ def test_every_form_is_measured_and_the_model_itself_is_left_alone(model, data, 
     assert found[f"{prefix}_chance"].value < 0.62
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
-    again = {m.name: m.value for m in tuning(model, data, None) if isinstance(m, Metric)}
+    again = {m.column: m.value for m in tuning(model, data, None) if isinstance(m, Metric)}
     assert again == {name: m.value for name, m in found.items()}
 
 
 def test_a_task_that_can_be_learned_is_learned(model, data):
     tuning = FineTuning(lr=1e-2, n_epochs=20, n_toy=256, baselines=[])
-    found = {m.name: m.value for m in tuning(model, data, None) if isinstance(m, Metric)}
+    found = {m.column: m.value for m in tuning(model, data, None) if isinstance(m, Metric)}
     assert found["finetune_classification_accuracy"] > 0.95
 
 

@@ -108,7 +108,7 @@ def test_a_task_without_fitting_images_is_learned_on_one_half_and_scored_on_the_
     data = SimpleNamespace(name="bare", unit="samples", zero_shot_tasks=(bare,),
                            tokenizer=DATA.tokenizer, seq_len=DATA.seq_len)  # fmt: skip
     tuning = ImageFineTuning(alphas=[], n_epochs=60, learning_rate=5e-3)
-    found = {metric.name: metric.value for metric in tuning(model, data, Contrastive())}
+    found = {metric.column: metric.value for metric in tuning(model, data, Contrastive())}
     fit, scored = halves(bare.labels)
     assert found["finetune_background_accuracy"] > 0.6  # of six classes
     assert round(found["finetune_background_accuracy"] * len(scored), 9).is_integer()

@@ -84,7 +84,7 @@ def test_a_learner_from_examples_is_measured_as_one():
     data = TaskDocuments(seq_len=256, tasks=["reversed_words"])
     evaluator.check(data)
     found = list(evaluator(Solver(), data, None))
-    metrics = {m.name: m for m in found if not isinstance(m, Rows)}
+    metrics = {m.column: m for m in found if not isinstance(m, Rows)}
     assert metrics["task_reversed_words_accuracy_at_0"].value == 0
     assert metrics["task_reversed_words_accuracy_at_1"].value == 1
     assert metrics["task_mean_accuracy_at_2"].value == 1

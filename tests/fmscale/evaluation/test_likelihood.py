@@ -72,7 +72,7 @@ def test_answers_equal_a_loop_over_images_and_prompts(kind, monkeypatch):
 @pytest.mark.parametrize("kind", ["captioner", "word_predictor"])
 def test_held_out_loss_is_that_of_the_objective_and_recall_is_missing(kind):
     model, data, objective = model_of(kind).eval(), scenes(), CaptionLikelihood()
-    found = {m.name: m.value for m in HeldOutPairs()(model, data, objective)}
+    found = {m.column: m.value for m in HeldOutPairs()(model, data, objective)}
     with torch.no_grad():
         losses = [float(objective(model, b)["loss"]) for b in data.validation_batches(32)]
     assert found["val_loss"] == pytest.approx(np.mean(losses), rel=1e-5)

@@ -34,7 +34,7 @@ def nats_by_hand(model: GPT, text: str, stride: int) -> list[float]:
 def test_losses_are_those_of_a_plain_loop(model, data, tmp_path, stride):
     path = tmp_path / "My-text.v1.txt"
     path.write_text(TEXT)
-    found = {m.name: m for m in OtherText(str(path), stride=stride)(model, data, None)}
+    found = {m.column: m for m in OtherText(str(path), stride=stride)(model, data, None)}
     nats = nats_by_hand(model, TEXT, stride or 16)
     assert found["other_my_text_n_tokens"].value == len(nats) == len(TEXT.encode())
     assert found["other_my_text_loss"].value == pytest.approx(sum(nats) / len(nats), rel=1e-5)
@@ -55,7 +55,7 @@ def test_documents_are_read_apart_and_a_uniform_model_has_eight_bits(data, tmp_p
     with torch.no_grad():
         for parameter in uniform.parameters():
             parameter.zero_()
-    found = {m.name: m.value for m in evaluator(uniform, data, None)}
+    found = {m.column: m.value for m in evaluator(uniform, data, None)}
     assert found["other_docs_bpb"] == pytest.approx(8)
     assert found["other_docs_loss_standard_error"] == pytest.approx(0, abs=1e-6)
     assert found["other_docs_perplexity"] == pytest.approx(256, rel=1e-5)

@@ -146,7 +146,7 @@ def test_equal_captions_set_a_floor_where_the_data_know_none() -> None:
 
     data = SimpleNamespace(unit="samples", name="repeats", val_batch_size=4,
                            validation_batches=batches)  # fmt: skip
-    found = {m.name: m.value for m in HeldOutPairs()(Reader(), data, Contrastive())}
+    found = {m.column: m.value for m in HeldOutPairs()(Reader(), data, Contrastive())}
     floor = (2 * math.log(2) + 4 * math.log(4)) / 12
     assert found["val_loss_floor"] == pytest.approx(floor)
     assert found["val_loss"] == pytest.approx(floor, abs=1e-6)

@@ -34,7 +34,7 @@ def with_start(rows):
 
 
 def measured(model, data=LANGUAGE):
-    return {m.name: m.value for m in Regret()(model, data, None)}
+    return {m.column: m.value for m in Regret()(model, data, None)}
 
 
 def test_the_truth_has_no_regret():
@@ -66,7 +66,7 @@ def test_loss_by_position_stands_beside_the_oracle():
     data = InContextMarkov(n_symbols=4, vocab_size=5, seq_len=16, n_unique_tokens=1600,
                            n_val_tokens=1600)  # fmt: skip
     uniform = Table(np.full((5, 5), 0.2))
-    found = {m.name: m.value for m in LossByPosition()(uniform, data, None)}
+    found = {m.column: m.value for m in LossByPosition()(uniform, data, None)}
     assert [n for n in found if "loss" in n] == [f"val_loss_at_{t}" for t in (1, 2, 4, 8)]
     assert found["val_loss_at_4"] == pytest.approx(np.log(5), abs=1e-6)
     assert found["val_oracle_at_1"] == pytest.approx(np.log(4), abs=1e-9)

@@ -21,17 +21,17 @@ def run(**evaluators: Any) -> Any:
     return evaluate("model", "data", "objective", evaluators)  # type: ignore[arg-type]
 
 
-def test_metrics_come_in_order_with_their_units() -> None:
+def test_metrics_come_in_order_with_their_units_and_are_logged_by_split() -> None:
     found = run(
-        b=gives(Metric("val_loss", 1.5, "nats/token"), Metric("val_bpb", 2.0, "bits/byte")),
-        a=gives(Metric("accuracy", 0.5, "fraction")),
+        b=gives(Metric("val/loss", 1.5, "nats/token"), Metric("val/bpb", 2.0, "bits/byte")),
+        a=gives(Metric("my_exam/of_2_parts_accuracy", 0.5, "fraction")),
     )
-    assert list(found.metrics.items()) == [("val_loss", 1.5), ("val_bpb", 2.0), ("accuracy", 0.5)]
-    assert list(found.units.items()) == [
-        ("val_loss", "nats/token"),
-        ("val_bpb", "bits/byte"),
-        ("accuracy", "fraction"),
-    ]
+    numbers = (1.5, 2.0, 0.5)
+    columns = ("val_loss", "val_bpb", "my_exam_of_2_parts_accuracy")
+    logged = ("val/loss", "val/bpb", "my_exam/of_2_parts_accuracy")
+    assert list(found.metrics.items()) == list(zip(columns, numbers, strict=True))
+    assert list(found.logged.items()) == list(zip(logged, numbers, strict=True))
+    assert found.units == dict(zip(columns, ("nats/token", "bits/byte", "fraction"), strict=True))
 
 
 def test_what_an_evaluator_leaves_out_is_absent() -> None:
@@ -70,6 +70,8 @@ def test_an_evaluator_is_asked_before_anything_is_measured() -> None:
 
 
 def test_two_evaluators_that_measure_one_name_are_an_error() -> None:
-    one = gives(Metric("val_loss", 1.5, "nats/token"))
+    one = gives(Metric("val/loss", 1.5, "nats/token"))
     with pytest.raises(ValueError, match="evaluator 'b' gives the metric 'val_loss'.*Remove one"):
         run(a=one, b=one)
+    with pytest.raises(ValueError, match="'b' gives the metric 'val_loss'"):  # one column
+        run(a=one, b=gives(Metric("val_loss", 1.5, "nats/token")))
