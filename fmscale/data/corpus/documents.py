@@ -1,4 +1,4 @@
-"""One document, or the reason why it could not be read; readers of plain text and JSONL.
+"""Readers of plain text and JSONL.
 
 Readers stream: at most one document, or one block of a long file, is in memory. They yield what
 cannot be read as well, so that rows keep their numbers and the caller decides what to do.
@@ -12,31 +12,11 @@ import json
 import math
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from fmscale.data.corpus.parts import BLOCK, Part
+from fmscale.data.corpus.document import BLOCK, Document, Part, Unreadable
 from fmscale.data.corpus.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Document:
-    """Some text and where it comes from."""
-
-    text: str
-    source: str  # what `exclude` looks at
-    where: str  # for a person: file and row
-    score: float | None = None
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A document that is none."""
-
-    reason: str  # a column of the manifest
-    where: str
-    message: str  # what is wrong, and the remedy
 
 
 def read_text(part: Part, recipe: Recipe) -> Iterator[Document | Unreadable]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fmscale.data.corpus.documents import Document
+from fmscale.data.corpus.document import Document, Piece
 from fmscale.data.corpus.ngrams import ngram_hashes, word_hashes
-from fmscale.data.corpus.parts import Piece, list_parts
+from fmscale.data.corpus.parts import list_parts
 from fmscale.data.corpus.readers import read_piece
 from fmscale.data.corpus.recipe import Recipe
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from fmscale.data.corpus.documents import Document
-from fmscale.data.corpus.parts import Piece, list_pieces
+from fmscale.data.corpus.document import Document, Piece
+from fmscale.data.corpus.parts import list_pieces
 from fmscale.data.corpus.readers import read_piece
 from fmscale.data.corpus.recipe import Recipe
 from fmscale.data.corpus.verdict import KEPT, fingerprint, judge

@@ -9,38 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from fmscale.data.corpus.document import BLOCK, Part, Piece
 from fmscale.data.corpus.formats import format_of
 from fmscale.data.corpus.recipe import Recipe
+from fmscale.data.corpus.tables import list_hub_parts, table_sizes
 from fmscale.data.file_names import is_hidden, walk
-
-BLOCK = 1 << 22  # a longer text file counts as several documents, cut at line ends
-
-
-@dataclass(frozen=True)
-class Part:
-    """A range of one file (or of a remote data set)."""
-
-    kind: str  # "text", "jsonl", "parquet", "arrow", "hub" or "unknown": see `readers`
-    path: str
-    begin: int  # bytes, row groups, record batches or remote shards
-    end: int
-    size: int  # bytes of input, for grouping and progress
-    changed: int = 0  # time of the file's last change, ns
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Parts that become one shard."""
-
-    parts: tuple[Part, ...]
-    split: str | None  # "train" or "validation" as a whole; None: divided by document
-
-    @property
-    def size(self) -> int:
-        return sum(part.size for part in self.parts)
 
 
 def list_pieces(recipe: Recipe) -> list[Piece]:
@@ -50,8 +25,6 @@ def list_pieces(recipe: Recipe) -> list[Piece]:
         ValueError, FileNotFoundError: naming the input, if there is nothing to read in it.
     """
     if recipe.hub is not None:
-        from fmscale.data.corpus.tables import list_hub_parts
-
         parts = list_hub_parts(recipe)
     else:
         parts = [part for path in recipe.inputs for part in list_parts(path, recipe)]
@@ -121,8 +94,6 @@ def _parts_of_file(path: Path, recipe: Recipe) -> Iterator[Part]:
     try:
         kind = format_of(path)
         if kind in ("parquet", "arrow"):
-            from fmscale.data.corpus.tables import table_sizes
-
             sizes = table_sizes(kind, path)
     except ValueError:  # another format, or a table that is damaged
         if recipe.on_bad == "stop":

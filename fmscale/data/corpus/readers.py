@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fmscale.data.corpus.documents import Document, Unreadable, read_jsonl, read_text, read_unknown
-from fmscale.data.corpus.parts import Part, Piece
+from fmscale.data.corpus.document import Document, Part, Piece, Unreadable
+from fmscale.data.corpus.documents import read_jsonl, read_text, read_unknown
 from fmscale.data.corpus.recipe import Recipe
 from fmscale.data.corpus.tables import read_arrow, read_hub, read_parquet
 

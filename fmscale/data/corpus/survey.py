@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fmscale.data.corpus.documents import Document
+from fmscale.data.corpus.document import Document, Piece
 from fmscale.data.corpus.duplicates import (
     N_PERMUTATIONS,
     NearDuplicates,
@@ -21,7 +21,6 @@ from fmscale.data.corpus.duplicates import (
 )
 from fmscale.data.corpus.leakage import LeakageIndex
 from fmscale.data.corpus.likeness import Likeness
-from fmscale.data.corpus.parts import Piece
 from fmscale.data.corpus.readers import read_piece
 from fmscale.data.corpus.recipe import Recipe
 from fmscale.data.corpus.verdict import CODES, KEPT, fingerprint, judge

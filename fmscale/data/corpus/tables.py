@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fmscale.data.corpus.documents import Document, Unreadable, from_fields
-from fmscale.data.corpus.parts import Part
+from fmscale.data.corpus.document import Document, Part, Unreadable
+from fmscale.data.corpus.documents import from_fields
 from fmscale.data.corpus.recipe import Recipe
 
 ROWS = 256  # read at once from a Parquet row group

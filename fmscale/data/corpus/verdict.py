@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from hashlib import blake2b
 
 from fmscale.data.corpus import quality
-from fmscale.data.corpus.documents import Document, Unreadable
+from fmscale.data.corpus.document import Document, Unreadable
 from fmscale.data.corpus.recipe import Recipe
 
 KEPT = "kept"

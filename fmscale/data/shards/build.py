@@ -22,10 +22,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fmscale.data.corpus.documents import Document
+from fmscale.data.corpus.document import Document, Piece
 from fmscale.data.corpus.leakage import LeakageIndex
 from fmscale.data.corpus.likeness import Likeness, learn_likeness, reference_pieces
-from fmscale.data.corpus.parts import Piece, left_out, list_pieces
+from fmscale.data.corpus.parts import left_out, list_pieces
 from fmscale.data.corpus.readers import read_piece
 from fmscale.data.corpus.recipe import Recipe
 from fmscale.data.corpus.survey import decide, survey_piece

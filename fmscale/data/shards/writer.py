@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from fmscale.data.checksums import to_disk
-from fmscale.data.corpus.documents import Document
-from fmscale.data.corpus.parts import Piece
+from fmscale.data.corpus.document import Document, Piece
 from fmscale.data.corpus.readers import read_piece
 from fmscale.data.corpus.recipe import Recipe
 from fmscale.data.corpus.verdict import KEPT, REASONS, is_held_out, judge

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmscale.data.corpus import documents, parts
-from fmscale.data.corpus.documents import Document, Unreadable
+from fmscale.data.corpus.document import Document, Unreadable
 from fmscale.data.corpus.parts import list_parts, list_pieces
 from fmscale.data.corpus.readers import read_piece
 from fmscale.data.corpus.recipe import Recipe
