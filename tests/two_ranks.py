@@ -1,7 +1,7 @@
 """Trains jobs one after the other, as torchrun starts it; for tests that compare the numbers.
 
 `torchrun --standalone --nproc-per-node 2 -m tests.two_ranks JOBS.json`: a list of overrides each.
-Jobs of a study called "exact" are trained in double precision.
+Jobs of a study called "exact" are trained in double precision, those of "slow" on a slow disk.
 """
 
 from __future__ import annotations
@@ -21,11 +21,17 @@ from fmscale.training.fit import fit_along
 from fmscale.training.ranks import FitRequest, follow, joined
 from fmscale.training.run import train_branch, train_trunk
 from fmscale.world import World
+from tests.slow_disk import slow_disk
 
 
 @contextmanager
-def precision_of(study: str):
-    if study != "exact":
+def conditions_of(config: dict):
+    if config["study"] == "slow":
+        rank = World.here().rank
+        with slow_disk(Path(config["paths"]["runs_dir"]) / "saves.jsonl", rank):
+            yield
+        return
+    if config["study"] != "exact":
         yield
         return
     torch.set_default_dtype(torch.float64)
@@ -43,14 +49,14 @@ def in_double(module: nn.Module, inputs: tuple) -> tuple:
 
 
 def train(job: Job) -> None:
-    with precision_of(job.config["study"]):
+    with conditions_of(job.config):
         train_trunk(job)
         for branch in job.branches:
             train_branch(job, branch)
 
 
 def along(request: FitRequest) -> None:
-    with precision_of(request.config["study"]):
+    with conditions_of(request.config):
         fit_along(request)
 
 

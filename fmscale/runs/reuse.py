@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from fmscale.runs.checkpoint_paths import path_of, steps_saved
 from fmscale.runs.files import Broken
 from fmscale.runs.lock import Held
 from fmscale.runs.store import RunFolder, Study
@@ -51,9 +51,9 @@ def trunk_steps(study: Study, trunk_id: str) -> dict[int, str | None]:
     """
     found: dict[int, str | None] = {}
     for other in others(study):
-        for step in _steps(other.trunk(trunk_id)):
+        for step in steps_saved(other.trunk(trunk_id).checkpoints):
             found.setdefault(step, other.path.name)
-    return found | dict.fromkeys(_steps(study.trunk(trunk_id)), None)
+    return found | dict.fromkeys(steps_saved(study.trunk(trunk_id).checkpoints), None)
 
 
 def adopt_run(source: RunFolder, study: Study) -> bool:
@@ -97,8 +97,8 @@ def adopt_trunk(source: RunFolder, study: Study, step: int) -> bool:
             rows = [row for row in source.metrics() if row["step"] <= step]
             target.checkpoints.mkdir(exist_ok=True)
             target.reset_metrics([*rows, *own])  # rows without a checkpoint do no harm
-            name = _file(step)
-            return _take(source.checkpoints / name, target.checkpoints / name, link=True)
+            paths = (path_of(folder.checkpoints, step) for folder in (source, target))
+            return _take(*paths, link=True)
     except Held:
         return False
 
@@ -128,12 +128,3 @@ def _link(source: str | Path, target: str | Path) -> None:
         os.link(source, target)  # checkpoints are never changed in place
     except OSError:
         shutil.copy2(source, target)
-
-
-def _steps(trunk: RunFolder) -> list[int]:
-    matches = (re.fullmatch(r"step_(\d+)\.pt", path.name) for path in trunk.checkpoints.glob("*"))
-    return sorted(int(match[1]) for match in matches if match)
-
-
-def _file(step: int) -> str:
-    return f"step_{step:09d}.pt"

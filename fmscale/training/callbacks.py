@@ -1,18 +1,17 @@
-"""What happens beside the training steps: recording, checkpoints, the watch for divergence."""
+"""What happens beside the training steps: rows of metrics, progress, the watch for divergence."""
 
 from __future__ import annotations
 
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 
+from fmscale.job import Job
 from fmscale.runs.store import RunFolder
-from fmscale.training import checkpoint
-from fmscale.training.module import TrainingModule
 from fmscale.training.outlet import Outlet
 
 PROGRESS_EVERY_SECONDS = 0.5  # reports to the sweep's display
@@ -27,6 +26,20 @@ class Diverged(Exception):
         self.step = step
 
 
+class Training(Protocol):
+    """A run after an optimizer step, taken by Lightning or within a group of runs."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done since the very beginning."""
+
+    step_loss: float
+    lr: float
+
+    def states(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """State dicts of the model and of its optimizer."""
+
+
 class StepCallback(pl.Callback, ABC):
     """Base of callbacks that act once per optimizer step, not per micro-batch."""
 
@@ -37,51 +50,53 @@ class StepCallback(pl.Callback, ABC):
             self.on_step_end(pl_module)
 
     @abstractmethod
-    def on_step_end(self, module: TrainingModule) -> None:
+    def on_step_end(self, module: Any) -> None:
         """Called after each optimizer step; `module.step` counts it already."""
 
 
 class DivergenceGuard(StepCallback):
     """Stops a run whose loss is NaN or infinite: more steps would only burn compute."""
 
-    def on_step_end(self, module: TrainingModule) -> None:
+    def on_step_end(self, module: Training) -> None:
         if not math.isfinite(module.step_loss):
             raise Diverged(module.step, module.step_loss)
 
 
+def metrics_row(
+    job: Job, step: int, values: dict[str, float], *, annealed: bool = False
+) -> dict[str, Any]:
+    """A row of `metrics.jsonl`: the axes after `step` optimizer steps, then `values`.
+
+    Args:
+        annealed: the learning rate has been brought down; only the end of a run can be.
+    """
+    n_units = job.pace.n_units(step)
+    axes = {"step": step, job.shape.unit: n_units, "flops": job.flops(n_units)["flops"]}
+    return {**axes, **values, "annealed": annealed}
+
+
 class MetricsRecorder(StepCallback):
-    """Appends rows to `metrics.jsonl` and hands them to the outlet."""
+    """Appends rows to `metrics.jsonl` and hands them to the outlet.
+
+    Args:
+        utilization: FLOP/s -> the share of this machine's speed, or None; it goes to the outlet
+            alone, since a repeated run has the same rows but not the same speed.
+    """
 
     def __init__(
         self,
+        job: Job,
         folder: RunFolder,
         outlet: Outlet,
-        *,
-        every: int,
-        row_at: Callable[[int], dict[str, Any]],
-        utilization: Callable[[float], float | None],
+        utilization: Callable[[float], float | None] = lambda rate: None,
     ) -> None:
-        """Args:
-        every: optimizer steps between rows.
-        row_at: step -> the axes of a row: step, tokens or samples, flops.
-        utilization: FLOP/s -> the share of this machine's speed, or None; it goes to the outlet
-            alone, since a repeated run has the same rows but not the same speed.
-        """
-        self.folder = folder
-        self.outlet = outlet
-        self.every = every
-        self.row_at = row_at
-        self.utilization = utilization
+        self.job, self.folder, self.outlet, self.utilization = job, folder, outlet, utilization
         self.marked: tuple[float, float] | None = None  # flops and clock at the last row
 
-    def on_step_end(self, module: TrainingModule) -> None:
-        if module.step % self.every == 0:
-            row = {
-                **self.row_at(module.step),
-                "lr": module.lr,
-                "train/loss": module.step_loss,
-                "annealed": False,
-            }
+    def on_step_end(self, module: Training) -> None:
+        if module.step % self.job.trainer.log_every_steps == 0:
+            values = {"lr": module.lr, "train/loss": module.step_loss}
+            row = metrics_row(self.job, module.step, values)
             self.folder.append_metrics(row)
             self.outlet.log({**row, **self._speed(row["flops"])})
 
@@ -95,75 +110,6 @@ class MetricsRecorder(StepCallback):
         return {} if share is None else {"speed/flops_utilization": share}
 
 
-class CheckpointWriter(StepCallback):
-    """Saves at given steps, and every so often in between so that little is lost to a kill."""
-
-    def __init__(
-        self,
-        folder: RunFolder,
-        *,
-        keep_at: Collection[int],
-        keep_newest: int,
-        every_seconds: float,
-        start: checkpoint.Checkpoint | None,
-        precision: str,
-        on_saved: Callable[[int], None],
-    ) -> None:
-        """Args:
-        keep_at: steps after which a checkpoint is kept, e.g. where branches leave a trunk.
-        keep_newest: how many of the checkpoints in between are kept.
-        every_seconds: pause between these; longer where saving takes long.
-        start: where this fit began; None: fresh weights.
-        on_saved: told each step of `keep_at` once it is on disk.
-        """
-        self.folder = folder
-        self.keep_at = frozenset(keep_at)
-        self.keep_newest = keep_newest
-        self.every_seconds = every_seconds
-        self.start = start
-        self.precision = precision
-        self.on_saved = on_saved
-        self.began = self.saved_at = time.monotonic()
-        self.paused = self.took = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Training time along the path so far, without the time spent saving."""
-        before = self.start.seconds if self.start is not None else 0.0
-        return before + time.monotonic() - self.began - self.paused
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.began = self.saved_at = time.monotonic()
-
-    def on_step_end(self, module: TrainingModule) -> None:
-        if module.step in self.keep_at:
-            self.save(module)
-            self.on_saved(module.step)
-        elif time.monotonic() - self.saved_at > checkpoint.pause(self.every_seconds, self.took):
-            self.save(module)
-
-    def state(self, module: TrainingModule) -> checkpoint.Checkpoint:
-        """What has been trained so far."""
-        return checkpoint.Checkpoint(
-            step=module.step,
-            model=module.model.state_dict(),
-            optimizer=module.trainer.optimizers[0].state_dict(),
-            seconds=self.seconds,
-            precision=self.precision,
-            seconds_trunk=self.start.seconds_trunk if self.start is not None else 0.0,
-        )
-
-    def save(self, module: TrainingModule) -> None:
-        """Write a checkpoint now, and drop those that the policy no longer keeps."""
-        began = time.monotonic()
-        self.folder.verify()
-        checkpoint.save(self.folder.checkpoints, self.state(module))
-        checkpoint.prune(self.folder.checkpoints, keep=self.keep_at, newest=self.keep_newest)
-        self.saved_at = time.monotonic()
-        self.took = self.saved_at - began
-        self.paused += self.took
-
-
 class ProgressReporter(StepCallback):
     """Tells the sweep's display, and now and then `status.json`, how far a run is."""
 
@@ -175,7 +121,7 @@ class ProgressReporter(StepCallback):
         self.report = report
         self.reported_at = self.status_at = time.monotonic()
 
-    def on_step_end(self, module: TrainingModule) -> None:
+    def on_step_end(self, module: Training) -> None:
         now = time.monotonic()
         if now - self.reported_at > PROGRESS_EVERY_SECONDS:
             self.reported_at = now

@@ -14,21 +14,20 @@ import hashlib
 import io
 import logging
 import os
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fmscale.runs.checkpoint_paths import path_of, steps_saved, surplus
 from fmscale.runs.files import Broken, write_atomically
 
 log = logging.getLogger(__name__)
 
 MARK = b"fmscale1"
 REMEDY = "delete it; a finished run is trained again once its record.json is deleted as well"
-SAVING_SHARE = 0.02  # of the time, at most, goes into checkpoints that only a kill would need
 TRAILER = hashlib.sha256().digest_size + len(MARK)  # bytes at the end of a file
 
 
@@ -44,11 +43,6 @@ class Checkpoint:
     seconds_trunk: float = 0.0  # of `seconds`, what the trunk took that a run left
 
 
-def path_of(folder: Path, step: int) -> Path:
-    """File of the checkpoint after `step` steps."""
-    return folder / f"step_{step:09d}.pt"
-
-
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint atomically and return its path."""
     buffer = io.BytesIO()
@@ -59,16 +53,6 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     path = path_of(folder, checkpoint.step)
     write_atomically(path, buffer.getbuffer())
     return path
-
-
-def pause(every_seconds: float, took: float) -> float:
-    """Seconds until the next checkpoint: as asked for, or longer where saving takes long.
-
-    Args:
-        every_seconds: as asked; 0: after every step, whatever it costs.
-        took: seconds of the last one.
-    """
-    return max(every_seconds, took / SAVING_SHARE) if every_seconds else 0.0
 
 
 def load(path: Path) -> Checkpoint:
@@ -96,20 +80,20 @@ def latest(folder: Path, at_most: int) -> Checkpoint | None:
 
     An unreadable one is named and set aside as `.broken`, so that it counts for nothing any more.
     """
-    for step, path in sorted(_steps(folder), reverse=True):
+    for step in reversed(steps_saved(folder)):
         if step > at_most:
             continue
         try:
-            return load(path)
+            return load(path_of(folder, step))
         except ValueError as error:
             log.warning("%s; going on from the one before it", error)
-            _set_aside(path)
+            _set_aside(path_of(folder, step))
     return None
 
 
 def set_broken_aside(folder: Path) -> None:
     """Check the checksums of all checkpoints; name and set aside what is torn or altered."""
-    for _, path in sorted(_steps(folder)):
+    for path in (path_of(folder, step) for step in steps_saved(folder)):
         if not _is_whole(path.read_bytes()):
             log.warning("checkpoint %s is torn or altered; it is made anew", path)
             _set_aside(path)
@@ -120,23 +104,8 @@ def prune(folder: Path, *, keep: Collection[int], newest: int) -> None:
 
     What a killed process left half-written goes as well.
     """
-    others = [step for step in steps_saved(folder) if step not in keep]
-    for step in others[: max(0, len(others) - newest)]:
-        path_of(folder, step).unlink(missing_ok=True)
-    for debris in folder.glob(".step_*"):
-        debris.unlink(missing_ok=True)
-
-
-def steps_saved(folder: Path) -> list[int]:
-    """Steps of all checkpoints in `folder`, ascending."""
-    return sorted(step for step, _ in _steps(folder))
-
-
-def _steps(folder: Path) -> Iterator[tuple[int, Path]]:
-    for path in folder.glob("step_*.pt"):
-        match = re.fullmatch(r"step_(\d+)\.pt", path.name)
-        if match:
-            yield int(match.group(1)), path
+    for path in (*surplus(folder, keep=keep, newest=newest), *folder.glob(".step_*")):
+        path.unlink(missing_ok=True)
 
 
 def _set_aside(path: Path) -> None:

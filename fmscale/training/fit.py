@@ -19,9 +19,8 @@ from fmscale.job import Job
 from fmscale.objectives.pair_encoding import all_ranks_together
 from fmscale.runs.store import RunFolder
 from fmscale.training import checkpoint, sharded_checkpoint
-from fmscale.training.agreement import AgreedGuard, AgreedWriter, Agreement, Follower
+from fmscale.training.agreement import AgreedGuard, Agreement, Follower
 from fmscale.training.callbacks import (
-    CheckpointWriter,
     Diverged,
     DivergenceGuard,
     MetricsRecorder,
@@ -32,6 +31,7 @@ from fmscale.training.checkpoint import Checkpoint
 from fmscale.training.interruption import InterruptionGuard
 from fmscale.training.module import TrainingModule
 from fmscale.training.ranks import FitRequest, current_ranks, naming_lost_ranks
+from fmscale.training.saving import CheckpointCallback, CheckpointWriter, SavePolicy
 from fmscale.training.sharding import whole
 from fmscale.training.trainer import build_trainer
 from fmscale.training.utilization import matmul_rate, utilization
@@ -48,12 +48,6 @@ class Fitted:
     step: int  # optimizer steps done along the path
     seconds: float  # training time along the path
     diverged: str | None  # what happened, if the loss ceased to be a number
-
-
-def axes(job: Job, step: int) -> dict[str, float]:
-    """The horizontal axes of a metrics row after `step` optimizer steps."""
-    n_units = job.pace.n_units(step)
-    return {"step": step, job.shape.unit: n_units, "flops": job.flops(n_units)["flops"]}
 
 
 def parts_of(job: Job, config: dict[str, Any]) -> Parts:
@@ -94,7 +88,7 @@ def fit_steps(
         report: told about progress.
         record: whether rows are written; False where an earlier training has left them.
         watches: look at the run after each step, once its row is written; not where none is.
-        on_saved: told each step of `keep_at` once its checkpoint is on disk.
+        on_saved: called with each step of `keep_at` once its checkpoint is on disk.
 
     Raises:
         Interrupted: after a signal to stop, when the step is done and saved.
@@ -107,24 +101,20 @@ def fit_steps(
 
     settings = job.trainer
     ranks = current_ranks()
-    saving: dict[str, Any] = {
-        "keep_at": keep_at,
-        "keep_newest": settings.keep_checkpoints,
-        "every_seconds": settings.checkpoint_every_seconds,
-        "start": start,
-        "precision": precision,
-        "on_saved": on_saved,
-    }
+    sharded = ranks is not None and settings.strategy == "fsdp"
+    policy = SavePolicy(keep_at, settings.checkpoint_every_seconds)
+    writer = CheckpointWriter(
+        folder, policy, settings.keep_checkpoints, start, precision,
+        group=ranks.orders if ranks is not None and sharded else None,
+    )  # fmt: skip
     leading: list[StepCallback] = []
     if ranks is None:
-        writer = CheckpointWriter(folder, **saving)
-        guard = InterruptionGuard(writer)
+        saving = CheckpointCallback(policy, writer.write, on_saved=on_saved)
+        guard = InterruptionGuard(saving)
     else:
-        agreement = Agreement(ranks)
-        leading, writer = [agreement], AgreedWriter(agreement, folder, **saving)
-        guard = AgreedGuard(agreement, writer)
-        agreement.wants_save = writer.is_due
-        agreement.wants_stop = lambda: guard.requested is not None
+        agreement = Agreement(ranks, policy)
+        saving = CheckpointCallback(policy, writer.write, on_saved=on_saved, due=agreement.due)
+        leading, guard = [agreement], AgreedGuard(agreement, saving)
         ranks.lead(
             FitRequest(
                 config=job.config,
@@ -134,21 +124,15 @@ def fit_steps(
                 start=start,
                 factors=tuple(multiplier(step) for step in range(first, stop_step)),
                 precision=precision,
-                keep_at=tuple(keep_at),
             )
         )
-    recorder = MetricsRecorder(
-        folder,
-        parts.outlet,
-        every=settings.log_every_steps,
-        row_at=functools.partial(axes, job),
-        utilization=functools.partial(utilization, job, ceiling=matmul_rate(settings, precision)),
-    )
+    share = functools.partial(utilization, job, ceiling=matmul_rate(settings, precision))
+    recorder = MetricsRecorder(job, folder, parts.outlet, share)
     callbacks = [
         *leading,
         DivergenceGuard(),  # first: nothing of a broken step is recorded or saved
         *([recorder, *watches] if record else []),
-        writer,
+        saving,
         ProgressReporter(folder, n_steps=stop_step, report=report),
         guard,  # last: the step it ends with is recorded like any other
     ]
@@ -201,17 +185,14 @@ def fit_along(request: FitRequest) -> None:
         request.accumulate, request.chunk_size
     )
     first = request.start.step if request.start is not None else 0
-    agreement = Agreement(ranks)
-    writer = AgreedWriter(
-        agreement,
-        RunFolder(Path(request.folder)),
-        keep_at=request.keep_at,
-        keep_newest=job.trainer.keep_checkpoints,
-        every_seconds=job.trainer.checkpoint_every_seconds,
-        start=request.start,
-        precision=request.precision,
-        on_saved=lambda step: None,
-    )
+    agreement, saving = Agreement(ranks), None
+    if job.trainer.strategy == "fsdp":  # else rank 0 saves alone
+        policy = SavePolicy((), job.trainer.checkpoint_every_seconds)
+        writer = CheckpointWriter(
+            RunFolder(Path(request.folder)), policy, job.trainer.keep_checkpoints, request.start,
+            request.precision, ranks.orders,
+        )  # fmt: skip
+        saving = CheckpointCallback(policy, writer.write, due=agreement.due)
     _fit(
         job,
         parts_of(job, request.config),
@@ -219,7 +200,7 @@ def fit_along(request: FitRequest) -> None:
         first + len(request.factors),
         lambda step: request.factors[step - first],
         precision=request.precision,
-        callbacks=[agreement, DivergenceGuard(), Follower(agreement, writer)],
+        callbacks=[agreement, DivergenceGuard(), Follower(agreement, saving)],
     )
 
 

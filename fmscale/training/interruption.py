@@ -6,16 +6,18 @@ a signal acts at once: the newest checkpoint is all there is to keep.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
 
 from fmscale.signals import ECHO_SECONDS, Interrupted
-from fmscale.training.callbacks import CheckpointWriter, StepCallback
-from fmscale.training.module import TrainingModule
+from fmscale.training.callbacks import StepCallback, Training
+from fmscale.training.saving import CheckpointCallback
 
 # SIGUSR2 is how submitit has Slurm announce preemption and the end of a job's time.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
@@ -29,8 +31,8 @@ class InterruptionGuard(StepCallback):
     second signal, later than an echo of the first, does not wait.
     """
 
-    def __init__(self, writer: CheckpointWriter) -> None:
-        self.writer = writer
+    def __init__(self, saving: CheckpointCallback) -> None:
+        self.saving = saving
         self.requested: int | None = None
         self.requested_at = 0.0  # seconds of the monotonic clock
         # Before Lightning installs its own, which would end an accumulated step half-way.
@@ -40,13 +42,12 @@ class InterruptionGuard(StepCallback):
             self.before = {s: h for s, h in handlers.items() if h is not signal.SIG_IGN}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        for signum in self.before:
-            signal.signal(signum, self._request)
+        self._begin()
 
-    def on_step_end(self, module: TrainingModule) -> None:
+    def on_step_end(self, module: Training) -> None:
         if self.requested is None:
             return
-        self.writer.save(module)
+        self.saving.save(module)
         self._restore()
         before = self.before[self.requested]
         # Python's own raises KeyboardInterrupt, which Lightning turns into exit code 1.
@@ -55,15 +56,31 @@ class InterruptionGuard(StepCallback):
         raise Interrupted(self.requested)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._restore()
-        if self.requested is not None:  # it came after the last step
-            raise Interrupted(self.requested)
+        self._end()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        self._end(exception)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[InterruptionGuard]:
+        """Holds signals back inside, for steps that Lightning does not take."""
+        self._begin()
+        try:
+            yield self
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._end()
+
+    def _begin(self) -> None:
+        for signum in self.before:
+            signal.signal(signum, self._request)
+
+    def _end(self, error: BaseException | None = None) -> None:
+        """End the process if it was asked to after the last step, or in one that failed."""
         self._restore()
-        if self.requested is not None and not isinstance(exception, SystemExit):
-            # The step could not be saved, or failed: the process was asked to end all the same.
-            raise Interrupted(self.requested) from exception
+        if self.requested is not None and not isinstance(error, SystemExit):
+            raise Interrupted(self.requested) from error
 
     def _request(self, signum: int, frame: Any) -> None:
         if self.requested is None:

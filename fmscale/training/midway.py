@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from fmscale.build import Parts
 from fmscale.evaluation.runner import evaluate
+from fmscale.job import Job
 from fmscale.runs.store import RunFolder
-from fmscale.training.callbacks import CheckpointWriter, StepCallback
+from fmscale.training.callbacks import StepCallback, metrics_row
 from fmscale.training.module import TrainingModule
+from fmscale.training.saving import CheckpointCallback
 
 
 class MidwayEvaluation(StepCallback):
@@ -27,23 +27,12 @@ class MidwayEvaluation(StepCallback):
         every: optimizer steps from one evaluation to the next; the last step is left out where
             the run is measured at its end anyway.
         end: that last step; None for a trunk.
-        row_at: step -> the axes of a row.
     """
 
     def __init__(
-        self,
-        folder: RunFolder,
-        parts: Parts,
-        *,
-        every: int,
-        end: int | None,
-        row_at: Callable[[int], dict[str, Any]],
+        self, job: Job, folder: RunFolder, parts: Parts, *, every: int, end: int | None
     ) -> None:
-        self.folder = folder
-        self.parts = parts
-        self.every = every
-        self.end = end
-        self.row_at = row_at
+        self.job, self.folder, self.parts, self.every, self.end = job, folder, parts, every, end
 
     def on_step_end(self, module: TrainingModule) -> None:
         if module.step % self.every or module.step == self.end:
@@ -52,11 +41,11 @@ class MidwayEvaluation(StepCallback):
         devices = [module.device] if module.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             measured = evaluate(module.model, parts.data, parts.objective, parts.evaluators)
-        row = {**self.row_at(step), **measured.logged, "annealed": False}
+        row = metrics_row(self.job, step, measured.logged)
         self.folder.append_metrics(row)
         parts.outlet.log(row)
         for name, rows in measured.tables.items():
             self.folder.write_table(f"{name}_at_{step}", rows)
         for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, CheckpointWriter):
-                callback.paused += time.monotonic() - began
+            if isinstance(callback, CheckpointCallback):
+                callback.policy.paused += time.monotonic() - began

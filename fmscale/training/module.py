@@ -76,6 +76,10 @@ class TrainingModule(pl.LightningModule):
         """Optimizer steps done since the very beginning."""
         return self.start_step + self.trainer.global_step
 
+    def states(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """State dicts of the model and of its optimizer; of a divided model, this rank's part."""
+        return self.model.state_dict(), self.trainer.optimizers[0].state_dict()
+
     def configure_model(self) -> None:
         if self.sharded:
             assert self.device_mesh is not None

@@ -73,7 +73,7 @@ class Pack:
             for name, part in zip(names, parts, strict=True)
         }
         self.means, self.squares = self._moments("exp_avg"), self._moments("exp_avg_sq")
-        self.n_updates = int(_any_state(self.optimizers[0]))
+        self.n_updates = self._unstacked_after = int(_any_state(self.optimizers[0]))
         self._slots = self._member_groups()
         skeleton = _Loss(self.models[0], objective)
 
@@ -119,18 +119,20 @@ class Pack:
     @torch.no_grad()
     def unstack(self) -> None:
         """Write weights and moments back into the members' modules and optimizers."""
+        if self._unstacked_after == self.n_updates:
+            return
+        self._unstacked_after = self.n_updates
         sizes = [weight[0].numel() for weight in self.weights.values()]
         for row, (model, optimizer) in enumerate(zip(self.models, self.optimizers, strict=True)):
             parts = zip(*(m[row].split(sizes) for m in (self.means, self.squares)), strict=True)
             for (name, weight), (mean, square) in zip(self.weights.items(), parts, strict=True):
                 parameter = model.get_parameter(name)
                 parameter.copy_(weight[row])
-                if self.n_updates:
-                    optimizer.state[parameter] = {
-                        "step": torch.tensor(float(self.n_updates)),
-                        "exp_avg": mean.view_as(parameter).clone(),
-                        "exp_avg_sq": square.view_as(parameter).clone(),
-                    }
+                optimizer.state[parameter] = {
+                    "step": torch.tensor(float(self.n_updates)),
+                    "exp_avg": mean.view_as(parameter).clone(),
+                    "exp_avg_sq": square.view_as(parameter).clone(),
+                }
 
     def _differentiate(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Losses (M,) and gradients, as `flat`."""

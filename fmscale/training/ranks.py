@@ -39,7 +39,6 @@ class FitRequest:
     start: Checkpoint | None
     factors: tuple[float, ...]  # on the peak learning rate, for each step to come
     precision: str
-    keep_at: tuple[int, ...]
 
 
 class RankLost(RuntimeError):

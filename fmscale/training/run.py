@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import time
 from typing import Any
@@ -19,8 +18,8 @@ from fmscale.runs.lock import Held, RunLock
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError
 from fmscale.training import checkpoint, sharded_checkpoint
-from fmscale.training.callbacks import StepCallback
-from fmscale.training.fit import Fitted, Report, axes, fit_steps, parts_of
+from fmscale.training.callbacks import StepCallback, metrics_row
+from fmscale.training.fit import Fitted, Report, fit_steps, parts_of
 from fmscale.training.midway import MidwayEvaluation
 from fmscale.training.outlet import Outlet, RunCard
 from fmscale.training.recording import make_record
@@ -174,11 +173,8 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
                 diverged = f"{', '.join(broken)} not finite after {fitted.step} steps"
                 fitted, measured = dataclasses.replace(fitted, diverged=diverged), None
         if measured is not None:
-            row = {
-                **axes(job, branch.n_steps),
-                **measured.logged,
-                "annealed": branch.cooldown_steps > 0,
-            }
+            annealed = branch.cooldown_steps > 0
+            row = metrics_row(job, branch.n_steps, measured.logged, annealed=annealed)
             folder.append_metrics(row)
             parts.outlet.log(row)
             for name, table in measured.tables.items():
@@ -245,8 +241,7 @@ def _watches(
     watches: list[StepCallback] = [CourseWatch(job, branches, _study(job), folder, parts.outlet)]
     every = job.trainer.evaluate_every_steps
     if every is not None:
-        row_at = functools.partial(axes, job)
-        watches.append(MidwayEvaluation(folder, parts, every=every, end=end, row_at=row_at))
+        watches.append(MidwayEvaluation(job, folder, parts, every=every, end=end))
     return watches
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import shutil
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
+from fmscale.runs.checkpoint_paths import PARTS, path_of, steps_saved, surplus
 from fmscale.runs.files import read_json, write_json
 from fmscale.training import checkpoint
 from fmscale.training.checkpoint import Checkpoint
@@ -45,7 +45,8 @@ def save(
         group: of all processes, for tensors on the CPU.
     """
     rank = dist.get_rank()
-    path, growing = _path(folder, state.step), folder / f".growing_{state.step:09d}.parts"
+    path = path_of(folder, state.step, PARTS)
+    growing = folder / f".growing_{path.name}"
     if rank == 0:
         shutil.rmtree(growing, ignore_errors=True)
         growing.mkdir(parents=True)
@@ -61,16 +62,15 @@ def save(
         write_json(growing / MANIFEST, {**numbers, "files": files})
         shutil.rmtree(path, ignore_errors=True)
         os.replace(growing, path)
-        others = [step for step, _ in sorted(_parts(folder)) if step not in keep]
-        for step in others[: max(0, len(others) - newest)]:
-            shutil.rmtree(_path(folder, step))
+        for old in surplus(folder, PARTS, keep=keep, newest=newest):
+            shutil.rmtree(old)
         checkpoint.prune(folder, keep=keep, newest=newest)  # put together at earlier starts
     dist.barrier(group=group)
 
 
 def assemble(folder: Path) -> None:
     """Turn what is whole into ordinary checkpoints; name and set aside what is not."""
-    for _, path in sorted(_parts(folder)):
+    for path in _parts(folder):
         try:
             checkpoint.save(folder, load(path))
         except ValueError as error:
@@ -110,7 +110,7 @@ def load(path: Path) -> Checkpoint:
 
 def discard(folder: Path) -> None:
     """Delete all checkpoints in parts."""
-    for _, path in _parts(folder):
+    for path in _parts(folder):
         shutil.rmtree(path)
 
 
@@ -138,15 +138,8 @@ def _nested(flat: dict[str, torch.Tensor], numbers: dict[str, Any]) -> Checkpoin
     return Checkpoint(model=model, optimizer={"state": dict(sorted(moments.items()))}, **numbers)
 
 
-def _path(folder: Path, step: int) -> Path:
-    return folder / f"step_{step:09d}.parts"
-
-
-def _parts(folder: Path) -> Iterator[tuple[int, Path]]:
-    for path in list(folder.glob("step_*.parts")):
-        match = re.fullmatch(r"step_(\d+)\.parts", path.name)
-        if match:
-            yield int(match.group(1)), path
+def _parts(folder: Path) -> list[Path]:
+    return [path_of(folder, step, PARTS) for step in steps_saved(folder, PARTS)]
 
 
 def _sha256(path: Path) -> str:

@@ -18,8 +18,7 @@ from fmscale.forecast.reference import (
 from fmscale.job import Branch, Job
 from fmscale.runs.files import write_sealed
 from fmscale.runs.store import RunFolder, Study, read_own
-from fmscale.training.callbacks import StepCallback
-from fmscale.training.module import TrainingModule
+from fmscale.training.callbacks import StepCallback, Training
 from fmscale.training.outlet import Outlet
 
 log = logging.getLogger(__name__)
@@ -48,15 +47,11 @@ class CourseWatch(StepCallback):
                 self.moments.setdefault(step, []).append((fraction, branch))
         self._references: list[Reference] | None = None
 
-    def on_step_end(self, module: TrainingModule) -> None:
-        if module.trainer.is_global_zero:
-            self.look(module.step)
-
-    def look(self, step: int) -> None:
+    def on_step_end(self, module: Training) -> None:
         """Judge the runs whose moment this step is; their rows are written."""
         try:
-            for fraction, branch in self.moments.get(step, ()):
-                self._look(step, fraction, branch)
+            for fraction, branch in self.moments.get(module.step, ()):
+                self._look(module.step, fraction, branch)
         except (OSError, ValueError) as error:  # another run's torn file must not end this one
             log.warning("the course of %s could not be judged: %s", self.rows_of.run_id, error)
 

@@ -21,7 +21,7 @@ from fmscale.objectives.next_token import NextToken
 from fmscale.optim.param_groups import adamw
 from fmscale.sizing import GPTShape
 from fmscale.training.pack import Pack
-from fmscale.training.packing import train_together
+from fmscale.training.packing import train_stretch
 from fmscale.training.run import train_trunk
 
 pytestmark = pytest.mark.bench
@@ -64,7 +64,7 @@ def _time(jobs, together: bool) -> float:
     """Seconds of one step of all jobs, the trunk alone."""
     began = time.perf_counter()
     if together:
-        train_together([(job, None) for job in jobs], lambda event: None)
+        train_stretch([(job, None) for job in jobs], lambda event: None)
     else:
         for job in jobs:
             train_trunk(job)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from fmscale.launching.packs import packs_of
 from fmscale.planner import study_of
+from fmscale.signals import Interrupted
 from fmscale.training import checkpoint
-from fmscale.training.pack import PackError
+from fmscale.training.pack import Pack, PackError
 from fmscale.training.packing import train_pack
 from fmscale.training.run import train_branch, train_trunk
 
@@ -118,3 +122,22 @@ def test_dropout_and_half_precision_are_refused(tiny, plan_one):
     half = [plan_one([*tiny, BUDGETS, "trainer.precision=bf16-mixed", f"seed={s}"]) for s in (1, 2)]
     with pytest.raises(PackError, match="32-true"):
         train_pack(half, ignore)
+
+
+def test_a_signal_to_stop_waits_until_the_step_of_all_is_saved(
+    tiny, plan_one, tmp_path, monkeypatch
+):
+    packed = jobs_in(tiny, plan_one, tmp_path / "packed")  # the next save: a minute away
+    take, before = Pack.step, signal.getsignal(signal.SIGTERM)
+
+    def interrupted(self, *arguments):
+        if self.n_updates == 19:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take(self, *arguments)
+
+    monkeypatch.setattr(Pack, "step", interrupted)
+    with pytest.raises(Interrupted):
+        train_pack(packed, ignore)
+    assert signal.getsignal(signal.SIGTERM) == before
+    saved = [checkpoint.steps_saved(study_of(j).trunk(j.trunk_id).checkpoints) for j in packed]
+    assert saved == [[20]] * 3

@@ -20,6 +20,7 @@ from fmscale.plan import expand
 from fmscale.runs.record import TIMES
 from fmscale.training import checkpoint, sharded_checkpoint
 from fmscale.training.checkpoint import Checkpoint
+from tests.slow_disk import assert_saving_was_rare
 from tests.two_ranks import train
 
 ROOT = Path(__file__).parents[3]
@@ -28,6 +29,7 @@ STRATEGIES = ("ddp", "fsdp")
 SHORT = ["budget.tokens=[1280,2560]", "trainer.log_every_steps=1"]
 # Some seconds, so that there is time to interrupt it.
 LONG = ["study=long", "budget.tokens=[1920,3840]"]
+EVERY = "trainer.checkpoint_every_seconds=0.01"
 
 
 def torchrun(*arguments: str, folder: Path) -> subprocess.Popen[str]:
@@ -64,6 +66,7 @@ def base(tmp_path_factory) -> dict[str, list[str]]:
         "gpt": [*common, *gpt, *SHORT, "optimizer.lr=1e-3"],
         "exact": [*common, *gpt, "study=exact", "budget.tokens=2560", "trainer.log_every_steps=1"],
         "clip": [*common, *clip, "budget.samples=320", "trainer.log_every_steps=1"],
+        "slow": [*common, *gpt, "study=slow", "budget.tokens=[5120,10240]", EVERY],
         "long": [*common, *gpt, *LONG],
     }
 
@@ -192,6 +195,13 @@ def test_at_a_high_rate_too_what_differs_is_rounding(stores, name):
         for key, value in one[run_id]["model"].items():
             assert value.dtype is torch.float64
             torch.testing.assert_close(run["model"][key], value, rtol=0, atol=1e-9)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_two_processes_spend_little_of_the_time_on_a_slow_disk(stores, name):
+    """Under FSDP it is the other rank's disk that is slow."""
+    assert_saving_was_rare(stores / name / "saves.jsonl", 0.01)
 
 
 def assert_same_runs(one: dict[str, dict], two: dict[str, dict]) -> None:

@@ -74,8 +74,7 @@ def test_rows_of_the_outlet_carry_it_and_those_of_the_store_do_not(tiny, plan_on
 
 
 def test_utilization_of_a_known_speed(monkeypatch, tmp_path):
-    recorder = MetricsRecorder(RunFolder(tmp_path), NoOutlet(), every=1, row_at=lambda step: {},
-                               utilization=lambda rate: rate / 100.0)  # fmt: skip
+    recorder = MetricsRecorder(None, RunFolder(tmp_path), NoOutlet(), lambda rate: rate / 100.0)
     clock = iter([1.0, 3.0])
     monkeypatch.setattr("fmscale.training.callbacks.time.monotonic", lambda: next(clock))
     assert recorder._speed(0.0) == {}
