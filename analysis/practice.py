@@ -31,7 +31,7 @@ class Practice:
 
     study: str
     unit: str  # "tokens" or "samples"
-    sizes: dict[str, float]  # model=NAME -> N, trained or not
+    sizes: dict[str, float]  # name -> N, trained or not
     unique: float | None  # tokens or samples of training data there are
     flops_per_second: float | None  # of the largest run
     machine: str | None
@@ -57,7 +57,7 @@ class Practice:
         passes = self.passes(d) or 0.0
         again = f" budget.max_epochs={ceil(passes)}" if passes > 1 else ""
         length = f"{d:.3g}".replace("e+0", "e").replace("e+", "e")
-        return f"fmscale {self.overrides} model={size} budget.{self.unit}={length}{again}"
+        return f"fmscale {self.overrides} model={choice(size)} budget.{self.unit}={length}{again}"
 
     def describe(self) -> str:
         """Study, dates, data and machine in one line."""
@@ -105,11 +105,8 @@ def _sizes(table: RunTable) -> dict[str, float]:
     if len(lines) != 1 or not all(shapes.values()) or len(trained) < 2:
         return trained
     (line,) = lines
-    names = [
-        name
-        for name in sorted(_options("model") - set(trained))
-        if (found := SIZE.fullmatch(name)) and found["line"] == line
-    ]
+    configured = {f"{line}_{size}" for size in _options(f"model/{line}")}
+    names = [name for name in sorted(configured - set(trained)) if SIZE.fullmatch(name)]
     known = _growth(list(trained))
     values = np.array(list(trained.values()))
     terms, *_ = np.linalg.lstsq(known / values[:, None], np.ones(len(values)), rcond=None)
@@ -147,6 +144,11 @@ def _overrides(table: RunTable, study: str, family: str, data: str | None) -> st
     parts = ["train", f"data={data}", OF_FAMILY[family], f"study={study}"]
     parts += [] if batch is None else [f"batch_size={int(batch)}"]
     return " ".join(part for part in parts if part)
+
+
+def choice(name: str) -> str:
+    """How `model=` calls a size: gpt/4x128 for gpt_4x128."""
+    return name.replace("_", "/", 1)
 
 
 def _options(group: str) -> set[str]:

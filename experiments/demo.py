@@ -22,8 +22,8 @@ Open {report} in a browser.
   source .venv/bin/activate
   fmscale status                        # every run
   fmscale sweep experiment=gpt_demo     # again: trains nothing
-  fmscale plan model=gpt_2x40,gpt_2x72 budget.tokens=[1e6,2e6] --price 2.50
-  fmscale sweep model=gpt_2x40,gpt_2x72 budget.tokens=[1e6,2e6] study=mine
+  fmscale plan model=gpt/2x40,gpt/2x72 budget.tokens=[1e6,2e6] --price 2.50
+  fmscale sweep model=gpt/2x40,gpt/2x72 budget.tokens=[1e6,2e6] study=mine
   fmscale-analysis report runs/mine --out reports/mine"""
 
 

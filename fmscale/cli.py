@@ -38,7 +38,7 @@ Examples
   fmscale plan experiment=gpt_demo
   fmscale sweep experiment=gpt_demo
   fmscale status
-  fmscale train model=gpt_4x128 budget.tokens=2e6
+  fmscale train model=gpt/4x128 budget.tokens=2e6
   fmscale-analysis report runs/gpt_demo --out reports/gpt_demo
 
 fmscale COMMAND --help says more.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, open_dict
 
+import conf
 from fmscale.settings import ConfigError
+
+SIZES = Path(next(iter(conf.__path__))) / "model"
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +48,29 @@ def with_config_dir(overrides: Sequence[str], folder: str | None) -> list[str]:
         raise ConfigError("--config-dir and hydra.searchpath say the same; give one of them")
     path = str(Path(folder).resolve()).replace("'", r"\'")
     return [f"hydra.searchpath=['file://{path}']", *overrides]
+
+
+def check_sizes(overrides: Sequence[str]) -> None:
+    """Sizes lie in folders by family, as `gpt/2x64`; Hydra would list the families alone.
+
+    Raises:
+        ConfigError: for a size by its earlier name (`gpt_2x64`), for one that fmscale lacks where
+            no folder of one's own is searched, and for a glob over sizes.
+    """
+    own = any("searchpath=" in text or text.startswith(("--config", "-c")) for text in overrides)
+    for value in (text.removeprefix("model=") for text in overrides if text.startswith("model=")):
+        if value.startswith("glob(") and "/" in value:
+            raise ConfigError(f"model={value}: a glob sees no folders; name each size")
+        for family, mark, size in re.findall(r"(\w+?)([/_])([\w.+-]+)", value):
+            sizes = {path.stem for path in SIZES.glob(f"{family}/*.yaml")}
+            if mark == "_" and size in sizes:
+                raise ConfigError(f"model={family}_{size} is called model={family}/{size} now")
+            if mark == "/" and sizes and size not in sizes and not own:
+                known = ", ".join(sorted(sizes, key=lambda name: (len(name), name)))
+                raise ConfigError(
+                    f"model={family}/{size}: {family} has {known}; or model={family} "
+                    "model.shape...=..."
+                )
 
 
 class Composer:

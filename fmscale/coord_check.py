@@ -24,7 +24,7 @@ FLAT = 2.0  # largest over smallest movement across widths
 EXAMPLE = """\
 examples:
   fmscale coord-check
-  fmscale coord-check model=modern_2x64 --widths 64,128,256,512 --out coordinates.png
+  fmscale coord-check model=modern/2x64 --widths 64,128,256,512 --out coordinates.png
   fmscale coord-check optimizer.lr=4e-3 --steps 10 --seeds 3
 """
 

@@ -78,7 +78,7 @@ def gpt_settings(model: GPT, folder: Path, overrides: Sequence[str]) -> list[str
     own = [f"model.shape.{key}={value}" for key, value in sizes.items()]
     if shape.d_ff is not None:
         own.append(f"+model.shape.d_ff={shape.d_ff}")
-    return ["model=gpt_1x16", "budget.tokens=1e6", f"data.seq_len={shape.seq_len}", *own]
+    return ["model=gpt/1x16", "budget.tokens=1e6", f"data.seq_len={shape.seq_len}", *own]
 
 
 def clip_settings(model: CLIP, folder: Path, overrides: Sequence[str]) -> list[str]:
@@ -108,7 +108,7 @@ def clip_settings(model: CLIP, folder: Path, overrides: Sequence[str]) -> list[s
     tokenizer = folder / TOKENIZER
     if "tokenizer" in keys and tokenizer.exists():
         own.append(f"data.tokenizer={tokenizer.resolve()}")
-    return ["model=clip_imported_base", "data=scenes", "objective=contrastive",
+    return ["model=clip_imported", "data=scenes", "objective=contrastive",
             "evaluation=zero_shot", "optimizer=adamw_contrastive", "budget=samples",
             "budget.samples=1e6", *own]  # fmt: skip
 

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from rich.console import Console
 
-from fmscale.composition import Composer, add_config_dir, with_config_dir
+from fmscale.composition import Composer, add_config_dir, check_sizes, with_config_dir
 from fmscale.job import Job
 from fmscale.launching import register_launchers
 from fmscale.launching.pool import Pool, Task
@@ -25,7 +25,7 @@ EXAMPLE = """\
 examples:
   fmscale plan experiment=gpt_demo
   fmscale plan experiment=gpt_demo --price 2.50
-  fmscale plan model=gpt_2x64,gpt_4x128 budget.tokens=[1e6,2e6] --no-measure
+  fmscale plan model=gpt/2x64,gpt/4x128 budget.tokens=[1e6,2e6] --no-measure
   fmscale plan experiment=gpt_demo limits.max_hours=1
   fmscale plan --config-dir my_conf experiment=my_preset
 """
@@ -41,10 +41,11 @@ def expand(overrides: list[str]) -> list[Job]:
         ConfigError: for a configuration that could not be trained.
     """
     register_launchers()
-    parser = OverridesParser.create()
+    check_sizes(overrides)
     try:
         with initialize_config_module("conf", version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()
+            parser = OverridesParser.create(config_loader=loader)
             given = parser.parse_overrides(overrides)
             single = [o.input_line for o in given if not o.is_sweep_override() and o.input_line]
             base = compose("train", overrides=single, return_hydra_config=True)

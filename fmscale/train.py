@@ -1,6 +1,6 @@
 """Train: compose the configuration, plan the job, train its trunk and its runs.
 
-`fmscale train model=gpt_4x128 budget.tokens=2e6` trains in this process; with `-m`, or a preset
+`fmscale train model=gpt/4x128 budget.tokens=2e6` trains in this process; with `-m`, or a preset
 that asks for it, Hydra hands all jobs to a launcher (`fmscale.launching`).
 """
 
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
 from fmscale.build import build_shape, complete_data
+from fmscale.composition import check_sizes
 from fmscale.content import marks
 from fmscale.job import Job
 from fmscale.launching import register_launchers
@@ -49,7 +50,7 @@ def plan_job(cfg: DictConfig) -> Job:
         raise ConfigError(
             f"{error.full_key} refers to a value that the chosen data does not have "
             f"({str(error).splitlines()[0]}); choose model, data, objective and evaluation of one "
-            "family, e.g. model=clip_2x32 data=scenes objective=contrastive evaluation=zero_shot "
+            "family, e.g. model=clip/2x32 data=scenes objective=contrastive evaluation=zero_shot "
             "budget=samples"
         ) from error
     assert isinstance(config, dict)
@@ -87,6 +88,7 @@ def main() -> None:
     # Before Hydra writes the command line into its own files.
     with config_errors_exit(), one_speaks(World.here()):
         _refuse_secret(find_secret(sys.argv[1:], "the command line"))
+        check_sizes(sys.argv[1:])
     try:
         run()
     except KeyboardInterrupt:

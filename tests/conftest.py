@@ -39,7 +39,7 @@ def tiny(tmp_path: Path, text_folder: Path) -> list[str]:
         "data.name=tiny_text",
         "data.n_val_tokens=512",
         "data.seq_len=16",
-        "model=gpt_1x16",
+        "model=gpt/1x16",
         "batch_size=4",
         "trainer=cpu",
         "trainer.log_every_steps=2",
@@ -53,7 +53,7 @@ def tiny_clip(tmp_path: Path) -> list[str]:
     return [
         f"paths.runs_dir={tmp_path / 'runs'}",
         f"paths.data_dir={tmp_path / 'data'}",
-        "model=clip_1x16",
+        "model=clip/1x16",
         "objective=contrastive",
         "data=scenes",
         "data.n_val_samples=64",

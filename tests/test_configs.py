@@ -17,14 +17,14 @@ from fmscale.plan import expand
 
 CONF = Path(__file__).parent.parent / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
-SIZES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if not p.stem.endswith("_base"))
+SIZES = sorted(f"{p.parent.name}/{p.stem}" for p in (CONF / "model").glob("*/*.yaml"))
 PRESETS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 CLIP = ["objective=contrastive", "data=scenes", "evaluation=zero_shot", "budget=samples",
         "budget.samples=1e5"]  # fmt: skip
 # Families with a vocabulary and a context of their own.
-CONTEXTS = {"gpt1_": 512, "gpt2_": 1024, "gpt3_": 2048}
+CONTEXTS = {"gpt1/": 512, "gpt2/": 1024, "gpt3/": 2048}
 # Choices that are made for large models or long runs.
-SIZES_OF = {"rules=gpt3": "gpt_12x768"}
+SIZES_OF = {"rules=gpt3": "gpt/12x768"}
 LENGTHS = {
     "schedule=gpt1": ["schedule.warmup_units=1e6"],
     "schedule=gpt3": ["schedule.warmup_units=1e6", "schedule.decay_units=8e6"],
@@ -52,7 +52,7 @@ def test_every_size_builds_with_the_sizes_its_name_promises(size):
     overrides = [*(CLIP if size.startswith("clip") else GPT), f"model={size}", "logger=none"]
     overrides += [f"data.seq_len={n}" for name, n in CONTEXTS.items() if size.startswith(name)]
     (job,) = expand(overrides)
-    assert job.shape.label == size
+    assert job.shape.label == size.replace("/", "_")
     with torch.device("meta"):
         model = instantiate(job.config["model"])
     assert sum(p.numel() for p in model.parameters()) == job.shape.n_params_total
@@ -75,7 +75,7 @@ def test_every_choice_composes(choice, tmp_path, token_files):
         *pairs,
     )  # fmt: skip
     base = [o for o in (CLIP if clip else GPT) if not o.startswith(f"{group}=")]
-    size = "clip_1x16" if clip else SIZES_OF.get(choice, "gpt_1x16")
+    size = "clip/1x16" if clip else SIZES_OF.get(choice, "gpt/1x16")
     overrides = [*base, choice, f"model={size}", *LENGTHS.get(choice, [])]
     if choice == "data=gpt3_mixture":
         for source in ("common_crawl", "webtext2", "books1", "books2", "wikipedia"):
@@ -132,5 +132,5 @@ def test_the_clip_demo_spans_what_it_promises():
 
 
 def test_shapes_need_no_torch_to_be_built():
-    (job,) = expand([*GPT, "model=gpt_12x768"])
+    (job,) = expand([*GPT, "model=gpt/12x768"])
     assert build_shape(job.config) == job.shape

@@ -18,6 +18,7 @@ from analysis.forecasting.optimum import best_place
 from analysis.laws.law import Array
 from analysis.next_runs import Plan, make_pool, plan_runs, trunks_of
 from analysis.numerals import parse_unit
+from analysis.practice import choice
 
 EXAMPLE = (
     "fmscale-analysis next runs/my_study --flops 1e21 --budget 1e18; "
@@ -129,7 +130,7 @@ def sweeps(ground: Ground, runs: Sequence[dict[str, Any]]) -> list[str]:
     for n, wanted in budgets.items():
         same = frame[np.isclose(frame["N"], n, rtol=1e-9)]
         seed = (same if len(same) else frame).sort_values("D")["seed"].iloc[-1]
-        model = same["model"].iloc[0] if len(same) else "MODEL"
+        model = choice(same["model"].iloc[0]) if len(same) else "MODEL"
         wanted += [] if same.empty else [round(same["D"].min())]
         out.append(
             f"fmscale sweep study={frame['study'].iloc[0]} model={model} seed={seed:.0f} "

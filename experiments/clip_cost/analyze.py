@@ -21,7 +21,7 @@ COMPOSE = ["objective=contrastive", "data=scenes", "evaluation=zero_shot", "budg
 def table() -> pd.DataFrame:
     rows = []
     for model, (days, gpus, dollars) in RUNS.items():
-        (job,) = expand([*COMPOSE, f"model={model}"])
+        (job,) = expand([*COMPOSE, f"model={model.replace('_', '/', 1)}"])
         flops = job.shape.train_flops_per_unit(BATCH)["flops"] * PAIRS
         hours = days * 24 * gpus
         rows.append({

@@ -50,7 +50,7 @@ def encode_pairs(
     if chunk_size is not None and any(isinstance(part, BATCH_NORMS) for part in model.modules()):
         raise ValueError(
             f"objective.chunk_size={chunk_size}: batch norms would normalise each chunk by itself "
-            "and so change the numbers; use a model without them, such as model=clip_2x32, or "
+            "and so change the numbers; use a model without them, such as model=clip/2x32, or "
             "objective.chunk_size=null"
         )
     if chunk_size is None or chunk_size >= len(image) or not torch.is_grad_enabled():

@@ -64,7 +64,7 @@ class CaptionerShape(PairShape):
             raise ValueError(
                 f"CaptionerShape.text is a {type(self.text).__name__}, which has no order of words "
                 "and cannot write a caption; choose a model with a text Transformer, such as "
-                "model=clip_2x32"
+                "model=clip/2x32"
             )
 
     def param_groups(self) -> dict[str, int]:

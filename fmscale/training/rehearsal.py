@@ -71,7 +71,7 @@ def _check_norms(model: nn.Module, strategy: str) -> None:
         raise ConfigError(
             f"trainer.strategy={strategy} divides the batch, and this model's batch norms would "
             "normalize each part by itself and so change the numbers; use a model without them, "
-            "such as model=clip_2x32, or one process (trainer.strategy=single)"
+            "such as model=clip/2x32, or one process (trainer.strategy=single)"
         )
 
 

@@ -167,7 +167,7 @@ def test_a_study_is_told_its_commands(study, capsys):
     assert commands == answer["commands"]
     known = [command for command in commands if "MODEL" not in command]
     assert (
-        "study=ladder model=gpt_2000000 seed=1 budget=tokens budget.tokens=[1000000," in known[-1]
+        "study=ladder model=gpt/2000000 seed=1 budget=tokens budget.tokens=[1000000," in known[-1]
     )
     assert min(run["D"] for run in answer["runs"]) == pytest.approx(1e6)
     assert all(len(line) <= 80 for line in lines if line.strip() not in commands)

@@ -44,7 +44,7 @@ def test_packed_against_one_after_another(tiny, plan_one, tmp_path, n_threads):
                 folder = tmp_path / f"{width}-{batch}-{length}-{turn}-{together}"
                 jobs = [
                     plan_one([
-                        *tiny, f"model=gpt_2x{width}", f"data.seq_len={length}", f"seed={seed}",
+                        *tiny, f"model=gpt/2x{width}", f"data.seq_len={length}", f"seed={seed}",
                         f"batch_size={batch}", f"budget.tokens={N_STEPS * batch * length / 0.8}",
                         "trainer.precision=32-true", "budget.max_epochs=1e9",
                         f"paths.runs_dir={folder}",

@@ -113,7 +113,7 @@ def test_saving_takes_three_hundredths_of_the_time_at_most(tiny, plan_one, tmp_p
     for name in ("model", "MB", "seconds", "saved every, s", "share of the time"):
         table.add_column(name, justify="right")
     every = TrainerSettings(**plan_one([*tiny, "budget.tokens=2560"]).config["trainer"])
-    for model in ("gpt_2x64", "gpt_4x128", "gpt_8x512"):
+    for model in ("gpt/2x64", "gpt/4x128", "gpt/8x512"):
         sizes = [o for o in tiny if not o.startswith("model=")]
         job = plan_one([*sizes, f"model={model}", "data.seq_len=16", "budget.tokens=2560"])
         net = build_model(job.config)

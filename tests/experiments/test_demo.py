@@ -2,7 +2,7 @@
 
 from experiments.demo import advice
 
-COMMAND = f"  fmscale sweep {'model=gpt_3x96 ' * 9}"
+COMMAND = f"  fmscale sweep {'model=gpt/3x96 ' * 9}"
 
 
 def test_advice_fits_a_screen_and_keeps_its_command_whole():

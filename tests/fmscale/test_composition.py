@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fmscale.composition import with_config_dir
+from fmscale.composition import check_sizes, with_config_dir
 from fmscale.evaluate import compose_settings
 from fmscale.plan import expand
 from fmscale.settings import ConfigError
@@ -17,8 +17,10 @@ from fmscale.settings import ConfigError
 def folder(tmp_path):
     """A model and an evaluation that fmscale does not have, in a folder with an awkward name."""
     own = tmp_path / "my 'own', conf"
+    size = "defaults: [gpt, _self_]\nshape: {n_layer: 3, n_head: 1, d_model: %d}\n"
     for path, text in {
-        "model/mine.yaml": "defaults: [gpt_1x8]\nshape: {n_layer: 3}\n",
+        "model/mine.yaml": size % 8,
+        "model/gpt/3x9.yaml": size % 9,
         "evaluation/mine.yaml": "evaluators: {}\n",
     }.items():
         (own / path).parent.mkdir(parents=True)
@@ -27,11 +29,22 @@ def folder(tmp_path):
 
 
 def test_a_folder_of_configurations_is_searched(folder):
-    sizes = ["model=gpt_1x8,mine", "budget.tokens=1e6"]
+    sizes = ["model=gpt/1x8,mine,gpt/3x9", "budget.tokens=1e6"]
     jobs = expand(with_config_dir(sizes, folder))
-    assert [job.shape.n_layer for job in jobs] == [1, 3]
+    assert [job.shape.label for job in jobs] == ["gpt_1x8", "gpt_3x8", "gpt_3x9"]
     settings = compose_settings(with_config_dir(["evaluation=mine"], folder))
     assert settings.evaluation.evaluators == {}
+
+
+def test_sizes_lie_in_folders_by_family(folder):
+    check_sizes(["model=choice(gpt/1x8,clip/vit_b32)", "model=gpt,clip_imported", "seed=glob(*)"])
+    with pytest.raises(ConfigError, match="model=clip_vit_b32 is called model=clip/vit_b32 now"):
+        check_sizes(["model=gpt/1x8,clip_vit_b32"])
+    with pytest.raises(ConfigError, match="a glob sees no folders"):
+        check_sizes(["model=glob(gpt/2x*)"])
+    with pytest.raises(ConfigError, match="model=gpt2/1x8: gpt2 has 12x768, .*48x1600; or model="):
+        check_sizes(["model=gpt2/1x8"])
+    check_sizes(with_config_dir(["model=gpt2/1x8"], folder))  # which may hold it
 
 
 def test_without_a_folder_nothing_changes():

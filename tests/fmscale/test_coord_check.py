@@ -13,7 +13,7 @@ WIDTHS = (32, 64, 128, 256)
 
 @pytest.fixture
 def overrides(tiny):
-    return [*tiny, "model=gpt_2x32", "batch_size=8"]
+    return [*tiny, "model=gpt/2x32", "batch_size=8"]
 
 
 @pytest.mark.parametrize("mup", [True, False])
@@ -49,7 +49,7 @@ def test_command_prints_verdicts_and_draws(overrides, monkeypatch, capsys, tmp_p
     [
         ([], (32, 64), "give at least 4"),
         ([], (32, 64, 100, 128), "heads of width 16 do not divide it"),
-        (["model=gpt_2x16"], (8, 16, 32, 64), "--widths 8: heads of width 16"),
+        (["model=gpt/2x16"], (8, 16, 32, 64), "--widths 8: heads of width 16"),
     ],
 )
 def test_mistakes_are_named(overrides, extra, widths, message):

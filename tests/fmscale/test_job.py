@@ -78,7 +78,7 @@ def test_default_warm_up_is_a_tenth_of_the_shortest_budget(tiny, plan_one):
 
 
 def test_isoflop_grid_gives_each_size_its_own_tokens(tiny):
-    jobs = expand([*tiny, "budget=flops", "budget.flops=1e9", "model=gpt_1x16,gpt_2x32"])
+    jobs = expand([*tiny, "budget=flops", "budget.flops=1e9", "model=gpt/1x16,gpt/2x32"])
     flops = [job.flops(job.branches[0].n_units)["flops"] for job in jobs]
     assert flops == pytest.approx([1e9, 1e9], rel=0.02)
     assert jobs[0].branches[0].n_units > 3 * jobs[1].branches[0].n_units
@@ -110,8 +110,10 @@ def test_mup_is_refused_for_a_model_it_is_not_written_for(tiny_clip):
         (["seed=-1"], "seed=-1"),
         (["optimizer.lr=0"], "optimizer.lr=0"),
         (["schedule.cooldown_fraction=2"], "cooldown_fraction=2"),
-        (["model=gpt_9x999"], "Could not find 'model/gpt_9x999'"),
-        (["model=clip_1x16"], "data=scenes objective=contrastive"),
+        (["model=gpt/9x999"], "model=gpt/9x999: gpt has 1x8, 2x6, .*; or model=gpt model.shape"),
+        (["model=gpt/1x8,gpt_2x64"], "model=gpt_2x64 is called model=gpt/2x64"),
+        (["model=mine"], "Could not find 'model/mine'"),
+        (["model=clip/1x16"], "data=scenes objective=contrastive"),
         (["nonsense=1"], "nonsense"),
     ],
 )

@@ -44,7 +44,7 @@ def test_the_work_of_image_and_caption_is_shown_apart(jobs):
 
 
 def test_a_priced_table_fits_a_terminal_and_adds_up_over_workers(tmp_path):
-    jobs = expand(["experiment=gpt_demo", "model=gpt_2x24", f"paths.runs_dir={tmp_path}"])
+    jobs = expand(["experiment=gpt_demo", "model=gpt/2x24", f"paths.runs_dir={tmp_path}"])
     speed, n_workers, price = Speed(seconds_per_step=0.5, seconds_eval=0.0), 2, 3.0
     plans = plan_jobs(jobs)
     table = runs_table(plans, {job.trunk_id: speed for job in jobs}, price / n_workers)

@@ -18,7 +18,7 @@ def test_a_planted_law_in_size_data_and_batch_is_computed():
 
 
 def test_step_law_gives_the_numbers_of_its_formula():
-    (job,) = expand(["rules=step_law2025", "model=gpt_4x128", "budget.tokens=2e6",
+    (job,) = expand(["rules=step_law2025", "model=gpt/4x128", "budget.tokens=2e6",
                      "budget.max_epochs=9"])  # fmt: skip
     n = job.shape.n_params_non_embedding
     assert job.lr_peak == pytest.approx(1.79 * n**-0.713 * 2e6**0.307, rel=1e-3)
@@ -27,7 +27,7 @@ def test_step_law_gives_the_numbers_of_its_formula():
 
 
 def test_porian_matches_olmo_core_at_its_reference():
-    rule = ["rules=porian2024", "model=gpt_12x768", "budget.tokens=1e9", "budget.max_epochs=1e9"]
+    rule = ["rules=porian2024", "model=gpt/12x768", "budget.tokens=1e9", "budget.max_epochs=1e9"]
     (job,) = expand(rule)
     n = job.shape.n_params_non_embedding
     assert job.lr_peak == pytest.approx(0.0047 * (n / 108e6) ** (-1 / 3), rel=1e-3)
@@ -47,7 +47,7 @@ def test_the_gpt3_table_gives_every_size_its_printed_rate_and_batch():
              "budget.max_epochs=1e9"]  # fmt: skip
     for row in TABLE:
         shape = corrected(row)
-        (job,) = expand([*fixed, f"model=gpt_{shape.n_layer}x{shape.d_model}"])
+        (job,) = expand([*fixed, f"model=gpt/{shape.n_layer}x{shape.d_model}"])
         assert job.lr_peak == row.lr
         assert job.units_per_step == pytest.approx(row.batch_tokens, rel=2e-3)
 

@@ -23,7 +23,7 @@ from fmscale.sizing import FLOPS_FORMULA, CLIPShape, GPTShape, TextShape, Vision
 from fmscale.sizing.gpt3 import TABLE, gpt3_shape
 
 CONF = Path(__file__).parents[2] / "conf"
-SIZES = sorted(path.stem for path in (CONF / "model").glob("*_*x*.yaml"))
+SIZES = sorted(f"{path.parent.name}/{path.stem}" for path in (CONF / "model").glob("*/*x*.yaml"))
 
 
 def tiny_gpt() -> GPTShape:
@@ -103,20 +103,20 @@ def test_every_shipped_size_is_counted_group_by_group(model):
     parameters = {id(p) for p in built.parameters()}
     grouped = [id(p) for ps in built.param_groups().values() for p in ps]
     assert sorted(grouped) == sorted(parameters)  # each once, none missing
-    assert built.shape.label == model  # the name says what is inside
+    assert built.shape.label == model.replace("/", "_")  # the name says what is inside
 
 
 # Totals of the released models; without the tables where their papers print it.
 PUBLISHED = {
-    "gpt1_12x768": (116_534_784, 85_054_464),
-    "gpt2_12x768": (124_439_808, 85_056_000),
-    "gpt2_24x1024": (354_823_168, 302_311_424),
-    "gpt2_36x1280": (774_030_080, 708_390_400),
-    "gpt2_48x1600": (1_557_611_200, 1_475_561_600),
+    "gpt1/12x768": (116_534_784, 85_054_464),
+    "gpt2/12x768": (124_439_808, 85_056_000),
+    "gpt2/24x1024": (354_823_168, 302_311_424),
+    "gpt2/36x1280": (774_030_080, 708_390_400),
+    "gpt2/48x1600": (1_557_611_200, 1_475_561_600),
     # Biderman et al. 2023, Table 1, at their vocabulary.
-    "pythia_6x512": (70_426_624, 18_915_328),
-    "pythia_12x768": (162_322_944, 85_056_000),
-    "pythia_24x1024": (405_334_016, 302_311_424),
+    "pythia/6x512": (70_426_624, 18_915_328),
+    "pythia/12x768": (162_322_944, 85_056_000),
+    "pythia/24x1024": (405_334_016, 302_311_424),
 }
 
 
@@ -133,7 +133,7 @@ def test_gpt3_is_shipped_as_printed_and_corrected():
         shape = gpt3_shape(row.name)
         assert shape.n_params_total == pytest.approx(row.n_params, rel=0.02)
         with initialize_config_dir(str(CONF), version_base=None):
-            name = f"+model=gpt3_{shape.n_layer}x{shape.d_model}"
+            name = f"+model=gpt3/{shape.n_layer}x{shape.d_model}"
             section = compose(overrides=[name]).model.shape
         built = instantiate(section)
         assert replace(built, recipe=shape.recipe) == shape

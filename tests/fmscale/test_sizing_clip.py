@@ -26,7 +26,7 @@ MACS_OF_FIG_9 = {"rn50": 6.1, "rn101": 9.9, "rn50x4": 21.5, "rn50x16": 75.3, "rn
 
 def model_of(name: str):
     with initialize_config_module("conf", version_base=None):
-        config = compose(overrides=[f"+model=clip_{name}"])
+        config = compose(overrides=[f"+model=clip/{name}"])
     with torch.device("meta"):
         return instantiate(config.model)
 

@@ -1,6 +1,6 @@
 """Real image-text pairs as training data: webdataset tars, or a table of paths and captions.
 
-`fmscale train data=webdataset data.root=... data.name=... model=clip_2x48 objective=contrastive`.
+`fmscale train data=webdataset data.root=... data.name=... model=clip/2x48 objective=contrastive`.
 Pairs are listed once into an index (`pair_index`); which of them validate, and in which order the
 others make up the data budget, depends on their number alone. A batch is a function of its items,
 the seed and the step, so that a run can be resumed exactly.

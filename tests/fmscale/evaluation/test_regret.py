@@ -77,7 +77,7 @@ def test_loss_by_position_stands_beside_the_oracle():
 def test_no_trained_model_beats_the_language_it_learned(name, tmp_path, plan_one):
     from fmscale.training.run import check, train_branch
 
-    job = plan_one([f"data={name}", "evaluation=known_language", "model=gpt_1x16", "trainer=cpu",
+    job = plan_one([f"data={name}", "evaluation=known_language", "model=gpt/1x16", "trainer=cpu",
                     "data.n_val_tokens=16384", "budget.tokens=[65536]", "schedule=cosine",
                     "logger=none", f"paths.runs_dir={tmp_path}"])  # fmt: skip
     check(job)

@@ -81,7 +81,7 @@ def test_the_command_prints_every_size_of_a_study(tiny, plan_one, tmp_path, monk
     from fmscale.training import run
 
     runs = tmp_path / "runs"
-    for model in ("gpt_1x8", "gpt_1x16"):
+    for model in ("gpt/1x8", "gpt/1x16"):
         job = plan_one([*tiny, f"model={model}", "budget.tokens=[2560,5120]",
                         f"paths.runs_dir={runs}"])  # fmt: skip
         run.train_trunk(job)

@@ -99,7 +99,7 @@ def test_two_processes_on_one_store_train_each_run_once(tiny, plan_one, tmp_path
 @pytest.mark.slow
 def test_two_sweeps_on_one_store_share_the_work(tiny, tmp_path):
     (tmp_path / "counting.py").write_text(COUNTING)
-    grid = [*tiny, "model=gpt_1x16,gpt_2x24", "seed=1,2,3", BUDGETS,
+    grid = [*tiny, "model=gpt/1x16,gpt/2x24", "seed=1,2,3", BUDGETS,
             "evaluation.evaluators.language._target_=counting.Counting"]  # fmt: skip
     pair = [start(tmp_path, "sweep", *grid) for _ in range(2)]
     outputs = [process.communicate(timeout=300)[0] for process in pair]
@@ -116,7 +116,7 @@ def test_two_sweeps_on_one_store_share_the_work(tiny, tmp_path):
 
 
 def test_workers_save_their_step_and_leave_when_their_sweep_is_killed(tiny, tmp_path):
-    grid = [*tiny, "model=gpt_2x24", "budget.tokens=2e6", "budget.max_epochs=1e6"]
+    grid = [*tiny, "model=gpt/2x24", "budget.tokens=2e6", "budget.max_epochs=1e6"]
     process = start(tmp_path, "sweep", *grid)
     trunks = tmp_path / "runs" / "default" / "trunks"
     wait_for(trunks, "*/metrics.jsonl", process)
@@ -178,7 +178,7 @@ def test_want_of_memory_halves_the_micro_batch_as_often_as_allowed(tiny, plan_on
 @pytest.mark.slow
 def test_want_of_memory_is_told_apart_and_halving_helps(tiny, tmp_path):
     (tmp_path / "hungry.py").write_text(HUNGRY)
-    grid = [*tiny, "model=gpt_1x16,gpt_2x24", BUDGETS, "objective._target_=hungry.Hungry"]
+    grid = [*tiny, "model=gpt/1x16,gpt/2x24", BUDGETS, "objective._target_=hungry.Hungry"]
     first = sweep(grid, tmp_path)
     assert first.returncode == 1
     states = statuses(tmp_path)
@@ -196,7 +196,7 @@ def test_want_of_memory_is_told_apart_and_halving_helps(tiny, tmp_path):
 def test_editing_the_configuration_changes_nothing_of_a_queued_sweep(tiny, tmp_path):
     conf = tmp_path / "own" / "model"
     conf.mkdir(parents=True)
-    text = "defaults: [gpt_base, _self_]\nshape:\n  n_layer: 1\n  d_model: {}\n  n_head: 1\n"
+    text = "defaults: [gpt, _self_]\nshape:\n  n_layer: 1\n  d_model: {}\n  n_head: 1\n"
     (conf / "gpt_mine.yaml").write_text(text.format(16))
     grid = [o for o in tiny if not o.startswith("model=")]
     grid += ["model=gpt_mine", "seed=1,2", "budget.tokens=2560", "hydra.launcher.n_workers=1",
@@ -251,7 +251,7 @@ def test_a_full_disk_costs_no_row(tiny, plan_one, tmp_path, small_disk):
 
 def test_a_stop_on_a_full_disk_ends_the_sweep_with_the_reason(tiny, tmp_path, small_disk):
     here = [o for o in tiny if not o.startswith("paths.runs_dir")]
-    grid = [*here, f"paths.runs_dir={small_disk / 'runs'}", "model=gpt_2x24", "budget.tokens=2e6",
+    grid = [*here, f"paths.runs_dir={small_disk / 'runs'}", "model=gpt/2x24", "budget.tokens=2e6",
             "budget.max_epochs=1e6", "trainer.checkpoint_every_seconds=600"]  # fmt: skip
     process = start(tmp_path, "sweep", *grid)
     wait_for(small_disk / "runs" / "default" / "trunks", "*/metrics.jsonl", process)

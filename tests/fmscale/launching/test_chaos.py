@@ -17,7 +17,7 @@ from fmscale.runs.lock import is_alive
 from fmscale.runs.record import TIMES
 
 ROOT = Path(__file__).parents[3]
-GRID = ["model=gpt_1x8,gpt_1x16", "seed=1,2,3", "budget.tokens=[20480,40960]",
+GRID = ["model=gpt/1x8,gpt/1x16", "seed=1,2,3", "budget.tokens=[20480,40960]",
         "budget.max_epochs=1e6", "trainer.checkpoint_every_seconds=0.2"]  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def closing_table(tiny, monkeypatch):
     ("overrides", "name", "values"),
     [
         (["optimizer.lr=2e-3,8e-3"], "lr", ["0.002", "0.008"]),
-        (["model=gpt_1x8,gpt_1x16", "model.dropout=0,0.3"], "dropout", ["0", "0.3", "0", "0.3"]),
+        (["model=gpt/1x8,gpt/1x16", "model.dropout=0,0.3"], "dropout", ["0", "0.3", "0", "0.3"]),
         (["optimizer.weight_decay=0,0.1"], "weight_decay", ["0", "0.1"]),
         (["batch_size=2,4"], "batch_size", ["2", "4"]),
         (["trainer.gradient_clip_val=null,1.0"], "gradient_clip_val", ["null", "1"]),
@@ -49,7 +49,7 @@ def test_what_was_swept_is_a_column_and_the_seed_stays(closing_table, overrides,
 
 
 def test_a_ladder_and_its_repeats_need_no_further_column(closing_table):
-    head, lines = closing_table("model=gpt_1x8,gpt_1x16", "seed=1,2")
+    head, lines = closing_table("model=gpt/1x8,gpt/1x16", "seed=1,2")
     assert head[:3] == ["model", "seed", "D"]
     assert sum("missing" in line for line in lines) == 4
 
@@ -72,7 +72,7 @@ def test_a_ladder_ends_with_the_question_of_what_to_train(tiny, monkeypatch):
         display.print_outcome(jobs, {})
         return jobs, console.file.getvalue().splitlines()
 
-    jobs, lines = closing("model=gpt_1x8,gpt_1x16", "budget.tokens=[3200,4800,6400]")
+    jobs, lines = closing("model=gpt/1x8,gpt/1x16", "budget.tokens=[3200,4800,6400]")
     program, command, folder, option, flops = shlex.split(lines[-1])
     assert (program, command, option) == ("fmscale-analysis", "forecast", "--flops")
     assert folder == str(study_of(jobs[0]).path)

@@ -50,7 +50,7 @@ def in_folder(overrides: list[str], folder: Path) -> list[str]:
     ]
 
 
-GRID = ["model=gpt_1x16,gpt_2x24", BUDGETS]
+GRID = ["model=gpt/1x16,gpt/2x24", BUDGETS]
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_what_no_machine_of_a_ray_cluster_has_is_named(monkeypatch, capsys):
 def test_a_failure_in_joblib_is_told_and_mended(tiny, tmp_path, code, reason):
     mended = f"d_model == 24 and not os.path.exists({str(tmp_path / 'mended')!r})"
     (tmp_path / "exploding.py").write_text(f"import os\n{code.replace('d_model == 24', mended)}")
-    grid = [*tiny, "launcher=joblib", "hydra.launcher.n_jobs=1", "model=gpt_1x16,gpt_2x24", BUDGETS]
+    grid = [*tiny, "launcher=joblib", "hydra.launcher.n_jobs=1", "model=gpt/1x16,gpt/2x24", BUDGETS]
     grid += ["evaluation.evaluators.language._target_=exploding.Exploding"]
     result = sweep(grid, tmp_path)
     assert result.returncode == 1, result.stdout
@@ -162,7 +162,7 @@ def test_a_parent_told_to_stop_has_its_processes_save_their_step_and_leave(
     tiny, tmp_path, launcher, signum, code
 ):
     root = Path(__file__).parents[3]
-    grid = [*tiny, *launcher, "model=gpt_2x24", "seed=1,2,3",
+    grid = [*tiny, *launcher, "model=gpt/2x24", "seed=1,2,3",
             "budget.tokens=4e6", "budget.max_epochs=1e6"]  # fmt: skip
     with (tmp_path / "said.txt").open("w") as said:
         process = subprocess.Popen(

@@ -29,7 +29,7 @@ LAUNCHER = [
 # Some seconds each, so that there is time to interrupt them, and no checkpoint but where a run
 # branches off and where somebody interrupts.
 RUNS = [
-    "model=gpt_1x16", "budget.tokens=[96000,192000]", "budget.max_epochs=1e6",
+    "model=gpt/1x16", "budget.tokens=[96000,192000]", "budget.max_epochs=1e6",
     "trainer.checkpoint_every_seconds=1000",
 ]  # fmt: skip
 GRID = [*RUNS, "seed=1,2,3"]
@@ -153,7 +153,7 @@ def test_the_tasks_of_a_job_train_one_run_and_are_preempted_together(
 ):
     there, calm = tmp_path / "there", tmp_path / "calm"
     several = [f"trainer={strategy}", "trainer.accelerator=cpu", "trainer.precision=32-true",
-               "model=gpt_1x16", "budget.tokens=[32000,64000]", "budget.max_epochs=1e6",
+               "model=gpt/1x16", "budget.tokens=[32000,64000]", "budget.max_epochs=1e6",
                "trainer.checkpoint_every_seconds=1000"]  # fmt: skip
     own = [o for o in tiny if not o.startswith("trainer=")]
     parent = start([*in_folder(own, there), *several, "seed=1", *LAUNCHER,

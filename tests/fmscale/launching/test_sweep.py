@@ -62,7 +62,7 @@ def statuses(folder: Path) -> dict[str, str]:
 
 
 def test_a_sweep_trains_everything_once(tiny, tmp_path):
-    grid = [*tiny, "model=gpt_1x16,gpt_2x24", "seed=1,2", BUDGETS]
+    grid = [*tiny, "model=gpt/1x16,gpt/2x24", "seed=1,2", BUDGETS]
     first = sweep(grid, tmp_path)
     assert first.returncode == 0, first.stderr
     assert list(statuses(tmp_path).values()) == ["completed"] * 8
@@ -94,7 +94,7 @@ def test_a_sweep_equals_runs_in_one_process(tiny, tmp_path, plan_one):
 )
 def test_one_failing_size_does_not_stop_the_others(tiny, tmp_path, code, reason):
     (tmp_path / "exploding.py").write_text(code)
-    grid = [*tiny, "model=gpt_1x16,gpt_2x24", BUDGETS]
+    grid = [*tiny, "model=gpt/1x16,gpt/2x24", BUDGETS]
     result = sweep([*grid, "evaluation.evaluators.language._target_=exploding.Exploding"], tmp_path)
     assert result.returncode == 1
     states = statuses(tmp_path)
@@ -117,7 +117,7 @@ def test_a_diverging_run_does_not_fail_the_sweep(tiny, tmp_path):
 
 
 def test_a_mistake_in_one_job_stops_the_sweep_before_training(tiny, tmp_path):
-    result = sweep([*tiny, "model=gpt_1x16,gpt_2x24", "budget.tokens=[2560,1e9]"], tmp_path)
+    result = sweep([*tiny, "model=gpt/1x16,gpt/2x24", "budget.tokens=[2560,1e9]"], tmp_path)
     assert result.returncode == 1
     assert "nothing was trained" in result.stderr
     assert "passes over the" in result.stderr
@@ -153,7 +153,7 @@ def test_the_parent_imports_no_torch():
 
 def test_retry_asks_for_trust_and_tells_code_that_was_mended(tiny, tmp_path, monkeypatch):
     (tmp_path / "exploding.py").write_text(EXPLODING)
-    grid = [*tiny, "model=gpt_1x16,gpt_2x24", BUDGETS,
+    grid = [*tiny, "model=gpt/1x16,gpt/2x24", BUDGETS,
             "evaluation.evaluators.language._target_=exploding.Exploding"]  # fmt: skip
     assert sweep(grid, tmp_path).returncode == 1
     assert sorted(statuses(tmp_path).values()) == ["completed"] * 2 + ["failed"] * 2
@@ -174,7 +174,7 @@ def test_retry_asks_for_trust_and_tells_code_that_was_mended(tiny, tmp_path, mon
 def test_retry_trains_what_failed_as_it_was_asked_for(tiny, tmp_path, monkeypatch):
     once = EXPLODING.replace("d_model == 24", "d_model == 24 and not os.path.exists('mended')")
     (tmp_path / "exploding.py").write_text(f"import os\n{once}")
-    grid = [*tiny, "model=gpt_1x16,gpt_2x24", BUDGETS,
+    grid = [*tiny, "model=gpt/1x16,gpt/2x24", BUDGETS,
             "evaluation.evaluators.language._target_=exploding.Exploding"]  # fmt: skip
     assert sweep(grid, tmp_path).returncode == 1
     assert sorted(statuses(tmp_path).values()) == ["completed"] * 2 + ["failed"] * 2
@@ -197,7 +197,7 @@ def test_a_failed_run_is_tried_again_as_often_as_asked(tiny, tmp_path):
         "        if len(tries.read_text()) == 1:\n",
     )
     (tmp_path / "exploding.py").write_text(once)
-    grid = [*tiny, "model=gpt_1x16", "budget.tokens=2560", "hydra.launcher.max_retries=1",
+    grid = [*tiny, "model=gpt/1x16", "budget.tokens=2560", "hydra.launcher.max_retries=1",
             "evaluation.evaluators.language._target_=exploding.Exploding"]  # fmt: skip
     assert sweep(grid, tmp_path).returncode == 0
     assert (tmp_path / "tries.txt").read_text() == "xx"
@@ -206,7 +206,7 @@ def test_a_failed_run_is_tried_again_as_often_as_asked(tiny, tmp_path):
 
 def test_a_sweep_stops_at_the_first_failure_if_asked(tiny, tmp_path):
     (tmp_path / "exploding.py").write_text(EXPLODING)
-    grid = [*tiny, "model=gpt_2x24,gpt_1x16", "seed=1,2,3", "budget.tokens=2560",
+    grid = [*tiny, "model=gpt/2x24,gpt/1x16", "seed=1,2,3", "budget.tokens=2560",
             "hydra.launcher.on_error=stop", "hydra.launcher.n_workers=1",
             "evaluation.evaluators.language._target_=exploding.Exploding"]  # fmt: skip
     assert sweep(grid, tmp_path).returncode == 1
@@ -228,7 +228,7 @@ def test_a_terminated_sweep_notes_it_and_goes_on_where_it_stopped(tiny, tmp_path
 
     grid = [
         *tiny,
-        "model=gpt_2x24",
+        "model=gpt/2x24",
         "seed=1,2",
         "budget.tokens=[40960,81920]",
         "budget.max_epochs=1e6",

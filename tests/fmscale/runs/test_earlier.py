@@ -25,9 +25,9 @@ from fmscale.training import run
 
 STORED = Path(__file__).parent / "release_0_1_0"
 TEXT = "35868db32107abe2"  # mark of the standard library that the stored runs read
-GPT = ["study=gpt_old", "model=gpt_1x8", "budget.tokens=[10240,40960]", "data.n_val_tokens=4096",
+GPT = ["study=gpt_old", "model=gpt/1x8", "budget.tokens=[10240,40960]", "data.n_val_tokens=4096",
        "data.seq_len=32", "batch_size=8"]  # fmt: skip
-CLIP = ["study=clip_old", "model=clip_1x16", "objective=contrastive", "data=scenes",
+CLIP = ["study=clip_old", "model=clip/1x16", "objective=contrastive", "data=scenes",
         "data.n_val_samples=64", "data.val_batch_size=32", "data.n_task_images=16",
         "evaluation=zero_shot", "budget=samples", "budget.samples=[320,640]",
         "batch_size=16"]  # fmt: skip

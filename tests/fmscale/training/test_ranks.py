@@ -57,9 +57,9 @@ def base(tmp_path_factory) -> dict[str, list[str]]:
         text = "\n".join(f"def function_{i}(x):\n    return x + {i * number}" for i in range(8))
         (folder / "text" / f"file_{number:03d}.py").write_text(text)
     common = [f"paths.data_dir={folder / 'data'}", "logger=none"]
-    gpt = ["model=gpt_1x16", f"data.root={folder / 'text'}", "data.name=tiny_text",
+    gpt = ["model=gpt/1x16", f"data.root={folder / 'text'}", "data.name=tiny_text",
            "data.n_val_tokens=512", "data.seq_len=16", "batch_size=4"]  # fmt: skip
-    clip = ["model=clip_1x16", "objective=contrastive", "data=scenes", "data.n_val_samples=64",
+    clip = ["model=clip/1x16", "objective=contrastive", "data=scenes", "data.n_val_samples=64",
             "data.val_batch_size=32", "data.n_task_images=16", "evaluation=zero_shot",
             "budget=samples", "batch_size=16"]  # fmt: skip
     return {

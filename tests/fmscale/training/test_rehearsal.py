@@ -11,13 +11,13 @@ from fmscale.training.run import check
     ("overrides", "message"),
     [
         (["objective=next_token"], "NextToken trains gpt models, not clip"),
-        (["model=clip_vit_b32"], "tower built for .*224"),
-        (["model=clip_rn50", "model.shape.text.seq_len=12"], "tower built for .*224"),
+        (["model=clip/vit_b32"], "tower built for .*224"),
+        (["model=clip/rn50", "model.shape.text.seq_len=12"], "tower built for .*224"),
         (["model.shape.text.seq_len=12"], "20 tokens exceed seq_len=12; truncate"),
         (["objective=caption", "model.shape.text.seq_len=12"], "20 tokens exceed seq_len=12"),
         (["model.shape.text.vocab_size=40"], "the data have 87 tokens, the model knows 40"),
         (["objective=sigmoid", "model.shape.n_scalars=1"], "needs a model with a bias"),
-        (["model=clip_rn1-1x4+2x24", "trainer.strategy=ddp", "trainer.devices=null"],
+        (["model=clip/rn1-1x4+2x24", "trainer.strategy=ddp", "trainer.devices=null"],
          "batch norms would normalize each part by itself"),
         (["objective=caption", "objective._target_=fmscale.objectives.contrastive.Contrastive"],
          "Contrastive trains clip models, not captioner"),
@@ -33,7 +33,7 @@ def test_parts_that_do_not_fit_are_named_before_training(tiny_clip, overrides, m
     ("overrides", "message"),
     [
         (["batch_size=1"], "compares pairs with each other; give at least 2"),
-        (["objective=caption", "model=clip_2x24+bag24"], "no order of words"),
+        (["objective=caption", "model=clip/2x24+bag24"], "no order of words"),
         (["trainer.accumulate=4"], "objective.chunk_size=4"),
         (["objective=caption", "trainer.accumulate=3"], "does not divide batch_size=16"),
     ],
@@ -44,7 +44,7 @@ def test_batches_and_towers_that_cannot_be_are_refused_by_the_plan(tiny_clip, ov
 
 
 @pytest.mark.parametrize("objective", ["contrastive", "sigmoid", "caption", "bag_of_words"])
-@pytest.mark.parametrize("model", ["clip_1x16", "clip_rn1-1x4+2x24"])
+@pytest.mark.parametrize("model", ["clip/1x16", "clip/rn1-1x4+2x24"])
 def test_every_objective_fits_every_image_tower(tiny_clip, objective, model):
     (job,) = expand([*tiny_clip, "budget.samples=160", f"objective={objective}", f"model={model}"])
     check(job)

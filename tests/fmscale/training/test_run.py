@@ -391,7 +391,7 @@ def test_a_batch_ramp_branches_and_resumes_bit_for_bit(tiny, plan_one, tmp_path)
 
 
 def test_mup_branches_resume_bit_for_bit_and_train_each_group_at_its_rate(tiny, plan_one, tmp_path):
-    sizes = ["model=gpt_2x32", "parametrization=mup", "model.parametrization.base_width=16"]
+    sizes = ["model=gpt/2x32", "parametrization=mup", "model.parametrization.base_width=16"]
     job = plan_one([*tiny, *sizes, "budget.tokens=[640,1280]", "optimizer.lr=4e-3"])
     train(job)
     branch, states = job.branches[-1], []

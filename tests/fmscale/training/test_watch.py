@@ -36,7 +36,7 @@ def train(job) -> None:
 @pytest.fixture
 def study(tiny, plan_one) -> Study:
     """Two sizes and four seeds at a good rate."""
-    for model in ("gpt_1x8", "gpt_1x16"):
+    for model in ("gpt/1x8", "gpt/1x16"):
         for seed in (1, 2, 3, 4):
             train(plan_one([*tiny, *APART, f"model={model}", f"seed={seed}"]))
     return Study.open(plan_one([*tiny, *APART]).config["paths"]["runs_dir"], "default")

@@ -37,7 +37,7 @@ def numbered(tmp_path: Path) -> Path:
 
 def test_other_text_is_another_run_wherever_it_lies(tmp_path, text_folder, numbered, plan_one):
     def run_id(root):
-        job = plan_one([f"data.root={root}", "model=gpt_1x16", "budget.tokens=1e4"])
+        job = plan_one([f"data.root={root}", "model=gpt/1x16", "budget.tokens=1e4"])
         return job.branches[0].run_id
 
     shutil.copytree(text_folder, tmp_path / "copy")

@@ -317,7 +317,7 @@ def test_a_folder_that_holds_no_shards_says_so(tmp_path, make, message):
 
 
 def job(tmp_path, *overrides):
-    (planned,) = expand(["data=shards", "model=gpt_1x16", "budget.tokens=1e4",
+    (planned,) = expand(["data=shards", "model=gpt/1x16", "budget.tokens=1e4",
                          f"paths.runs_dir={tmp_path}", "logger=none", *overrides])  # fmt: skip
     return planned
 
