@@ -18,12 +18,14 @@ from analysis.forecasting.places import compute_of, ladder_rule, make_ladder
 from analysis.optimal import ComputeRule
 from analysis.pooling import check_agreement
 from analysis.practice import Practice, practice_of
+from analysis.proposals import Proposals, propose
 from analysis.select import positive_values
 from analysis.table import RunTable
 
 AHEAD = 10.0  # times the largest compute, where nobody names a target
 BEHIND = 4.0  # how far below the largest run its band begins
 ALONG = 33  # places along a ladder at which its forecast is drawn
+MOST_PLANNED = 2000  # runs of a study that is told which run next
 LETTERS = ("N", "D")
 REPEATED = "D* repeats the data: the laws take what is read again to be as good as new"
 
@@ -159,6 +161,7 @@ class Outlook:
     runs: pd.DataFrame  # id, C and the metric of each run of the ladder
     band: pd.DataFrame  # C, predicted, low, high, low50, high50 of the best allocation
     largest: float  # compute of the largest run
+    plan: Proposals | None  # which run next; None of more than MOST_PLANNED runs
 
 
 def look_ahead(
@@ -194,7 +197,11 @@ def look_ahead(
     band = pd.DataFrame(rows).drop(columns="id").assign(C=sizes)
     runs = pd.DataFrame({"id": table.ids, "C": table.numbers("C"),
                          "metric": table.numbers("metric")})  # fmt: skip
-    return Outlook(decision, runs, band, largest)
+    at = np.log([[decision.n], [decision.d]])
+    plan = None
+    if len(table) <= MOST_PLANNED:
+        plan = propose(forecaster, rule, table, at, compute_of(rule, at), level=level)
+    return Outlook(decision, runs, band, largest, plan)
 
 
 def told(row: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -52,12 +53,19 @@ class Practice:
 
     def command(self, size: str, d: float) -> str | None:
         """What trains a size on so much data."""
-        if self.overrides is None:
-            return None
-        passes = self.passes(d) or 0.0
-        again = f" budget.max_epochs={ceil(passes)}" if passes > 1 else ""
         length = f"{d:.3g}".replace("e+0", "e").replace("e+", "e")
-        return f"fmscale {self.overrides} model={choice(size)} budget.{self.unit}={length}{again}"
+        return self.overrides and self._sweep(self.overrides, size, length, d)
+
+    def branches(self, size: str, lengths: Sequence[int], seed: int) -> str:
+        """What trains a size on each of several lengths; without what nobody knows of the study."""
+        given = self.overrides or f"study={self.study} budget={self.unit}"
+        listed = f"[{','.join(map(str, sorted({*lengths})))}]"
+        return self._sweep(f"{given} seed={seed}", size, listed, max(lengths))
+
+    def _sweep(self, given: str, size: str, length: str, most: float) -> str:
+        passes = self.passes(most) or 0.0
+        again = f" budget.max_epochs={ceil(passes)}" if passes > 1 else ""
+        return f"fmscale sweep {given} model={choice(size)} budget.{self.unit}={length}{again}"
 
     def describe(self) -> str:
         """Study, dates, data and machine in one line."""
@@ -131,8 +139,10 @@ def _unique(table: RunTable, unit: str) -> float | None:
 
 def _overrides(table: RunTable, study: str, family: str, data: str | None) -> str | None:
     """A preset that bears the study's name; else the choices that its family and data need."""
+    preset = CONFIGURATION / "experiment" / f"{study}.yaml"
     if study in _options("experiment"):
-        return f"sweep experiment={study}"
+        by_flops = "override /budget: flops" in preset.read_text()
+        return f"experiment={study}" + " budget.flops=null" * by_flops
     objectives = {
         str(_part(_part(cell, "objective"), "_target_")).rpartition(".")[2]
         for cell in table.frame.get("hyperparameters", [])
@@ -141,7 +151,7 @@ def _overrides(table: RunTable, study: str, family: str, data: str | None) -> st
     if not known or data not in _options("data") or not PLAIN.fullmatch(study):
         return None
     batch = _of_all(table.frame["batch_size"].tolist()) if "batch_size" in table.frame else None
-    parts = ["train", f"data={data}", OF_FAMILY[family], f"study={study}"]
+    parts = [f"data={data}", OF_FAMILY[family], f"study={study}"]
     parts += [] if batch is None else [f"batch_size={int(batch)}"]
     return " ".join(part for part in parts if part)
 

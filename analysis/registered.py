@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis import __version__
+from analysis.decision import decimals, told
+from analysis.forecasting.answer import interval_score
 from analysis.json_values import finite
 from analysis.outputs import write_text
+from analysis.select import positive_values
 from analysis.table import RunTable, TableError
 
 FOLDER = Path("forecasts")
@@ -91,7 +95,7 @@ def load_registered(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     try:
         entry = dict(json.loads(path.read_text()))
         written = entry.pop("sha256")
-    except (ValueError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise TableError(f"{path} is not a registered forecast ({error})") from error
     if _digest(entry) != written:
         raise TableError(
@@ -116,41 +120,40 @@ def score(name: str, table: RunTable, folder: Path = FOLDER) -> list[dict[str, A
     """
     entry = load_registered(name, folder)
     question, prediction = entry["question"], entry["prediction"]
-    distance = np.zeros(len(table))
-    for letter, wanted in question.items():
-        distance = np.maximum(distance, np.abs(table.numbers(letter) / wanted - 1))
+    table = positive_values(table, ["metric"], "metric")
+    distance = _away(question, table)
     found = np.flatnonzero(distance <= SAME_RUN)
-    asked = ", ".join(f"{k} = {v:.4g}" for k, v in question.items())
     if found.size == 0:
         nearest = f"; the nearest is {distance.min():.0%} away" if len(table) else ""
-        raise TableError(f"no run of {asked} in {table.source}{nearest}")
+        raise TableError(f"no run of {asked_text(question)} in {table.source}{nearest}")
     values = table.numbers("metric")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     rows = [
-        {
-            "name": name,
-            "run": table.ids[i],
-            "value": float(values[i]),
-            "predicted": prediction["predicted"],
-            "low": prediction["low"],
-            "high": prediction["high"],
-            "hit": bool(prediction["low"] <= values[i] <= prediction["high"]),
-            "error": float(prediction["predicted"] / values[i] - 1),
-            "interval_score": interval_score(
-                float(values[i]), prediction["low"], prediction["high"], prediction["level"]
-            ),
-            "distance": prediction.get("distance"),
-            "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        {"name": name, "run": table.ids[i], **outcome(prediction, float(values[i])),
+         "scored_at": now}
         for i in found
-    ]
+    ]  # fmt: skip
     _keep(rows, folder / SCORES)
     return rows
 
 
-def interval_score(value: float, low: float, high: float, level: float) -> float:
-    """Width of an interval in log units, and what it missed by times 2 / (1 - level)."""
-    y, a, b = math.log(value), math.log(low), math.log(high)
-    return b - a + 2 / (1 - level) * (max(a - y, 0.0) + max(y - b, 0.0))
+def _away(question: Mapping[str, float], table: RunTable) -> NDArray[np.float64]:
+    """How far each run lies from the one that was asked about, relative (n,)."""
+    distance = np.zeros(len(table))
+    for letter, wanted in question.items():
+        distance = np.maximum(distance, np.abs(table.numbers(letter) / wanted - 1))
+    return distance
+
+
+def outcome(prediction: Mapping[str, Any], value: float) -> dict[str, Any]:
+    """How a measured value compares with what was forecast."""
+    low, high = prediction["low"], prediction["high"]
+    return {
+        "value": value, "predicted": prediction["predicted"], "low": low, "high": high,
+        "hit": bool(low <= value <= high), "error": float(prediction["predicted"] / value - 1),
+        "interval_score": interval_score(value, low, high, prediction["level"]),
+        "distance": prediction.get("distance"),
+    }  # fmt: skip
 
 
 def scores(folder: Path = FOLDER) -> list[dict[str, Any]]:
@@ -163,6 +166,100 @@ def scores(folder: Path = FOLDER) -> list[dict[str, Any]]:
         row = json.loads(line)
         rows.setdefault((row["name"], row["run"]), row)
     return list(rows.values())
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered forecast and how the runs that were then made came out."""
+
+    name: str
+    source: str  # of the table it was made from; "" where there is a fault
+    entry: dict[str, Any] | None  # as it was written; None: `fault` says why it cannot be had
+    outcomes: tuple[dict[str, Any], ...]  # one a scored run, computed anew from the file
+    fault: str = ""
+
+    def concerns(self, table: RunTable) -> bool:
+        """Whether it was made from a study's runs, or scored by one of them; a fault always."""
+        ours = Path(self.source).name == Path(table.source).name
+        return bool(self.fault) or ours or any(o["run"] in table.ids for o in self.outcomes)
+
+    def may_be_scored(self, table: RunTable) -> bool:
+        """Whether it is open, and a study has the run it is about."""
+        if self.entry is None or self.outcomes:
+            return False
+        question = self.entry["question"]
+        known = set(question) <= set(table.frame)
+        return known and bool((_away(question, table) <= SAME_RUN).any())
+
+    def question(self) -> str:
+        """Which run was forecast, what of it, and when."""
+        assert self.entry is not None
+        return (
+            f"{self.entry['metric']} of {asked_text(self.entry['question'])}: "
+            f"{told(self.entry['prediction'])}, registered {self.entry['registered_at'][:10]}"
+        )
+
+    def rows(self) -> list[dict[str, str]]:
+        """Short texts for a table, one row a scored run; of an open forecast one row."""
+        if self.entry is None:
+            return []
+        said = {
+            "forecast": self.name,
+            "registered": self.entry["registered_at"][:10],
+            "question": f"{self.entry['metric']} of {asked_text(self.entry['question'])}",
+            "interval": told(self.entry["prediction"]),
+        }
+        found = [outcome_texts(one) for one in self.outcomes]
+        return [said | one for one in found or [dict.fromkeys(OUTCOME, "-") | {"outcome": "open"}]]
+
+
+OUTCOME = ("run", "outcome", "value", "error", "interval score", "distance")
+
+
+def outcome_texts(row: Mapping[str, Any]) -> dict[str, str]:
+    """The words in which every screen and page says how a forecast came out."""
+    distance = row.get("distance")
+    texts = (
+        row["run"],
+        "hit" if row["hit"] else "miss",
+        f"{row['value']:.{decimals(row['low'], row['high'])}f}",
+        f"{row['error']:+.1%}",
+        f"{row['interval_score']:.3g}",
+        "-" if distance is None else f"{distance:.3g}",
+    )
+    return dict(zip(OUTCOME, texts, strict=True))
+
+
+def registered(folder: Path = FOLDER) -> list[Registered]:
+    """Every forecast of a folder, oldest first; files that were edited or broken among them."""
+    out = []
+    scored = scores(folder)
+    for path in sorted(folder.glob("*.json")):
+        name = path.stem
+        try:
+            entry = load_registered(name, folder)
+        except TableError as error:
+            out.append(Registered(name, "", None, (), str(error)))
+            continue
+        found = [
+            {"run": row["run"], **outcome(entry["prediction"], row["value"])}
+            for row in scored
+            if row["name"] == name
+        ]
+        out.append(Registered(name, entry["table"]["source"], entry, tuple(found)))
+    return sorted(out, key=lambda one: one.entry["registered_at"] if one.entry else "")
+
+
+def tally(forecasts: Sequence[Registered]) -> str:
+    """How many scored runs lie in their intervals."""
+    hits = [found["hit"] for one in forecasts for found in one.outcomes]
+    if not hits:
+        return "no registered forecast is scored yet (fmscale-analysis score NAME STUDY)"
+    return f"{sum(hits)} of {len(hits)} scored runs lie in the interval that was registered"
+
+
+def asked_text(question: Mapping[str, float]) -> str:
+    return ", ".join(f"{k} = {v:.4g}" for k, v in question.items())
 
 
 def _keep(rows: list[dict[str, Any]], path: Path) -> None:

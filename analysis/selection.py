@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.certificate import FitError, descend, optimize
 from analysis.files import map_letters
 from analysis.fit import clean, fit, make_problem_of
+from analysis.forecasting import Forecaster
+from analysis.forecasting.answer import interval_score, rows_of
+from analysis.forecasting.places import coordinates, make_ladder
 from analysis.groups import label_groups
 from analysis.laws import get_law
 from analysis.laws.law import Array
@@ -21,6 +25,8 @@ from analysis.scores import aicc
 from analysis.table import RunTable, TableError, as_table
 
 HORIZONS = (2.0, 4.0, 10.0)  # times the compute cut
+FORECAST = "forecast"
+BACKTEST_REFITS = 200  # enough for the band of a new run, which noise makes wide
 ONE_SIZE = 0.05  # relative: sizes this close are left out together
 
 
@@ -121,18 +127,24 @@ def rolling_origin(
     metric: str = "metric",
     compute: str = "C",
     origins: int = 4,
+    bootstrap: int = BACKTEST_REFITS,
+    level: float = 0.95,
     **options: Any,
 ) -> pd.DataFrame:
     """Backtest: fit below a rising cut of compute, predict everything above it.
 
+    Args:
+        law: a law's name, or FORECAST for the combination of laws that `forecast` makes.
+
     Returns:
-        One row an origin: cut, n_fit, n_beyond, decades (of the farthest), mean_error,
-        signed_error (mean log(prediction/value): a law that bends shows a steady sign).
+        One row an origin: cut, n_fit, n_beyond, distance (of the farthest, times the cut), n_band
+        (runs with a band for a new run), hits (those that lie in it), mean_error, signed_error
+        (mean log(prediction/value): a law that bends shows a steady sign), interval_score (mean).
     """
     table = as_table(data)
     c = table.numbers(compute)
     cuts = np.quantile(c, np.linspace(0.5, 0.9, origins), method="lower")
-    rows = []
+    out = []
     for cut in np.unique(cuts):
         beyond = c > cut
         row: dict[str, Any] = {
@@ -140,22 +152,46 @@ def rolling_origin(
             "n_fit": int((~beyond).sum()),
             "n_beyond": int(beyond.sum()),
         }
-        rows.append(row)
+        out.append(row)
         if not beyond.any():
             continue
         try:
-            found = fit(law, table, metric=metric, hold_out=beyond, interval="none", **options)
+            if law == FORECAST:
+                rows = _forecast_rows(table, metric, compute, beyond, level)
+            else:
+                found = fit(law, table, metric=metric, hold_out=beyond, bootstrap=bootstrap,
+                            level=level, **options)  # fmt: skip
+                assert found.held_out is not None
+                rows = [r | {"low": r["low_new"], "high": r["high_new"]}
+                        for r in found.held_out["rows"]]  # fmt: skip
         except (FitError, TableError) as reason:
             row["refused"] = str(reason)
             continue
-        assert found.held_out is not None
-        relative = np.array([r["relative_error"] for r in found.held_out["rows"]])
+        relative = np.array([r["relative_error"] for r in rows])
+        banded = [r for r in rows if r["low"] is not None and r["low"] > 0]
+        scored = [interval_score(r["value"], r["low"], r["high"], level) for r in banded]
         row |= {
-            "decades": float(np.log10(c.max() / cut)),
+            "distance": float(c.max() / cut),
+            "n_band": len(banded),
+            "hits": sum(r["low"] <= r["value"] <= r["high"] for r in banded),
             "mean_error": float(np.mean(np.abs(relative))),
             "signed_error": float(np.mean(np.log1p(relative))),
+            "interval_score": float(np.mean(scored)) if scored else None,
         }
-    return pd.DataFrame(rows)
+    return pd.DataFrame(out)
+
+
+def _forecast_rows(
+    table: RunTable, metric: str, compute: str, beyond: NDArray[np.bool_], level: float
+) -> list[dict[str, Any]]:
+    """Runs beyond a cut as `forecast` predicts them from those below."""
+    letters = ("N", "D") if {"N", "D"} <= set(table.frame) else (compute,)
+    table = table.with_frame(table.frame.assign(metric=table.numbers(metric)))
+    below, above = (table.with_frame(table.frame[mask]) for mask in (~beyond, beyond))
+    forecaster = Forecaster(make_ladder(below, letters, compute))
+    x = coordinates({c: above.numbers(c) for c in letters}, letters)
+    size = np.log(above.numbers(compute))
+    return rows_of(forecaster, above.ids, x, size, above.numbers("metric"), level)
 
 
 def leave_one_size_out(result: FitResult, options: dict[str, Any]) -> float | None:

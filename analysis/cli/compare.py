@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+import numpy as np
 import pandas as pd
 
 from analysis.cli.options import (
@@ -15,10 +16,10 @@ from analysis.cli.options import (
     read_mapped,
     write_json,
 )
-from analysis.cli.screen import progress, table_text
+from analysis.cli.screen import progress, table_text, wrapped
 from analysis.laws import get_law
 from analysis.select import positive_values
-from analysis.selection import compare, rolling_origin
+from analysis.selection import FORECAST, compare, rolling_origin
 
 # Column of the comparison, heading on the screen, factor.
 COLUMNS = (
@@ -48,7 +49,7 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=int,
         default=0,
         metavar="ORIGINS",
-        help="also fit below a rising cut and predict what lies above, this many times",
+        help="also fit and forecast below a rising cut, score what lies above, this many times",
     )
     add_json_option(parser)
     parser.set_defaults(run=run)
@@ -76,22 +77,21 @@ def run(args: argparse.Namespace) -> int:
     show(answer)
     backtest = None
     if args.backtest:
-        backtest = pd.concat(
-            [
-                rolling_origin(
-                    name, table, compute=compute, origins=args.backtest, columns=columns,
-                    objective=args.objective or "log_least_squares", delta=args.delta,
-                    seed=args.seed,
-                ).assign(law=name)
-                for name in laws
-            ],
-            ignore_index=True,
-        )  # fmt: skip
-        print("backtest: fitted up to the cut, scored beyond it (signed: negative is too low)")
-        shown = backtest[["law", *(c for c in backtest if c not in ("law", "refused"))]]
-        print(table_text(shown[shown["n_beyond"] > 0], indent=2, digits=3))
+        with progress("backtest"):
+            backtest = pd.concat(
+                [
+                    rolling_origin(
+                        name, table, compute=compute, origins=args.backtest, columns=columns,
+                        objective=args.objective or "log_least_squares", delta=args.delta,
+                        seed=args.seed,
+                    ).assign(law=name)
+                    for name in (FORECAST, *laws)
+                ],
+                ignore_index=True,
+            )  # fmt: skip
+        show_backtest(backtest)
     for dropped in table.dropped:
-        print(dropped)
+        print(wrapped(str(dropped)))
     write_json(
         args.json,
         {
@@ -115,6 +115,35 @@ def show(answer: pd.DataFrame) -> None:
     if "cut" in answer and answer["cut"].notna().any():
         row = answer[answer["cut"].notna()].iloc[0]
         print(f"  2x, 4x, 10x: mean |error| in % of the runs up to that far beyond C = "
-              f"{row['cut']:.3g} ({int(row['n_beyond'])} runs), fitted below it")  # fmt: skip
+              f"{row['cut']:.3g}\n  ({int(row['n_beyond'])} runs), fitted below it")  # fmt: skip
     for _, row in answer[answer["refused"].notna()].iterrows():
-        print(f"  {row['law']}: refused, {row['refused']}")
+        print(wrapped(f"  {row['law']}: refused, {row['refused']}"))
+
+
+def show_backtest(backtest: pd.DataFrame) -> None:
+    """What each law, and all laws combined, would have said of runs beyond a rising cut."""
+    rows = backtest[backtest["n_beyond"] > 0].to_dict("records")
+    shown = [
+        {
+            "law": row["law"], "fitted": row["n_fit"], "up to": f"{row['cut']:.3g}",
+            "distance": f"{row['distance']:.3g}",
+            "hits": f"{row['hits']:.0f} of {row['n_band']:.0f}",
+            "error": f"{row['mean_error']:.1%}", "bias": f"{np.expm1(row['signed_error']):+.1%}",
+            "interval score": _score(row["interval_score"]),
+        }
+        for row in rows if not np.isnan(row.get("mean_error", np.nan))
+    ]  # fmt: skip
+    print(wrapped(
+        "backtest: fitted up to a cut, every run beyond it predicted. Hits lie in their 95% "
+        "interval for a new run (a law's: if the law is true); distance is the farthest run's, in "
+        "times the cut"
+    ))  # fmt: skip
+    if shown:
+        print(table_text(pd.DataFrame(shown), indent=2))
+    for row in rows:
+        if isinstance(row.get("refused"), str):
+            print(wrapped(f"  {row['law']} up to {row['cut']:.3g}: refused, {row['refused']}"))
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None or np.isnan(value) else f"{value:.3g}"

@@ -256,21 +256,24 @@ def show_sensitivity(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def show_rows(rows: Sequence[dict[str, Any]], result: FitResult) -> None:
     """Rows by name with the band for a new run, how many lie in theirs, and the error."""
-    known = [row["covered"] for row in rows if row.get("covered") is not None]
-    if known:
+    covered = [row["covered"] for row in rows if row.get("covered") is not None]
+    if covered:
         print(
-            f"    {sum(known)} of {len(known)} lie in their {result.level:.0%} band for a new run, "
-            "if this law is true"
+            f"    {sum(covered)} of {len(covered)} lie in their {result.level:.0%} band for a new "
+            "run, if this law is true"
         )
     shown = []
     for row in rows[:SHOWN_ROWS]:
         low, high = row["low_new"], row["high_new"]
         unknown = low is None or high is None or np.isnan([low, high]).any()
-        line = {"run": row["id"], "times": _short(row["distance"], ".3g")}
-        line |= {"value": _short(row["value"], ".5g")} if "value" in row else {}
+        line = {"run": row["id"], "distance": _short(row["distance"], ".3g")}
         line["predicted"] = f"{row.get('predicted', row.get('mean')):.5g}"
         line["a new run"] = "-" if unknown else f"{low:.4g} to {high:.4g}"
-        line |= {"error": _short(row["relative_error"], "+.1%")} if "value" in row else {}
+        if "value" in row:
+            known = row.get("covered")
+            line |= {"value": _short(row["value"], ".5g"),
+                     "": "-" if known is None else "hit" if known else "miss",
+                     "error": _short(row["relative_error"], "+.1%")}  # fmt: skip
         shown.append(line)
     print(table_text(pd.DataFrame(shown), indent=2))
     if len(rows) > SHOWN_ROWS:
@@ -278,7 +281,7 @@ def show_rows(rows: Sequence[dict[str, Any]], result: FitResult) -> None:
     if any(row["distance"] is not None for row in rows):
         letters = result.model.columns
         of = "N D" if {"N", "D"} <= set(letters) else result.columns[letters[0]]
-        print(f"    times: {of} over the largest fitted")
+        print(f"    distance: {of} over the largest fitted")
 
 
 def _short(value: float | None, form: str) -> str:

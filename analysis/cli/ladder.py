@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cli.options import read_mapped, write_json
-from analysis.cli.screen import progress, table_text, wrapped
+from analysis.cli.screen import plan_lines, progress, table_text, wrapped
 from analysis.decision import decide, decimals, range_text, told
 from analysis.files import map_columns, read_table
 from analysis.forecast import Budget
@@ -25,6 +25,7 @@ from analysis.numerals import parse_unit
 from analysis.optimal import ComputeRule
 from analysis.pooling import check_agreement
 from analysis.practice import practice_of
+from analysis.proposals import Proposals, propose
 from analysis.registered import register
 from analysis.select import evaluate_query, positive_values
 from analysis.table import D_COLUMNS, N_COLUMNS, RunTable, TableError
@@ -122,6 +123,10 @@ def forecast_ladder(args: argparse.Namespace, budget: Budget | None, priced: Any
         x = np.concatenate([t[0] for t in targets], axis=1)
         size = np.concatenate([t[1] for t in targets])
         answer["verdict"], answer["reason"] = verdict(forecaster, x, size)
+        plan = None
+        if answer["verdict"] != "determined" and len(size) == 1 and can_plan(ground):
+            plan = propose(forecaster, ground.rule, ground.table, x, size, level=args.level)
+            answer["next"] = plan.to_dict()
         answer["laws"] = shared_laws(forecaster)
         answer["views"] = dict(zip(("whole", "top"), map(float, forecaster.views), strict=True))
         answer["backtests"] = len(forecaster.backtests)
@@ -130,7 +135,7 @@ def forecast_ladder(args: argparse.Namespace, budget: Budget | None, priced: Any
         answer["dropped"] = [d.to_dict() for d in ground.table.dropped]
     if args.register is not None:
         lines.append(f"registered as {keep(args, answer, ground, planned)}")
-    show(answer, lines, ground)
+    show(answer, lines, ground, plan)
     write_json(args.json, answer)
     return answer
 
@@ -242,7 +247,7 @@ def spend(
             budget = Budget(budget.flops, measured, measured * args.price)
         decision = decide(ground.forecaster, rule, budget, args.level, metric, practice)
         answer |= decision.to_dict()
-        lines += map(wrapped, decision.lines())
+        lines += decision.lines()
         x = np.log([[decision.n], [decision.d]])
         return x, compute_of(rule, x)
     name = ground.table.conventions["x"]
@@ -276,7 +281,8 @@ def table_to_predict(args: argparse.Namespace, ground: Ground) -> RunTable:
 def held_out_lines(held: dict[str, Any], level: float) -> list[str]:
     first = (
         f"{held['covered']} of {held['n']} held-out runs lie in their {100 * level:g} % interval, "
-        f"{held['covered50']} in the one of 50 %; median error {held['median_error']:.1%}"
+        f"{held['covered50']} in the one of 50 %; median error {held['median_error']:.1%}, "
+        f"interval score {held['interval_score']:.3g}"
     )
     return [first, *row_lines(held["rows"])]
 
@@ -287,17 +293,27 @@ def row_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows[:SHOWN]:
         digits = decimals(row["low"], row["high"])
         numbers = {k: f"{row[k]:.{digits}f}" for k in ("predicted", "low", "high")}
-        value = {"value": f"{row['value']:.{digits}f}"} if "value" in row else {}
-        shown.append({"run": row["id"], "times": f"{row['distance']:.3g}", **value, **numbers})
+        line = {"run": row["id"], "distance": f"{row['distance']:.3g}", **numbers}
+        if "value" in row:
+            line |= {"value": f"{row['value']:.{digits}f}",
+                     "": "hit" if row["covered"] else "miss",
+                     "error": f"{row['relative_error']:+.1%}",
+                     "score": f"{row['interval_score']:.3g}"}  # fmt: skip
+        shown.append(line)
     lines = table_text(pd.DataFrame(shown), indent=2).split("\n")
     return [*lines, *([f"  and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else [])]
 
 
-def show(answer: dict[str, Any], lines: Sequence[str], ground: Ground) -> None:
+def show(
+    answer: dict[str, Any], lines: Sequence[str], ground: Ground, plan: Proposals | None
+) -> None:
     for line in lines:
-        print(line)
+        print(wrapped(line))
     if "n_opt" not in answer:  # the decision says it itself
         print(wrapped(f"{answer['verdict']}: {answer['reason']}"))
+    if plan is not None:
+        print("which runs would narrow it most:")
+        print("\n".join(plan_lines(plan)))
     origin = (
         f"  {answer['n_points']} runs of {answer['source']}, the largest of "
         f"{answer['largest']:.3g}{_unit(ground)}; laws by share (checked at "
@@ -308,9 +324,14 @@ def show(answer: dict[str, Any], lines: Sequence[str], ground: Ground) -> None:
         if law["weight"] >= LAWS_SHOWN:
             print(f"    {law['weight']:>4.0%} {law['law']}: {law['formula']}")
     for dropped in ground.table.dropped:
-        print(f"  {dropped}")
+        print(wrapped(f"  {dropped}"))
     for warning in answer["warnings"]:
         print(wrapped(f"  warning: {warning}"))
+
+
+def can_plan(ground: Ground) -> bool:
+    """Whether the price of a run is known: from N and D, or as its one variable."""
+    return ground.rule is not None or ground.measure != "C"
 
 
 def _unit(ground: Ground) -> str:

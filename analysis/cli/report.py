@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 from datetime import date
+from pathlib import Path
 
-from analysis.cli.screen import console, progress, wrapped
+from analysis.cli.score import registered_lines
+from analysis.cli.screen import plan_lines, progress, wrapped
 from analysis.files import read_table
 from analysis.load import load_curves
 from analysis.numerals import parse_unit
+from analysis.registered import FOLDER, registered, tally
 from analysis.report import analyze_study, write_report
 from analysis.report.study import COMPUTE, PARAMETERS, StudyReport
-from analysis.report.write import summary_rows
 from analysis.table import RunTable, TableError
 
+EXPONENTS = ("b", "c", "alpha", "beta", "alpha_N", "alpha_D", "E")
 EXAMPLE = "fmscale-analysis report runs/gpt_demo runs/clip_demo --out reports/demo"
 
 
@@ -31,11 +34,13 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--metric", "--loss", metavar="COLUMN", help="draw and forecast this, not the loss"
     )
     parser.add_argument("--flops", help="compute to decide about (10 times the largest run)")
+    parser.add_argument(
+        "--registry", type=Path, default=FOLDER, help="of registered forecasts (forecasts)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    out = console()
     done: list[StudyReport] = []
     with progress("fitting") as step:
         for folder in args.studies:
@@ -53,20 +58,28 @@ def run(args: argparse.Namespace) -> int:
                     flops=None if args.flops is None else parse_unit(args.flops),
                 )
             )
+        kept = [
+            one
+            for one in registered(args.registry)
+            if any(one.concerns(study.table) for study in done)
+        ]
         step("writing figures")
-        paths = write_report(done, args.out, f"{date.today()}: {args.command_line}")
+        paths = write_report(done, args.out, f"{date.today()}: {args.command_line}", kept)
     for study in done:
         print_answer(study)
-    print_summary(done)
     for study in done:
-        for note in study.cautions():
-            out.print(f"{study.study}: {note}", style="dim", markup=False, highlight=False)
-        for dropped in study.table.dropped:
-            out.print(f"{study.study}: {dropped}", highlight=False, markup=False)
-    out.print(
-        f"{len(paths['figures'])} figures, {len(paths['cards'])} fit cards, "
-        f"{' and '.join(str(p) for p in paths['files'])}",
-        highlight=False,
+        print_laws(study)
+    if kept:
+        print(f"registered forecasts: {tally(kept)}")
+        print("\n".join(registered_lines(kept, [study.table for study in done])))
+    for study in done:
+        print(f"{study.study}, which run next:")
+        print("\n".join(plan_lines(study.plan)) if study.plan else wrapped(f"  {study.no_plan}"))
+    print(
+        wrapped(
+            f"{len(paths['figures'])} figures, {len(paths['cards'])} fit cards, "
+            f"{' and '.join(str(p) for p in paths['files'])}"
+        )
     )
     return 0
 
@@ -87,14 +100,19 @@ def read_curves(folder: str) -> RunTable | None:
         return None
 
 
-def print_summary(studies: list[StudyReport]) -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title="fitted laws", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for name in ("study", "figure", "law", "formula", "95 % intervals", "held-out error"):
-        table.add_column(name, overflow="fold")
-    for row in summary_rows(studies):
-        table.add_row(*(escape(cell) for cell in row))
-    console().print(table)
+def print_laws(study: StudyReport) -> None:
+    """The laws of all runs, their error on held-out ones, and what to know of them."""
+    for panel in study.panels:
+        print(wrapped(f"{study.study}, {panel.metric} against {panel.letters} ({panel.rule}):"))
+        for result in panel.answers:
+            intervals = [
+                f"{n} {result.interval_text(n)}" for n in result.parameters if n in EXPONENTS
+            ]
+            held = result.held_out and result.held_out["mean_absolute_relative_error"]
+            error = [] if held is None else [f"held-out error {held:.2%}"]
+            text = ", ".join([result.formula(), *intervals, *error])
+            print(wrapped(f"  {result.law}: {text}"))
+        for law, why in panel.refused:
+            print(wrapped(f"  {law}: refused, {why}"))
+    for note in [*study.cautions(), *map(str, study.table.dropped)]:
+        print(wrapped(f"  {note}"))

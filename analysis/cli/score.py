@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from analysis.cli.options import add_json_option, add_table_options, read_mapped, write_json
-from analysis.cli.screen import table_text
-from analysis.registered import FOLDER, load_registered, score, scores
+from analysis.cli.screen import wrapped
+from analysis.registered import (
+    FOLDER,
+    Registered,
+    load_registered,
+    outcome_texts,
+    registered,
+    score,
+    tally,
+)
+from analysis.table import RunTable
 
 EXAMPLE = (
     "fmscale-analysis forecast runs/ladder --n 7e9 --d 140e9 --register big; "
@@ -37,16 +46,39 @@ def run(args: argparse.Namespace) -> int:
     rows = score(args.name, read_mapped(args), args.registry)
     write_json(args.json, {"forecast": entry, "scores": rows})
     for row in rows:
-        print(
-            f"{'hit' if row['hit'] else 'miss'}: {row['run']} reached {row['value']:.4g}, forecast "
-            f"{row['predicted']:.4g} [{row['low']:.4g}, {row['high']:.4g}], "
-            f"error {row['error']:+.1%}, interval score {row['interval_score']:.3g}"
-        )
-    print(f"  registered {entry['registered_at']} from {entry['table']['rows']} runs of "
-          f"{entry['table']['source']}")  # fmt: skip
-    kept = scores(args.registry)
-    print(f"  {sum(row['hit'] for row in kept)} of {len(kept)} scored forecasts of "
-          f"{args.registry} hold their run")  # fmt: skip
-    shown = pd.DataFrame(kept)[["name", "run", "value", "predicted", "hit", "error"]]
-    print(table_text(shown))
+        print(wrapped(outcome_line(row)))
+    made = entry["table"]
+    kept = registered(args.registry)
+    (own,) = (one for one in kept if one.name == args.name)
+    print(wrapped(f"  {own.question()} from {made['rows']} runs of {made['source']}"))
+    print(f"  {tally(kept)}")
+    print("\n".join(registered_lines([one for one in kept if one is not own])))
     return 0
+
+
+def outcome_line(row: Mapping[str, Any]) -> str:
+    said = outcome_texts(row)
+    return (
+        f"{said['outcome']}: {said['run']} reached {said['value']}, error {said['error']}, "
+        f"interval score {said['interval score']}"
+    )
+
+
+def registered_lines(forecasts: Sequence[Registered], tables: Sequence[RunTable] = ()) -> list[str]:
+    """Each registered forecast and how its runs came out; files that are none, and why.
+
+    Args:
+        tables: studies that may have the run of a forecast that is open.
+    """
+    lines = []
+    for one in forecasts:
+        if one.entry is None:
+            lines.append(f"  {one.name}: {one.fault}")
+            continue
+        lines.append(f"  {one.name}: {one.question()}")
+        lines += [f"    {outcome_line(row)}" for row in one.outcomes]
+        if not one.outcomes:
+            there = [table.source for table in tables if one.may_be_scored(table)]
+            commands = [f"    fmscale-analysis score {one.name} {place}" for place in there]
+            lines += ["    open: its run is there", *commands] if there else ["    open"]
+    return [wrapped(line) for line in lines]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from analysis.proposals import Proposals
+
 WIDTH = 80
 
 
@@ -79,6 +81,17 @@ def wrapped(line: str) -> str:
     if line.lstrip().startswith("fmscale"):
         return line
     return fill(line, WIDTH, subsequent_indent=indent + "  ", break_long_words=False)
+
+
+def plan_lines(plan: Proposals) -> list[str]:
+    """Proposed runs: what each is worth, what they cost, and the commands that train them."""
+    import pandas as pd
+
+    opening = wrapped(f"  {plan.opening()}")
+    if not plan.runs:
+        return [opening]
+    table = table_text(pd.DataFrame(plan.rows()), indent=2)
+    return [opening, table, wrapped(f"  {plan.closing()}"), *(f"  {c}" for c in plan.commands)]
 
 
 @contextmanager

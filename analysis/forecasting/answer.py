@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,8 +46,18 @@ def rows_of(
         if values is not None:
             row["covered"] = bool(row["low"] <= row["value"] <= row["high"])
             row["relative_error"] = row["predicted"] / row["value"] - 1
+            row["interval_score"] = interval_score(row["value"], row["low"], row["high"], level)
         rows.append(row)
     return rows
+
+
+def interval_score(value: float, low: float, high: float, level: float) -> float:
+    """Width of an interval in log units, and what it missed by times 2 / (1 - level).
+
+    Gneiting & Raftery 2007, Eq. 43.
+    """
+    y, a, b = math.log(value), math.log(low), math.log(high)
+    return b - a + 2 / (1 - level) * (max(a - y, 0.0) + max(y - b, 0.0))
 
 
 def verdict(forecaster: Forecaster, x: Array, size: Array) -> tuple[str, str]:
@@ -103,4 +114,5 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "covered": sum(row["covered"] for row in rows),
         "covered50": sum(row["low50"] <= row["value"] <= row["high50"] for row in rows),
         "median_error": float(np.median([abs(row["relative_error"]) for row in rows])),
+        "interval_score": float(np.mean([row["interval_score"] for row in rows])),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy as np
 from analysis.decision import Outlook
 from analysis.plot.outlook import COLOR, ladder_range
 from analysis.plot.style import axis_label, log_tick_values
-from analysis.report.parts import escaped, finite_list, scatter, thinned, transparent
+from analysis.registered import Registered, tally
+from analysis.report.parts import escaped, finite_list, rows_table, scatter, thinned, transparent
 from analysis.report.study import StudyReport
 
 
@@ -27,6 +29,31 @@ def answer_html(study: StudyReport) -> str:
         )
     about = "" if decision.practice is None else escaped(decision.practice.describe())
     return f"<p class='quiet'>{about}</p><div class='answer'>{''.join(lines)}</div>"
+
+
+def plan_html(study: StudyReport) -> str:
+    """Which runs would narrow the forecast most, or why none is proposed."""
+    title = "<h3>Which run next</h3>"
+    plan = study.plan
+    if plan is None or not plan.runs:
+        return f"{title}<p>{escaped(plan.opening() if plan else study.no_plan)}</p>"
+    commands = "".join(f"<p><code>{escaped(command)}</code></p>" for command in plan.commands)
+    return (
+        f"{title}<p>{escaped(plan.opening())}</p>{rows_table(plan.rows())}"
+        f"<p>{escaped(plan.closing())}</p>{commands}"
+    )
+
+
+def registered_html(forecasts: Sequence[Registered]) -> str:
+    """Registered forecasts, how their runs came out, and files that were edited later."""
+    if not forecasts:
+        return ""
+    rows = [row for one in forecasts for row in one.rows()]
+    faults = "".join(f"<p class='warn'>{escaped(one.fault)}</p>" for one in forecasts if one.fault)
+    return (
+        f"<h2 id='registered'>Registered forecasts</h2><p>{escaped(tally(forecasts))}</p>"
+        f"{rows_table(rows)}{faults}"
+    )
 
 
 def outlook_figure(outlook: Outlook) -> dict[str, Any]:

@@ -23,8 +23,17 @@ from analysis.plot.style import (
     size_colors,
     some_sizes,
 )
-from analysis.report.answer import answer_html, outlook_figure
-from analysis.report.parts import escaped, finite_list, rgb, scatter, thinned, transparent
+from analysis.registered import Registered
+from analysis.report.answer import answer_html, outlook_figure, plan_html, registered_html
+from analysis.report.parts import (
+    escaped,
+    finite_list,
+    rgb,
+    rows_table,
+    scatter,
+    thinned,
+    transparent,
+)
 from analysis.report.study import Panel, StudyReport
 from analysis.result import FitResult
 
@@ -42,11 +51,14 @@ pre{background:#f7f7f9;padding:10px;overflow:auto;font-size:12px}
 """
 
 
-def render_html(studies: Sequence[StudyReport], made: str = "") -> str:
+def render_html(
+    studies: Sequence[StudyReport], made: str = "", forecasts: Sequence[Registered] = ()
+) -> str:
     """The whole page.
 
     Args:
         made: when it was made, and by which command.
+        forecasts: those that were registered of these studies.
     """
     from plotly.offline import get_plotlyjs
 
@@ -73,7 +85,7 @@ def render_html(studies: Sequence[StudyReport], made: str = "") -> str:
                 continue
             key = f"f{len(figures)}"
             figures[key] = panel_figure(study, panel)
-            body.append(f"<h3>{escaped(panel.metric)} against {escaped(_words(panel))}</h3>")
+            body.append(f"<h3>{escaped(panel.metric)} against {panel.letters}</h3>")
             few = f" Of more than {MANY} runs some are drawn." if len(study.table) > MANY else ""
             body.append(
                 f"<p class='quiet'>{escaped(panel.rule)}; diamonds are held out of the check."
@@ -86,6 +98,8 @@ def render_html(studies: Sequence[StudyReport], made: str = "") -> str:
                 f"<pre>{escaped(fit_card(r))}</pre></details>"
                 for r in panel.answers
             ]
+        body.append(plan_html(study))
+    body.append(registered_html(forecasts))
     links = "".join(f"<a href='#{escaped(s.study)}'>{escaped(s.study)}</a>" for s in studies)
     # In a script no "<" may remain: "</script" would end it, "<!--" keep it from ending.
     data = json.dumps(finite(figures), allow_nan=False).replace("<", "\\u003c")
@@ -285,15 +299,11 @@ def _sensitivity(panel: Panel) -> str:
     if table is None:
         return ""
     names = [str(c) for c in table.columns if c not in ("group", "refused")]
-    head = "".join(f"<th>{escaped(name)}</th>" for name in names)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escaped(_cell(row[name]))}</td>" for name in names) + "</tr>"
-        for row in table.to_dict("records")
-    )
+    rows = [{name: _cell(row[name]) for name in names} for row in table.to_dict("records")]
     law = panel.full[0].law
     return (
         f"<details><summary>Sensitivity of {escaped(law)} to the choices of the analysis</summary>"
-        f"<table><tr>{head}</tr>{rows}</table></details>"
+        f"{rows_table(rows)}</details>"
     )
 
 
@@ -344,7 +354,3 @@ def _refusals(panel: Panel) -> str:
     return "".join(
         f"<p class='warn'>{escaped(law)}: {escaped(why)}</p>" for law, why in panel.refused
     )
-
-
-def _words(panel: Panel) -> str:
-    return "N and D" if panel.against == "joint" else panel.against

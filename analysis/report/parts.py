@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,15 @@ def rgb(rgba: tuple[float, float, float, float]) -> str:
 
 def escaped(text: str) -> str:
     return html.escape(str(text))
+
+
+def rows_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """A table of texts with the names of the first row as its head; nothing of no rows."""
+    if not rows:
+        return ""
+    lines = [("th", list(rows[0])), *(("td", list(row.values())) for row in rows)]
+    cells = ["".join(f"<{tag}>{escaped(cell)}</{tag}>" for cell in line) for tag, line in lines]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in cells) + "</table>"
 
 
 def thinned(rows: Any) -> Any:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.certificate import FitError
-from analysis.decision import Outlook, look_ahead
+from analysis.decision import MOST_PLANNED, Outlook, look_ahead
 from analysis.envelope import envelope
 from analysis.files import map_columns
 from analysis.fit import fit
@@ -24,6 +24,7 @@ from analysis.identifiability import distinct
 from analysis.misfit import MISFIT
 from analysis.optimal import compare_approaches, under_conventions
 from analysis.points import Noise
+from analysis.proposals import Proposals
 from analysis.repeats import measure_noise
 from analysis.result import FitResult
 from analysis.scores import aicc
@@ -76,6 +77,10 @@ class Panel:
         )
 
     @property
+    def letters(self) -> str:
+        return "N and D" if self.against == "joint" else self.against
+
+    @property
     def name(self) -> str:
         return (
             f"{self.metric}_vs_{self.against}"
@@ -95,6 +100,17 @@ class StudyReport:
     notes: tuple[str, ...] = field(default=())
     outlook: Outlook | None = None  # what to train
     no_outlook: str = ""  # why it is not known
+
+    @property
+    def plan(self) -> Proposals | None:
+        return self.outlook.plan if self.outlook else None
+
+    @property
+    def no_plan(self) -> str:
+        """Why no run is proposed, where none is."""
+        if self.outlook is None:
+            return self.no_outlook
+        return f"more than {MOST_PLANNED:,} runs: ask fmscale-analysis next"
 
     def cautions(self) -> list[str]:
         """What a reader must know after the answer, each once."""

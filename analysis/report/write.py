@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.card import fit_card, noise_text
 from analysis.decision import Outlook
@@ -18,24 +18,26 @@ from analysis.plot import new_figure, plot_joint, plot_laws, plot_residuals, sav
 from analysis.plot.outlook import plot_outlook
 from analysis.plot.style import MANY, draw_floor, outside_legend
 from analysis.plot.tornado import plot_tornado
+from analysis.registered import Registered
 from analysis.report.html import render_html
 from analysis.report.study import Panel, StudyReport
 from analysis.result import FitResult
 from analysis.sensitivity import headline, tornado
 
-if TYPE_CHECKING:
-    pass
-
 TITLES = {"N": "model size", "D": "training data", "C": "training compute"}
 
 
 def write_report(
-    studies: Sequence[StudyReport], out: str | Path, made: str = ""
+    studies: Sequence[StudyReport],
+    out: str | Path,
+    made: str = "",
+    forecasts: Sequence[Registered] = (),
 ) -> dict[str, list[Path]]:
     """Write everything under `out`; returns the paths by kind.
 
     Args:
         made: when, and by which command.
+        forecasts: those that were registered of these studies.
     """
     folder = Path(out)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,7 @@ def write_report(
     fits = folder / "fits.json"
     write_text(fits, json.dumps(finite(to_json(studies)), indent=1, allow_nan=False) + "\n")
     page = folder / "report.html"
-    write_text(page, render_html(studies, made))
+    write_text(page, render_html(studies, made, forecasts))
     paths["files"] += [fits, page]
     return paths
 
@@ -182,8 +184,9 @@ def decision_to_json(study: StudyReport) -> dict[str, Any]:
     if study.outlook is None:
         return {"verdict": "not determined", "lines": [study.no_outlook]}
     decision = study.outlook.decision
+    plan = study.plan and study.plan.to_dict()
     words = {"verdict": decision.verdict, "reason": decision.reason, "lines": decision.lines()}
-    return words | decision.to_dict()
+    return words | decision.to_dict() | {"next": plan}
 
 
 def _without_draws(result: FitResult) -> dict[str, Any]:
@@ -215,33 +218,4 @@ def optimal_to_json(optimal: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def summary_rows(studies: Sequence[StudyReport]) -> list[tuple[str, ...]]:
-    """Rows of the closing table: laws and intervals of all runs, error on held-out ones."""
-    rows: list[tuple[str, ...]] = []
-    for study in studies:
-        for panel in study.panels:
-            for result, whole in zip(panel.fits, panel.full, strict=True):
-                exponents = ", ".join(
-                    f"{n} {whole.interval_text(n)}"
-                    for n in whole.parameters
-                    if n in ("b", "c", "alpha", "beta", "alpha_N", "alpha_D", "E")
-                )
-                held = result.held_out
-                error = held["mean_absolute_relative_error"] if held else None
-                rows.append(
-                    (
-                        study.study,
-                        panel.name,
-                        result.law,
-                        whole.formula(),
-                        exponents,
-                        "-" if error is None else f"{error:.2%}",
-                    )
-                )
-            rows += [
-                (study.study, panel.name, law, "refused", why, "-") for law, why in panel.refused
-            ]
-    return rows
-
-
-__all__ = ["draw_panel", "noise_text", "summary_rows", "to_json", "write_report"]
+__all__ = ["draw_panel", "noise_text", "to_json", "write_report"]

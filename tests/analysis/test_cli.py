@@ -240,9 +240,12 @@ def test_influence_and_backtest_are_on_the_command_line(points, capsys):
                "--json", "compare.json"]  # fmt: skip
     assert main(compare) == 0
     backtest = json.loads((points / "compare.json").read_text())["backtest"]
-    assert {row["law"] for row in backtest} == {"joint", "joint_tied"}
+    assert {row["law"] for row in backtest} == {"forecast", "joint", "joint_tied"}
     assert all(row["mean_error"] < 0.05 for row in backtest if row["n_beyond"])
-    assert "signed_error" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    shown = out[out.index("backtest:") :]
+    assert {"distance", "hits", "interval", "score"} <= set(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_one_fit_for_each_group_and_a_warning_when_groups_are_pooled(points, capsys):

@@ -9,7 +9,8 @@ from analysis import load_runs
 from analysis.__main__ import main
 from analysis.decision import decimals, duration, look_ahead
 from analysis.files import map_columns
-from analysis.practice import practice_of
+from analysis.practice import choice, practice_of
+from analysis.proposals import sweeps
 from analysis.table import RunTable
 from tests.analysis.planted import GPT_LAW, joint_loss, write_study
 
@@ -50,7 +51,7 @@ def test_a_study_knows_sizes_data_speed_and_command(table):
     assert practice.sizes["gpt_12x768"] == pytest.approx(12 * 12 * 768**2 + 300 * 768, rel=0.02)
     assert practice.nearest(8.5e7) == "gpt_12x768"
     assert practice.command("gpt_4x256", 3.14e7) == (
-        "fmscale train data=stdlib_text study=own batch_size=64 model=gpt/4x256 "
+        "fmscale sweep data=stdlib_text study=own batch_size=64 model=gpt/4x256 "
         "budget.tokens=3.14e7 budget.max_epochs=2"
     )
     assert "max_epochs" not in practice.command("gpt_4x256", 1e7)
@@ -70,6 +71,27 @@ def test_a_preset_of_the_studys_name_is_its_command(tmp_path):
     practice = practice_of(study_table(tmp_path / "gpt_demo"))
     command = practice.command("gpt_4x96", 2e6)
     assert command == "fmscale sweep experiment=gpt_demo model=gpt/4x96 budget.tokens=2e6"
+
+
+def test_a_preset_of_one_compute_a_run_is_told_to_take_lengths(tmp_path):
+    practice = practice_of(study_table(tmp_path / "gpt_isoflop"))
+    command = practice.command("gpt_2x40", 2e6)
+    assert " budget.flops=null model=gpt/2x40 budget.tokens=2e6" in command
+
+
+def test_proposed_runs_are_commands_of_sizes_that_are_configured(table):
+    practice = practice_of(table)
+    plan = [{"N": practice.sizes["gpt_12x768"] * 1.01, "D": 3.2e7},
+            {"N": float(table.frame["N"].min()), "D": 3.2e7},
+            {"N": float(table.frame["N"].min()), "D": 6.4e7}, {"N": 1e12, "D": 1e7}]  # fmt: skip
+    named, trained, unnamed = sweeps(table, plan)
+    given = "fmscale sweep data=stdlib_text study=own batch_size=64 seed=1 model="
+    assert named == f"{given}gpt/12x768 budget.tokens=[32000000] budget.max_epochs=2"
+    smallest = choice(table.frame.sort_values("N")["model"].iloc[0])
+    lengths = "budget.tokens=[1000000,32000000,64000000] budget.max_epochs=4"
+    assert trained == f"{given}{smallest} {lengths}"
+    assert unnamed.endswith("model=MODEL budget.tokens=[10000000]  "
+                            "# MODEL: one of about 1e+12 parameters")  # fmt: skip
 
 
 def test_the_decision_holds_the_planted_truth(table):
@@ -115,6 +137,24 @@ def test_a_lost_forecast_says_so_first(table):
     assert decision.verdict == "not determined"
     assert decision.lines()[0].startswith("not determined: at ")
     assert decision.lines()[1].startswith("at best a guess: train ")
+
+
+def test_a_lost_forecast_names_the_runs_that_would_narrow_it(tmp_path, capsys):
+    rng = np.random.default_rng(5)
+    for path in sorted(write_study(tmp_path / "own").glob("*/record.json")):
+        record = json.loads(path.read_text())
+        record["metrics"]["val_loss"] *= float(np.exp(0.5 * rng.normal()))
+        path.write_text(json.dumps(record))
+    ask = ["forecast", str(tmp_path / "own"), "--json", str(tmp_path / "f.json")]
+    assert main([*ask, "--flops", "2e18"]) == 0
+    answer = json.loads((tmp_path / "f.json").read_text())
+    assert answer["verdict"] != "determined"
+    assert answer["next"]["budget"] == pytest.approx(2e17)
+    out = capsys.readouterr().out
+    assert "which runs would narrow it most:" in out
+    assert all(command in out for command in answer["next"]["commands"])
+    assert main([*ask, "--n", "2e6", "--d", "1.6e7"]) == 0
+    assert "next" not in json.loads((tmp_path / "f.json").read_text())
 
 
 @pytest.mark.parametrize(

@@ -167,10 +167,17 @@ def test_a_study_is_told_its_commands(study, capsys):
     assert commands == answer["commands"]
     known = [command for command in commands if "MODEL" not in command]
     assert (
-        "study=ladder model=gpt/2000000 seed=1 budget=tokens budget.tokens=[1000000," in known[-1]
+        "study=ladder budget=tokens seed=1 model=gpt/2000000 budget.tokens=[1000000," in known[-1]
     )
+    assert all("what else the study's sweep was given" in command for command in commands)
     assert min(run["D"] for run in answer["runs"]) == pytest.approx(1e6)
     assert all(len(line) <= 80 for line in lines if line.strip() not in commands)
+
+
+def test_a_tenth_of_the_target_is_spent_where_no_budget_is_named(study):
+    assert main(["next", "ladder", "--flops", "1e16", "--json", "next.json"]) == 0
+    with open("next.json") as file:
+        assert json.load(file)["budget"] == pytest.approx(1e15)
 
 
 def test_one_variable_is_planned_too(tmp_path, monkeypatch, capsys):
@@ -186,6 +193,7 @@ def test_one_variable_is_planned_too(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ([], "name one target"),
         (["--budget", "1e15"], "name one target"),
         (["--flops", "1e18", "--n", "1e7", "--d", "1e9", "--budget", "1e15"], "name one target"),
         (["--flops", "0", "--budget", "1e15"], "--flops 0: a positive number"),

@@ -9,7 +9,8 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.files import map_columns
-from analysis.registered import interval_score, load_registered, register, score, scores
+from analysis.forecasting.answer import interval_score
+from analysis.registered import load_registered, register, registered, score, scores, tally
 from analysis.table import TableError, as_table
 
 PREDICTION = {"predicted": 2.0, "low": 1.9, "high": 2.2, "level": 0.95, "distance": 30.0,
@@ -54,6 +55,30 @@ def test_names_are_used_once_and_are_file_names(tmp_path):
         register("../big", {"C": 1e21}, PREDICTION, runs([3.0]), tmp_path)
 
 
+def test_outcomes_are_computed_from_the_forecast_and_not_from_the_list(tmp_path):
+    register("big", {"N": 1e9, "D": 2e10}, PREDICTION, runs([3.0], 1e7, 2e8), tmp_path)
+    score("big", runs([2.3]), tmp_path)
+    path = tmp_path / "scores.jsonl"
+    path.write_text(path.read_text().replace('"hit": false', '"hit": true'))
+    (one,) = registered(tmp_path)
+    (row,) = one.rows()
+    assert row == {"forecast": "big", "registered": one.entry["registered_at"][:10],
+                   "question": "loss of N = 1e+09, D = 2e+10", "interval": "2.00 [1.90, 2.20]",
+                   "run": "run-0", "outcome": "miss", "value": "2.30", "error": "-13.0%",
+                   "interval score": "1.92", "distance": "30"}  # fmt: skip
+    assert tally([one]).startswith("0 of 1 scored runs")
+    register("open", {"N": 1e9, "D": 2e10}, PREDICTION, runs([3.0], 1e7, 2e8), tmp_path)
+    waiting = registered(tmp_path)[1]
+    assert [row["outcome"] for row in waiting.rows()] == ["open"]
+    assert waiting.may_be_scored(runs([2.0]))
+    assert not waiting.may_be_scored(runs([2.0], 2e9))
+
+
+def test_a_run_without_a_value_is_not_scored(tmp_path):
+    register("big", {"N": 1e9, "D": 2e10}, PREDICTION, runs([3.0], 1e7, 2e8), tmp_path)
+    assert [row["run"] for row in score("big", runs([np.nan, 2.0]), tmp_path)] == ["run-1"]
+
+
 def test_what_cannot_be_scored_is_said(tmp_path):
     with pytest.raises(TableError, match="no forecast 'big' in .*; there are: none"):
         score("big", runs([2.0]), tmp_path)
@@ -92,6 +117,15 @@ def test_the_commands_register_one_run_and_score_it(tmp_path, capsys):
     assert "registered as" in capsys.readouterr().out
     columns = ["--n", "N", "--d", "D", "--c", "C", "--loss", "loss"]
     assert main(["score", "big", str(tmp_path / "big.csv"), *columns, *where]) == 0
-    assert capsys.readouterr().out.startswith("hit: big reached")
+    out = capsys.readouterr().out
+    assert out.startswith("hit: big reached")
+    assert "1 of 1 scored runs lie in the interval" in out
+    edited = tmp_path / "forecasts" / "edited.json"
+    text = (tmp_path / "forecasts" / "big.json").read_text()
+    edited.write_text(text.replace('"level": 0.95', '"level": 0.99'))
+    assert main(["score", "big", str(tmp_path / "big.csv"), *columns, *where]) == 0
+    out = capsys.readouterr().out
+    assert "edited.json was edited after it was registered" in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
     assert main([*ladder, "--flops", "2e19", "--register", "other", *where]) == 2
     assert "--register writes down the forecast of one run" in capsys.readouterr().err

@@ -80,8 +80,10 @@ def test_fits_json_holds_the_planted_truth_at_full_precision(report):
 def test_the_summary_is_printed(report):
     out = (report / "printed.txt").read_text()
     assert "held-out error" in out
-    assert "power_floor" in out
+    assert "power_floor: L = " in out
     assert "report.html" in out
+    wide = [line for line in out.splitlines() if len(line) > 80]
+    assert all(line.strip().startswith("fmscale sweep ") for line in wide)
     assert "status is diverged" in out
 
 
@@ -130,6 +132,54 @@ def test_any_metric_is_drawn_and_forecast(tmp_path):
     assert "gpt_val_loss___0.693_vs_C.png" in names
     with pytest.raises(TableError, match="nothing"):
         analyze_study(load_runs(study), 20, metric="nothing")
+
+
+def test_which_run_next_ends_each_study(report):
+    printed = (report / "printed.txt").read_text()
+    page = (report / "report.html").read_text()
+    for study in json.loads((report / "fits.json").read_text())["studies"]:
+        plan = study["decision"]["next"]
+        assert plan["budget"] == pytest.approx(0.1 * study["decision"]["flops"])
+        told = f"{study['study']}, which run next:"
+        assert printed.index(told) > printed.rindex("held-out error")
+        for command in plan["commands"]:
+            assert command in printed[printed.index(told) :]
+            assert html.escape(command) in page
+    assert page.count("Which run next") == 2
+
+
+def test_a_study_of_very_many_runs_is_sent_to_the_command_for_its_plan(tmp_path, monkeypatch):
+    study = write_study(tmp_path / "gpt", sizes=(2e4, 2e5, 2e6), budgets=(1e6, 4e6, 1.6e7))
+    monkeypatch.setattr("analysis.decision.MOST_PLANNED", 5)
+    done = analyze_study(load_runs(study), 20)
+    assert done.plan is None
+    assert "ask fmscale-analysis next" in render_html([done])
+
+
+def test_registered_forecasts_stand_on_page_and_screen(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_study(tmp_path / "gpt", sizes=(2e4, 2e5, 2e6), budgets=(1e6, 2e6, 4e6, 1.6e7))
+    small = ["forecast", "gpt", "--where", "n_tokens < 1e7"]
+    for name, size in (("seen", "2e6"), ("waits", "2e5"), ("edited", "2e4")):
+        assert main([*small, "--n", size, "--d", "1.6e7", "--register", name]) == 0
+    assert main(["score", "seen", "gpt"]) == 0
+    path = tmp_path / "forecasts" / "edited.json"
+    path.write_text(path.read_text().replace('"N": 20000', '"N": 20001'))
+    write_study(tmp_path / "other", sizes=(2e4, 2e5), budgets=(1e6, 2e6, 4e6, 8e6))
+    assert main(["forecast", "other", "--n", "1e9", "--d", "1e9", "--register", "foreign"]) == 0
+    capsys.readouterr()
+    assert main(["report", "gpt", "--out", "out", "--bootstrap", "20"]) == 0
+    printed = capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text()
+    page = page[page.index("id='registered'") :]
+    assert "1 of 1 scored runs lie in the interval" in printed
+    assert "hit: gpt_2000000-16000000-s1 reached" in printed
+    assert "fmscale-analysis score waits gpt" in printed
+    for cell in ("seen", "val_loss of N = 2e+06, D = 1.6e+07", "hit", "waits", "open"):
+        assert f"<td>{cell}</td>" in page
+    for told in (" ".join(printed.split()), page):
+        assert "edited.json was edited after it was registered" in told
+        assert "foreign" not in told
 
 
 def test_page_is_self_contained(report):

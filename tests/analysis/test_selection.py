@@ -8,7 +8,7 @@ from analysis import RunTable, fit, map_columns
 from analysis.chain import Chain
 from analysis.forecast import forecast
 from analysis.scores import aicc
-from analysis.selection import compare, influence, rolling_origin
+from analysis.selection import FORECAST, compare, influence, rolling_origin
 from analysis.sensitivity import headline, sensitivity, tornado
 from tests.analysis.test_fit import isoflop_grid
 
@@ -35,6 +35,21 @@ def test_aicc_is_the_textbook_formula():
     expected = n * np.log(np.mean(r**2)) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
     assert aicc(r, 2) == pytest.approx(expected)
     assert aicc(r[:4], 2) is None
+
+
+def test_backtest_counts_hits_of_laws_and_of_their_combination():
+    rng = np.random.default_rng(4)
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 1e9, 6), np.geomspace(2e8, 2e10, 6)))
+    loss = (1.7 + 400 * n**-0.34 + 410 * d**-0.28) * np.exp(0.004 * rng.standard_normal(36))
+    frame = pd.DataFrame({"N": n, "D": d, "C": 6 * n * d, "metric": loss})
+    for law in ("joint", FORECAST):
+        found = rolling_origin(law, frame, origins=3)
+        assert found["n_band"].tolist() == found["n_beyond"].tolist()
+        assert found["hits"].sum() >= 0.85 * found["n_beyond"].sum()
+        assert found["distance"].tolist() == pytest.approx((6 * 2e19 / found["cut"]).tolist())
+    # A power law of compute alone cannot know how a run is allocated.
+    wrong = rolling_origin("power", frame.assign(x=frame["C"]), origins=3)
+    assert (wrong["interval_score"] > 2 * found["interval_score"]).all()
 
 
 def test_rolling_origin_shows_the_sign_of_a_wrong_form():
