@@ -153,8 +153,12 @@ def test_a_lost_forecast_names_the_runs_that_would_narrow_it(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "which runs would narrow it most:" in out
     assert all(command in out for command in answer["next"]["commands"])
-    assert main([*ask, "--n", "2e6", "--d", "1.6e7"]) == 0
-    assert "next" not in json.loads((tmp_path / "f.json").read_text())
+    study_table(tmp_path / "clear")
+    ask[1] = str(tmp_path / "clear")
+    assert main([*ask, "--flops", "1e15"]) == 0
+    answer = json.loads((tmp_path / "f.json").read_text())
+    assert answer["verdict"] == "determined"
+    assert "next" not in answer
 
 
 @pytest.mark.parametrize(
