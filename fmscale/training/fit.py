@@ -63,6 +63,15 @@ def parts_of(job: Job, config: dict[str, Any]) -> Parts:
     return build_parts({**config, "objective": objective})
 
 
+def model_at(job: Job, start: Checkpoint | None) -> nn.Module:
+    """A job's model as a checkpoint has it; None: with fresh weights."""
+    torch.manual_seed(job.config["seed"])
+    model = build_model(job.config)
+    if start is not None:
+        model.load_state_dict(start.model)
+    return model
+
+
 def fit_steps(
     job: Job,
     parts: Parts,
@@ -95,18 +104,14 @@ def fit_steps(
     """
     first = start.step if start is not None else 0
     if start is not None and first >= stop_step:
-        model = build_model(job.config)
-        model.load_state_dict(start.model)
+        model = model_at(job, start)
         return Fitted(model, first, start.seconds, _broken(model, first))
 
     settings = job.trainer
     ranks = current_ranks()
-    sharded = ranks is not None and settings.strategy == "fsdp"
+    group = ranks.orders if ranks is not None and settings.strategy == "fsdp" else None
     policy = SavePolicy(keep_at, settings.checkpoint_every_seconds)
-    writer = CheckpointWriter(
-        folder, policy, settings.keep_checkpoints, start, precision,
-        group=ranks.orders if ranks is not None and sharded else None,
-    )  # fmt: skip
+    writer = CheckpointWriter(folder, policy, settings.keep_checkpoints, start, precision, group)
     leading: list[StepCallback] = []
     if ranks is None:
         saving = CheckpointCallback(policy, writer.write, on_saved=on_saved)
@@ -147,8 +152,13 @@ def fit_steps(
     )
     if ranks is not None:
         ranks.fitting = False
-        if settings.strategy == "fsdp":
-            _gather_checkpoints(folder, fitted, precision, start, keep_at)
+    if group is not None:  # ordinary checkpoints of those in parts
+        if keep_at or fitted.diverged:
+            sharded_checkpoint.assemble(folder.checkpoints)
+        else:
+            end = writer.state(fitted.step, fitted.model.state_dict(), {})
+            checkpoint.save(folder.checkpoints, end)
+            sharded_checkpoint.discard(folder.checkpoints)
     return fitted
 
 
@@ -157,24 +167,6 @@ def _broken(model: nn.Module, step: int) -> str | None:
     if all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
         return None
     return f"weights are not finite after {step} steps"
-
-
-def _gather_checkpoints(
-    folder: RunFolder,
-    fitted: Fitted,
-    precision: str,
-    start: Checkpoint | None,
-    keep_at: Collection[int],
-) -> None:
-    """Make ordinary checkpoints of those in parts: a trunk's for its branches, a run's weights."""
-    if keep_at or fitted.diverged:
-        sharded_checkpoint.assemble(folder.checkpoints)
-        return
-    seconds_trunk = start.seconds_trunk if start is not None else 0.0
-    weights = fitted.model.state_dict()
-    end = Checkpoint(fitted.step, weights, {}, fitted.seconds, precision, seconds_trunk)
-    checkpoint.save(folder.checkpoints, end)
-    sharded_checkpoint.discard(folder.checkpoints)
 
 
 def fit_along(request: FitRequest) -> None:
@@ -223,10 +215,7 @@ def _fit(
     settings, seed = job.trainer, job.config["seed"]
     world = ranks.world if (ranks := current_ranks()) is not None else None
     first = start.step if start is not None else 0
-    torch.manual_seed(seed)
-    model = build_model(job.config)
-    if start is not None:
-        model.load_state_dict(start.model)
+    model = model_at(job, start)
     module = TrainingModule(
         model,
         parts.objective,

@@ -75,20 +75,7 @@ class Outlet(Protocol):
 class NoOutlet:
     """The run store only."""
 
-    def open(self, card: RunCard) -> None:
+    def _ignore(self, *arguments: Any, **named: Any) -> None:
         pass
 
-    def log(self, row: dict[str, Any]) -> None:
-        pass
-
-    def summarize(self, values: dict[str, Any]) -> None:
-        pass
-
-    def table(self, name: str, rows: list[dict[str, Any]]) -> None:
-        pass
-
-    def alert(self, title: str, text: str) -> None:
-        pass
-
-    def close(self, exit_code: int) -> None:
-        pass
+    open = log = summarize = table = alert = close = _ignore

@@ -13,12 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from fmscale import config_text
-from fmscale.build import Parts, build_model
+from fmscale.build import Parts
 from fmscale.data.module import StepBatches
 from fmscale.job import Branch, Job
+from fmscale.planner import study_of
 from fmscale.runs.lock import Held
 from fmscale.runs.store import RunFolder, Study
 from fmscale.training import checkpoint
@@ -30,7 +29,7 @@ from fmscale.training.callbacks import (
     StepCallback,
     Training,
 )
-from fmscale.training.fit import Report, parts_of
+from fmscale.training.fit import Report, model_at, parts_of
 from fmscale.training.interruption import InterruptionGuard
 from fmscale.training.outlet import NoOutlet
 from fmscale.training.pack import Pack, PackError
@@ -132,7 +131,7 @@ def train_stretch(wanted: Sequence[tuple[Job, Branch | None]], report: Report) -
 
 def _member(job: Job, branch: Branch | None, stack: contextlib.ExitStack) -> Member | None:
     """A run with something left to do on this stretch, its folder locked."""
-    study = Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
+    study = study_of(job)
     trunk = study.trunk(job.trunk_id)
     if branch is None:
         open_steps = {
@@ -168,7 +167,7 @@ def _fit(members: list[Member], report: Report) -> None:
     known = {member.start.precision for member in members if member.start is not None}
     if (known or {job.trainer.precision}) != {FULL}:
         raise PackError("packed runs are computed in fp32; set trainer.precision=32-true")
-    models = [_model(member) for member in members]
+    models = [model_at(member.job, member.start) for member in members]
     optimizers = [part.optimizer(model) for part, model in zip(parts, models, strict=True)]
     for member, optimizer in zip(members, optimizers, strict=True):
         if member.start is not None:
@@ -176,14 +175,6 @@ def _fit(members: list[Member], report: Report) -> None:
     clip, compile = job.trainer.gradient_clip_val, job.trainer.compile
     pack = Pack(models, optimizers, parts[0].objective, clip=clip, compile=compile)
     _walk(members, parts, pack, report)
-
-
-def _model(member: Member) -> torch.nn.Module:
-    torch.manual_seed(member.job.config["seed"])
-    model = build_model(member.job.config)
-    if member.start is not None:
-        model.load_state_dict(member.start.model)
-    return model
 
 
 def _walk(members: list[Member], parts: list[Parts], pack: Pack, report: Report) -> None:

@@ -44,18 +44,7 @@ def bf16_speedup(
         max_pairs: pairs of steps at most.
     """
     device = next(model.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        return _measure(copy.deepcopy(model), objective, batch, max_seconds, max_pairs)
-
-
-def _measure(
-    model: nn.Module,
-    objective: Objective,
-    batch: dict[str, Tensor],
-    max_seconds: float,
-    max_pairs: int,
-) -> float:
-    device = next(model.parameters()).device
+    model = copy.deepcopy(model).train()
     optimizer = adamw(model, lr=0.0)  # type: ignore[arg-type]
 
     def seconds_of_step(precision: str) -> float:
@@ -70,16 +59,16 @@ def _measure(
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
 
-    model.train()
-    for precision in (FULL, MIXED):  # warm-up: allocation, kernel selection
-        seconds_of_step(precision)
     seconds: dict[str, list[float]] = {FULL: [], MIXED: []}
-    started = time.perf_counter()
-    while not seconds[FULL] or (
-        len(seconds[FULL]) < max_pairs and time.perf_counter() - started < max_seconds
-    ):
-        for precision, measured in seconds.items():
-            measured.append(seconds_of_step(precision))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        for precision in seconds:  # warm-up: allocation, kernel selection
+            seconds_of_step(precision)
+        started = time.perf_counter()
+        while not seconds[FULL] or (
+            len(seconds[FULL]) < max_pairs and time.perf_counter() - started < max_seconds
+        ):
+            for precision, measured in seconds.items():
+                measured.append(seconds_of_step(precision))
     full, mixed = (statistics.median(measured) for measured in seconds.values())
     # A burst of other load can hit one side more; the fastest steps have to agree with the median.
     return min(full / mixed, min(seconds[FULL]) / min(seconds[MIXED]))

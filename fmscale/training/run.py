@@ -13,7 +13,7 @@ from fmscale.build import Parts, build_model
 from fmscale.data.order import supplies
 from fmscale.evaluation.runner import check_evaluators, evaluate
 from fmscale.job import Branch, Job
-from fmscale.planner import segments_to
+from fmscale.planner import segments_to, study_of
 from fmscale.runs.lock import Held, RunLock
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError
@@ -65,7 +65,7 @@ def train_trunk(job: Job, report: Report = ignore) -> None:
     """
     if not job.trunk_steps:
         return
-    study = _study(job)
+    study = study_of(job)
     with study.trunk(job.trunk_id).lock() as lock:
         _train_trunk(job, study, lock, report)
 
@@ -125,7 +125,7 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
     Raises:
         Held: if another process trains this run now.
     """
-    study = _study(job)
+    study = study_of(job)
     folder = study.run(branch.run_id)
     if folder.is_finished():
         return
@@ -238,15 +238,11 @@ def _watches(
     job: Job, parts: Parts, folder: RunFolder, branches: list[Branch], end: int | None
 ) -> list[StepCallback]:
     """What looks at a run while it trains; `end` as for `resume_metrics`."""
-    watches: list[StepCallback] = [CourseWatch(job, branches, _study(job), folder, parts.outlet)]
+    watches: list[StepCallback] = [CourseWatch(job, branches, study_of(job), folder, parts.outlet)]
     every = job.trainer.evaluate_every_steps
     if every is not None:
         watches.append(MidwayEvaluation(job, folder, parts, every=every, end=end))
     return watches
-
-
-def _study(job: Job) -> Study:
-    return Study.open(job.config["paths"]["runs_dir"], job.config["study"])
 
 
 def _card(job: Job, folder: RunFolder, run_id: str, kind: str, config: dict[str, Any]) -> RunCard:

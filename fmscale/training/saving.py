@@ -87,13 +87,14 @@ class CheckpointWriter:
         """Training time along the path so far, without the time spent saving."""
         return (self.start.seconds if self.start is not None else 0.0) + self.policy.seconds
 
+    def state(self, step: int, model: dict[str, Any], optimizer: dict[str, Any]) -> Checkpoint:
+        """What has been trained after `step` steps, with the given state dicts."""
+        seconds_trunk = self.start.seconds_trunk if self.start is not None else 0.0
+        return Checkpoint(step, model, optimizer, self.seconds, self.precision, seconds_trunk)
+
     def write(self, module: Training) -> None:
         self.folder.verify()
-        model, optimizer = module.states()
-        seconds_trunk = self.start.seconds_trunk if self.start is not None else 0.0
-        state = Checkpoint(
-            module.step, model, optimizer, self.seconds, self.precision, seconds_trunk
-        )
+        state = self.state(module.step, *module.states())
         folder, keep = self.folder.checkpoints, self.policy.keep_at
         if self.group is not None:
             sharded_checkpoint.save(folder, state, keep=keep, newest=self.newest, group=self.group)

@@ -11,9 +11,10 @@ import torch
 
 from fmscale import config_text
 from fmscale.job import Job
+from fmscale.planner import study_of
 from fmscale.runs.lock import Held, LockLost
 from fmscale.runs.secrets import redact_error
-from fmscale.runs.store import RunFolder, Study
+from fmscale.runs.store import RunFolder
 from fmscale.signals import Interrupted
 from fmscale.training import checkpoint
 from fmscale.training.fit import Fitted
@@ -113,7 +114,7 @@ def fail_branches(job: Job, error: Exception) -> None:
     Not where another process trains it now: then nothing has failed; nor where the study was
     moved away, since it would be made anew.
     """
-    study = Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
+    study = study_of(job)
     if isinstance(error, Held) or not study.path.is_dir():
         return
     saved = checkpoint.steps_saved(study.trunk(job.trunk_id).checkpoints)
