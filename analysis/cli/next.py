@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.cli.candidates import choose
 from analysis.cli.ladder import Ground, can_plan, planned_run, stand_on
 from analysis.cli.options import add_json_option, add_table_options, write_json
 from analysis.cli.screen import plan_lines, wrapped
@@ -19,7 +20,8 @@ from analysis.proposals import Proposals, propose
 EXAMPLE = (
     "fmscale-analysis next runs/my_study --flops 1e21 --budget 1e18; "
     "fmscale-analysis next runs.csv --n params --d tokens --c flops --loss loss --flops 1e21 "
-    "--budget 1e18"
+    "--budget 1e18; fmscale-analysis next runs.csv --law my_laws:Experts --x experts,params "
+    "--candidates grid.csv --cost flops --targets large.csv --loss loss --budget 1e20"
 )
 
 
@@ -41,11 +43,30 @@ def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--budget", help="FLOPs that the proposed runs may add (a tenth of the target's)"
     )
     parser.add_argument("--level", type=float, default=0.95)
+    own = parser.add_argument_group(
+        "a law of other variables",
+        "Chooses among candidates for the smallest error of one law at the targets. --x names the "
+        "columns of the law's variables in their order (a,b,c; default: as the law names them).",
+    )
+    own.add_argument("--law", metavar="LAW", help="a law's name, or a class: pkg.module:Class")
+    own.add_argument("--candidates", metavar="TABLE", help="runs that could be trained")
+    own.add_argument("--cost", metavar="COLUMN", help="their cost; --budget is in its unit")
+    own.add_argument("--targets", metavar="TABLE", help="where the law shall predict")
     add_json_option(parser)
     parser.set_defaults(run=run, hold_out=None)
 
 
 def run(args: argparse.Namespace) -> int:
+    pool = args.candidates, args.cost, args.targets
+    if args.law is not None:
+        if None in (*pool, args.budget):
+            raise ValueError(
+                "--law needs --candidates TABLE (runs that could be trained), --cost COLUMN "
+                "(theirs), --targets TABLE (where the law shall predict) and --budget"
+            )
+        return choose(args, positive("--budget", args.budget))
+    if pool != (None, None, None):
+        raise ValueError("--candidates, --cost and --targets go with --law: name the law")
     planned = planned_run(args)
     if (planned is None) == (args.flops is None):
         raise ValueError("name one target: --flops 1e21, or one run by numbers --n 7e9 --d 140e9")
