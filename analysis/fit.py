@@ -26,7 +26,7 @@ from analysis.points import Noise, Points, make_points
 from analysis.pooling import check_agreement
 from analysis.repeats import measure_noise
 from analysis.result import FitResult
-from analysis.select import check_units, evaluate_query, positive_values, warn_of_unfinished
+from analysis.select import check_units, evaluate_query, final_runs, positive_values
 from analysis.table import C_COLUMNS, N_COLUMNS, RunTable, TableError
 from analysis.uncertainty import widened_level
 
@@ -63,7 +63,8 @@ def fit(
     Args:
         law: a name (see `analysis.laws.LAWS`) or a Law.
         data: a table whose columns are named by `columns`, letter -> name or formula, as in
-            `map_columns`; letters that are column names themselves need no entry.
+            `map_columns`; letters that are column names themselves need no entry. Runs that did not
+            finish are left out and counted, as on the command line.
         metric: column to predict.
         objective: name or Objective; default: the law's own.
         delta: Huber width, in nats (log residuals) or units of the metric.
@@ -95,11 +96,12 @@ def fit(
         else get_objective(objective or law.default_objective, delta)
     )
     table, letters = map_letters(data, columns)
+    table = final_runs(table)
     names = {letter: letters.get(letter, letter) for letter in law.columns}
     table = clean(table, law, names, metric, goal, error)
     held = _held_out(table, hold_out)
     fitted = table.with_frame(table.frame[~held])
-    agreed = warn_of_unfinished(check_agreement(fitted, metric, list(names.values())))
+    agreed = check_agreement(fitted, metric, list(names.values()))
     table = dataclasses.replace(table, warnings=agreed.warnings)
     together, told = find_clusters(table, cluster)
     everything = make_points(table, law, names, metric, error, together)
@@ -113,8 +115,8 @@ def fit(
     warnings = [*table.warnings, *reasons]
     if copies := points.copies():
         warnings.append(
-            f"{copies} rows equal another to the last digit, as copies of a run do: each counts as "
-            "a run of its own, and intervals are too narrow; leave them out (--where)"
+            f"{copies} rows equal another to the last digit, as copies of a run do: leave them out "
+            "(--where), or name the column of their run (--cluster)"
         )
     if free:
         identifiability.refuse_single_values(law, points, fixed)

@@ -49,6 +49,8 @@ def make_intervals(
     goal = problem.objective
     method = choose_method(points, free, goal) if interval == "auto" else interval
     try:
+        if points.copies():
+            raise FitError("copies of rows would count as runs of their own and make it too narrow")
         warnings += _few_units(points, method, enough(free, goal), free, noise)
         if method == "profile":
             return (*profile_intervals(problem, optimum, points, fixed, level), None, "profile")

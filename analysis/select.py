@@ -27,11 +27,18 @@ FEW_PARAMETERS, MANY_TOKENS = 1e4, 1e6
 
 
 def final_runs(table: RunTable) -> RunTable:
-    """Completed, annealed end points."""
+    """Completed, annealed end points; a table with `all_runs` keeps the others, and says so."""
     for column, states, finished in run_states(table.frame):
+        if table.all_runs and not finished.all():
+            counts = states[~finished].value_counts()
+            shown = ", ".join(f"{n} {state}" for state, n in counts.items())
+            table = table.warn(f"{column}: fitted with runs that did not finish ({shown})")
+            continue
         for state in sorted(set(states[~finished])):
             rows = states.reindex(table.frame.index) != state
             table = table.keep(rows | finished.reindex(table.frame.index), f"{column} is {state}")
+    if table.all_runs:
+        return table
     if "annealed" in table.frame:
         annealed, odd = truths(table.frame["annealed"])
         if odd:
@@ -39,16 +46,6 @@ def final_runs(table: RunTable) -> RunTable:
                 f"{table.source}: column 'annealed' holds {min(odd)!r}, neither yes nor no"
             )
         table = table.keep(annealed, "not annealed: a mid-trunk loss")
-    return table
-
-
-def warn_of_unfinished(table: RunTable) -> RunTable:
-    """Count the rows of runs that did not finish, where nobody left them out."""
-    for column, states, finished in run_states(table.frame):
-        if not finished.all():
-            counts = states[~finished].value_counts()
-            shown = ", ".join(f"{n} {state}" for state, n in counts.items())
-            table = table.warn(f"{column}: fitted with runs that did not finish ({shown})")
     return table
 
 

@@ -22,6 +22,7 @@ from analysis.objectives import get_objective
 from analysis.points import make_points
 from analysis.result import FitResult
 from analysis.scores import aicc
+from analysis.select import final_runs
 from analysis.table import RunTable, TableError, as_table
 
 HORIZONS = (2.0, 4.0, 10.0)  # times the compute cut
@@ -55,6 +56,7 @@ def compare(
         up to that factor beyond the cut), n_beyond, refused.
     """
     table, letters = map_letters(data, columns)
+    table = final_runs(table)
     rows = []
     for name in laws:
         law = get_law(name)
@@ -141,7 +143,7 @@ def rolling_origin(
         (runs with a band for a new run), hits (those that lie in it), mean_error, signed_error
         (mean log(prediction/value): a law that bends shows a steady sign), interval_score (mean).
     """
-    table = as_table(data)
+    table = final_runs(as_table(data))
     c = table.numbers(compute)
     cuts = np.quantile(c, np.linspace(0.5, 0.9, origins), method="lower")
     out = []

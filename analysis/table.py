@@ -69,7 +69,7 @@ class RunTable:
 
     `conventions` says which source column stands for which letter, for example
     N -> n_params_total or D -> "C / (6 N)". `pooled` names columns whose values may be fitted as
-    one though their metrics are not comparable.
+    one though their metrics are not comparable. `all_runs` keeps runs that did not finish.
     """
 
     frame: pd.DataFrame
@@ -78,6 +78,7 @@ class RunTable:
     conventions: Mapping[str, str] = field(default_factory=dict)
     source: str = "data frame"
     pooled: tuple[str, ...] = ()
+    all_runs: bool = False
 
     def __len__(self) -> int:
         return len(self.frame)

@@ -21,7 +21,7 @@ from analysis.isoflop import METHODS, IsoFlop, PowerOfCompute, fit_isoflop
 from analysis.optimal import compare_approaches
 from analysis.plot.style import save_axes
 from analysis.pooling import check_agreement
-from analysis.select import positive_values, warn_of_unfinished, where
+from analysis.select import final_runs, positive_values, where
 from analysis.table import RunTable, TableError
 
 EXAMPLE = (
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     answers: dict[str, Any] = {}
     with progress("isoflop") as step:
         for name, part in groups:
-            part = warn_of_unfinished(check_agreement(part, "metric", ["N", "C"]))
+            part = final_runs(check_agreement(part, "metric", ["N", "C"]))
             step(name)
             found = fit_isoflop(
                 part,

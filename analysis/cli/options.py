@@ -119,7 +119,7 @@ def read_mapped(
         prepare: changes the table as it was read.
     """
     table = prepare(read_table(args.table, args.keys, args.decimal))
-    table = replace(table, pooled=tuple(args.pool))
+    table = replace(table, pooled=tuple(args.pool), all_runs=args.all_runs)
     is_store = "schema_version" in table.frame and "run_id" in table.frame
     if not args.all_runs:
         table = final_runs(table)

@@ -29,7 +29,7 @@ def make_ladder(
     Args:
         letters: columns of the law's variables, N and D or x.
         measure: column that distance is measured in, C or x.
-        cluster: column; the rows that share its value weigh as one run.
+        cluster: column; the rows that share its value weigh as one run. So do copies of a row.
 
     Raises:
         TableError: if the metric rises with size.
@@ -43,6 +43,8 @@ def make_ladder(
             raise TableError(f"--cluster {cluster!r}: no such column in {table.source}")
         codes = pd.factorize(table.frame[cluster], use_na_sentinel=False)[0]
         weight = 1 / np.bincount(codes)[codes]
+    same = np.unique(np.vstack([x, size, y]), axis=1, return_inverse=True)[1].ravel()
+    weight = np.minimum(weight, 1 / np.bincount(same)[same])
     if len(y) > 3 and np.ptp(size) > 0 and np.ptp(y) > 0 and spearmanr(size, y)[0] > RISING:
         name = table.conventions.get("metric", "metric")
         raise TableError(

@@ -1,6 +1,7 @@
 """Which rows may be one law: states of runs, what a loss depends on, what differs beside size."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -80,11 +81,19 @@ def test_annealed_is_read_as_words(words):
         final_runs(map_columns(frame, {"x": "params"}))
 
 
-def test_python_tells_of_runs_that_did_not_finish():
-    table = map_columns(power_rows(State=["finished"] * 7 + ["crashed"]),
-                        {"x": "params", "metric": "loss"})  # fmt: skip
-    assert any("1 crashed" in w for w in fit("power", table, interval="none").warnings)
-    assert not fit("power", final_runs(table), interval="none").warnings
+def test_python_leaves_out_what_the_command_line_leaves_out(folder, capsys):
+    frame = power_rows(State=["finished"] * 6 + ["crashed", "running"], annealed=[1] * 5 + [0] * 3)
+    frame.loc[5:, "loss"] *= 2
+    assert fitted(frame, capsys=capsys)[0] == 0
+    told = json.loads((folder / "f.json").read_text())
+    columns = {"x": "params", "metric": "loss"}
+    found = fit("power", map_columns(frame, columns), interval="none")
+    assert found.parameters == told["parameters"]
+    assert [d.to_dict() for d in found.dropped] == told["dropped"]
+    assert sum(d.count for d in found.dropped) == 3
+    kept = fit("power", replace(map_columns(frame, columns), all_runs=True), interval="none")
+    assert kept.n_points == 8
+    assert any("1 crashed, 1 running" in warning for warning in kept.warnings)
 
 
 @pytest.mark.parametrize("batch", ["eval_batch_size", "data.val_batch_size", "Eval Batch Size"])

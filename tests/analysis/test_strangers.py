@@ -1,5 +1,7 @@
 """Tables as strangers publish them: percent cells, formulas of columns, marks for nothing."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,14 +63,35 @@ def test_refits_find_a_floor_that_the_whole_table_does_not_show():
     assert len(result.samples["E"]) > 290
 
 
-def test_copies_of_a_run_are_told(tmp_path, capsys):
+def test_copies_of_a_run_are_told_and_cost_the_interval(tmp_path, capsys):
     """The same rows twice are no more runs, whatever a column of the file calls them."""
     n = np.geomspace(1e5, 1e8, 6)
     loss = 3 * n**-0.05 * np.exp(0.01 * np.sin(7 * np.arange(6)))
     once = pd.DataFrame({"params": n, "loss": loss})
+    found = {}
     for name, frame in (("once", once), ("twice", pd.concat([once, once]))):
         frame.to_csv(tmp_path / f"{name}.csv")
+        to = tmp_path / f"{name}.json"
         assert main(["fit", str(tmp_path / f"{name}.csv"), "--law", "power", "--x", "params",
-                     "--loss", "loss", "--interval", "none"]) == 0  # fmt: skip
+                     "--loss", "loss", "--json", str(to)]) == 0  # fmt: skip
         said = "6 rows equal another to the last digit" in capsys.readouterr().out
         assert said == (name == "twice")
+        found[name] = json.loads(to.read_text())
+    assert found["twice"]["parameters"]["c"] == pytest.approx(found["once"]["parameters"]["c"])
+    assert found["once"]["intervals"]["c"][0] is not None
+    assert found["twice"]["intervals"]["c"] == [None, None]
+    assert any("no interval: copies" in warning for warning in found["twice"]["warnings"])
+
+
+def test_copies_of_a_run_narrow_no_forecast(tmp_path):
+    x = np.geomspace(1e5, 1e8, 8)
+    loss = (1.5 + 40 * x**-0.3) * np.exp(0.01 * np.sin(7 * np.arange(8)))
+    once = pd.DataFrame({"x": x, "loss": loss})
+    found = []
+    for frame in (once, pd.concat([once, once, once])):
+        frame.to_csv(tmp_path / "t.csv")
+        assert main(["forecast", str(tmp_path / "t.csv"), "--x", "x", "--loss", "loss",
+                     "--hold-out", "x > 5e7", "--json", str(tmp_path / "f.json")]) == 0  # fmt: skip
+        found.append(json.loads((tmp_path / "f.json").read_text())["held_out"]["rows"][0])
+    for key in ("predicted", "low", "high"):
+        assert found[1][key] == pytest.approx(found[0][key], rel=1e-3)
