@@ -41,7 +41,7 @@ class Minimum:
 def solve_damped(hessian: Array, gradient: Array) -> Array:
     """Solve H step = gradient for each fit with an LDL' whose pivots are kept positive.
 
-    Vectorised over fits: the loops run over the parameters (at most about ten).
+    Vectorised over fits; the loops run over the parameters.
     """
     p = gradient.shape[1]
     a = np.ascontiguousarray(np.moveaxis(hessian, 0, -1))  # (P, P, S)
@@ -51,23 +51,17 @@ def solve_damped(hessian: Array, gradient: Array) -> Array:
     pivots = np.empty_like(b)
     lower = np.zeros_like(a)
     for j in range(p):
-        d = a[j, j].copy()
-        for k in range(j):
-            d -= lower[j, k] ** 2 * pivots[k]
+        known = lower[j, :j] * pivots[:j]
+        d = a[j, j] - np.sum(lower[j, :j] * known, axis=0)
         # A negative pivot is reflected, so the step still goes downhill.
         pivots[j] = np.where(np.abs(d) < floor[j], floor[j], np.abs(d))
-        for i in range(j + 1, p):
-            c = a[i, j].copy()
-            for k in range(j):
-                c -= lower[i, k] * lower[j, k] * pivots[k]
-            lower[i, j] = c / pivots[j]
+        below = np.einsum("iks,ks->is", lower[j + 1 :, :j], known)
+        lower[j + 1 :, j] = (a[j + 1 :, j] - below) / pivots[j]
     for i in range(p):
-        for k in range(i):
-            b[i] -= lower[i, k] * b[k]
+        b[i] -= np.sum(lower[i, :i] * b[:i], axis=0)
     b /= pivots
     for i in reversed(range(p)):
-        for k in range(i + 1, p):
-            b[i] -= lower[k, i] * b[k]
+        b[i] -= np.sum(lower[i + 1 :, i] * b[i + 1 :], axis=0)
     return b.T
 
 
