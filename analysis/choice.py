@@ -100,34 +100,32 @@ class Mode:
     """One optimum of the law, linearized: what is known there, and what each candidate adds."""
 
     def __init__(self, law: Law, fits: Fits, optimum: int, seen: Columns, pool: Pool) -> None:
-        slopes, self.noise = _slopes(law, fits.theta[optimum], seen), fits.noise
-        precision = slopes.T @ slopes / self.noise + np.diag(fits.prior)
-        self.covariance = np.linalg.inv(precision)
-        target = _slopes(law, fits.theta[optimum], pool.targets)
-        self.variance = float(np.sum(target @ self.covariance * target))
-        self.slopes = _slopes(law, fits.theta[optimum], pool.x).reshape(
-            len(pool.price), -1, len(precision)
-        )  # (C, R, P)
-        spread = self.slopes @ self.covariance
-        self.own = spread @ self.slopes.mT + self.noise * np.eye(self.slopes.shape[1])  # (C, R, R)
-        self.shared = spread @ target.T  # (C, R, T) covariance with the targets
+        def slopes(x: Columns) -> Array:  # by parameters in units of what is known without data
+            return _slopes(law, fits.theta[optimum], x) / np.sqrt(fits.prior)
+
+        known, self.noise = slopes(seen), fits.noise
+        self.information = np.eye(known.shape[1]) + known.T @ known / self.noise
+        self.at_targets = slopes(pool.targets)  # (T, P)
+        self.at_runs = slopes(pool.x).reshape(len(pool.price), -1, known.shape[1])  # (C, R, P)
+        self._spread()
+
+    def _spread(self) -> None:
+        size, axes = np.linalg.eigh(self.information)
+        root = axes / np.sqrt(np.maximum(size, 1.0))  # of the covariance
+        runs, targets = self.at_runs @ root, self.at_targets @ root
+        self.variance = float(np.sum(targets**2))  # at all targets together
+        self.own = runs @ runs.mT + self.noise * np.eye(runs.shape[1])  # (C, R, R)
+        self.shared = runs @ targets.T  # (C, R, T) covariance with the targets
 
     def gains(self) -> Array:
         """Variance at all targets together that each candidate would take away (C,)."""
         return np.asarray(np.sum(np.linalg.solve(self.own, self.shared) * self.shared, axis=(1, 2)))
 
-    def take(self, run: int, gain: float) -> None:
+    def take(self, run: int) -> None:
         """Go on as if a candidate were trained."""
-        rows = self.slopes[run] @ self.covariance  # (R, P)
-        weight = np.linalg.solve(self.own[run], rows)
-        across = self.slopes @ weight.T  # (C, R, R)
-        self.shared = self.shared - across @ self.shared[run]
-        self.own = self.own - across @ (self.slopes @ rows.T).mT
-        diagonal = np.arange(len(rows))
-        # Slopes of very different size cancel to nothing, and a value is never known that well.
-        self.own[:, diagonal, diagonal] = np.maximum(self.own[:, diagonal, diagonal], self.noise)
-        self.covariance = self.covariance - rows.T @ weight
-        self.variance -= gain
+        rows = self.at_runs[run]
+        self.information = self.information + rows.T @ rows / self.noise
+        self._spread()
 
 
 def _slopes(law: Law, theta: Array, x: Columns) -> Array:
@@ -159,15 +157,14 @@ def choose_runs(
         able = free & (pool.price <= left)
         reason = "no further candidate fits into the budget"
         if able.any():
-            gains = np.array([mode.gains() for mode in modes])
-            gain = fits.weight @ gains
+            gain = fits.weight @ [mode.gains() for mode in modes]
             able &= gain >= now * (1 - (1 - worth) ** 2)
             reason = f"no affordable candidate narrows the spread by {worth:.0%} or more"
         if not able.any():
             return Choice(tuple(runs), tuple(spread), budget - left, reason)
         best = int(np.argmax(np.where(able, gain / pool.price**PRICE_POWER, -np.inf)))
-        for mode, own in zip(modes, gains[:, best], strict=True):
-            mode.take(best, own)
+        for mode in modes:
+            mode.take(best)
         now = fits.weight @ [mode.variance for mode in modes]
         runs.append(best)
         spread.append(float(np.sqrt(now / first)))
