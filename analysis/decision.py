@@ -66,8 +66,7 @@ class Decision:
                 f"  nearest size {self.nearest['model']}: N = {self.nearest['n']:.3g}, "
                 f"D = {self.nearest['d']:.3g}, {self.metric} {told(self.nearest['loss'])}"
             )
-            if self.nearest["command"]:
-                out.append(f"  {self.nearest['command']}")
+            out.append(f"  {self.nearest['command']}")
         return out if lost else [*out, f"  {self.verdict}: {self.reason}"]
 
     def headline(self) -> str:
@@ -81,7 +80,7 @@ class Decision:
         measured = self.practice.hours(self.budget.flops) if self.practice else None
         parts = [
             f"{self.budget.flops:.3g} FLOPs, {self.loss['distance']:.3g} times the largest run",
-            None if not passes else f"{passes:.2g} passes over the data",
+            None if not passes else f"{short(passes)} passes over the data",
             None if hours is None else f"{duration(hours)} of accelerator time",
             None if dollars is None else f"${dollars:,.2f}",
             None if measured is None or hours is not None
@@ -221,6 +220,11 @@ def range_text(interval: Sequence[float | None] | None) -> str:
     if interval is None:
         return "[no interval: no optimum in reach]"
     return "[" + ", ".join("open" if v is None else f"{v:.2g}" for v in interval) + "]"
+
+
+def short(value: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def duration(hours: float) -> str:

@@ -6,9 +6,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import spearmanr
 
+from analysis.groups import label_groups
 from analysis.table import RunTable, TableError
 
 RISING = 0.3  # rank correlation of metric and x from which more of the metric is better
+SAME = 1e-6  # relative
 RULES = ("pareto", "bins", "bins_point", "quantile")
 
 
@@ -44,7 +46,8 @@ def envelope(
     loss = -loss if rises else loss
     best = "highest" if rises else "lowest"
     if rule == "pareto":
-        order = np.lexsort((loss, values))
+        # 6 N D of one budget differs in its last bits from size to size.
+        order = np.lexsort((loss, label_groups(values, SAME) if (values > 0).all() else values))
         reached = np.minimum.accumulate(loss[order])
         first = np.concatenate([[True], loss[order][1:] < reached[:-1]])
         mask = np.zeros(len(values), dtype=bool)

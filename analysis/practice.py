@@ -51,21 +51,30 @@ class Practice:
         """At the speed of the largest run, on the machine that trained it."""
         return None if self.flops_per_second is None else flops / self.flops_per_second / 3600
 
-    def command(self, size: str, d: float) -> str | None:
+    def command(self, size: str, d: float) -> str:
         """What trains a size on so much data."""
         length = f"{d:.3g}".replace("e+0", "e").replace("e+", "e")
-        return self.overrides and self._sweep(self.overrides, size, length, d)
+        return self._sweep("", size, length, d)
 
-    def branches(self, size: str, lengths: Sequence[int], seed: int) -> str:
-        """What trains a size on each of several lengths; without what nobody knows of the study."""
-        given = self.overrides or f"study={self.study} budget={self.unit}"
+    def branches(
+        self, size: str, lengths: Sequence[int], seed: int, remarks: Sequence[str] = ()
+    ) -> str:
+        """What trains a size on each of several lengths."""
         listed = f"[{','.join(map(str, sorted({*lengths})))}]"
-        return self._sweep(f"{given} seed={seed}", size, listed, max(lengths))
+        return self._sweep(f" seed={seed}", size, listed, max(lengths), remarks)
 
-    def _sweep(self, given: str, size: str, length: str, most: float) -> str:
+    def _sweep(
+        self, more: str, size: str, length: str, most: float, remarks: Sequence[str] = ()
+    ) -> str:
+        given = self.overrides or f"study={self.study} budget={self.unit}"
         passes = self.passes(most) or 0.0
         again = f" budget.max_epochs={ceil(passes)}" if passes > 1 else ""
-        return f"fmscale sweep {given} model={choice(size)} budget.{self.unit}={length}{again}"
+        unknown = [] if self.overrides else ["and what else the study's sweep was given"]
+        told = "; ".join([*remarks, *unknown])
+        return (
+            f"fmscale sweep {given}{more} model={choice(size)} budget.{self.unit}={length}{again}"
+            + (f"  # {told}" if told else "")
+        )
 
     def describe(self) -> str:
         """Study, dates, data and machine in one line."""

@@ -124,7 +124,6 @@ def sweeps(table: RunTable, runs: Sequence[dict[str, Any]]) -> list[str]:
         near = practice.nearest(n)
         known = near is not None and abs(np.log(practice.sizes[near] / n)) < APART
         remarks = [] if known else [f"MODEL: one of about {n:.3g} parameters"]
-        remarks += [] if practice.overrides else ["and what else the study's sweep was given"]
-        command = practice.branches(near if known and near else "MODEL", wanted, round(seed))
-        out.append(command + (f"  # {'; '.join(remarks)}" if remarks else ""))
+        size = near if known and near else "MODEL"
+        out.append(practice.branches(size, wanted, round(seed), remarks))
     return out

@@ -23,7 +23,7 @@ from analysis.cli.options import (
     read_mapped,
     write_json,
 )
-from analysis.cli.screen import progress, table_text
+from analysis.cli.screen import progress, table_text, wrapped
 from analysis.files import map_columns, read_table
 from analysis.fit import fit
 from analysis.intervals import INTERVALS
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
                     raise
                 refused += 1
                 answers[name] = {"refused": str(reason)}
-                print(f"refused: {reason}")
+                print(wrapped(f"refused: {reason}"))
     if args.by:
         show_groups(args.by, answers)
     write_json(args.json, {"by": args.by, "groups": answers} if args.by else answers["all"])
@@ -164,7 +164,7 @@ def fit_one(
         seed=args.seed,
     )
     answer = result.to_dict()
-    print(result.summary())
+    print("\n".join(map(wrapped, result.summary().split("\n"))))
     if result.held_out:
         show_rows(result.held_out["rows"], result)
     if not args.no_sensitivity:
@@ -249,7 +249,7 @@ def show_sensitivity(table: pd.DataFrame) -> list[dict[str, Any]]:
     print(table_text(table[shown].rename(columns={"n_points": "n"})))
     if "refused" in table:
         for _, row in table[table["refused"].notna()].iterrows():
-            print(f"    {row['variant']}: refused, {row['refused']}")
+            print(wrapped(f"    {row['variant']}: refused, {row['refused']}"))
     # NaN: a parameter that is not part of this form
     return [{str(k): v for k, v in r.items() if v == v} for r in table.to_dict("records")]
 
@@ -267,12 +267,12 @@ def show_rows(rows: Sequence[dict[str, Any]], result: FitResult) -> None:
         low, high = row["low_new"], row["high_new"]
         unknown = low is None or high is None or np.isnan([low, high]).any()
         line = {"run": row["id"], "distance": _short(row["distance"], ".3g")}
+        line |= {"value": _short(row["value"], ".5g")} if "value" in row else {}
         line["predicted"] = f"{row.get('predicted', row.get('mean')):.5g}"
         line["a new run"] = "-" if unknown else f"{low:.4g} to {high:.4g}"
         if "value" in row:
             known = row.get("covered")
-            line |= {"value": _short(row["value"], ".5g"),
-                     "": "-" if known is None else "hit" if known else "miss",
+            line |= {"": "-" if known is None else "hit" if known else "miss",
                      "error": _short(row["relative_error"], "+.1%")}  # fmt: skip
         shown.append(line)
     print(table_text(pd.DataFrame(shown), indent=2))
@@ -333,5 +333,5 @@ def predict_table(result: FitResult, args: argparse.Namespace, group: str) -> li
     if out:
         show_rows(out, result)
     for dropped in rows.dropped[len(other.dropped) :]:
-        print(f"    {dropped}")
+        print(wrapped(f"    {dropped}"))
     return out

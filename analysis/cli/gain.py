@@ -15,8 +15,11 @@ from analysis.cli.options import (
     write_json,
 )
 from analysis.cli.screen import table_text, wrapped
+from analysis.envelope import SAME
 from analysis.gain import FLOORS, Gain, Ladder, gain
+from analysis.groups import label_groups
 from analysis.numerals import parse_unit
+from analysis.select import positive_values
 from analysis.table import RunTable, TableError
 
 EXAMPLE = "fmscale-analysis gain adamw.csv muon.csv --c flops --loss loss --target 1e21"
@@ -92,10 +95,13 @@ def ladder(name: str, table: RunTable, args: argparse.Namespace) -> Ladder:
     x = "C" if "C" in table.conventions else "x"
     if x not in table.conventions:
         raise TableError("name the column of the training FLOPs: --c COLUMN")
+    table = positive_values(table, [x], "metric")
     frame = pd.DataFrame({"compute": table.numbers(x), "loss": table.numbers("metric")})
     if args.throughput is not None:
         frame["speed"] = table.numbers(args.throughput)
-    frame = frame.dropna().sort_values(["compute", "loss"]).drop_duplicates("compute")
+    frame = frame.dropna()
+    frame["rung"] = label_groups(frame["compute"].to_numpy(float), SAME)
+    frame = frame.sort_values(["rung", "loss"]).drop_duplicates("rung")
     beaten = frame["loss"] > frame["loss"].cummin().shift()
     if beaten.any() and not args.envelope:
         raise TableError(

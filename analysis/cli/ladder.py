@@ -293,10 +293,11 @@ def row_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows[:SHOWN]:
         digits = decimals(row["low"], row["high"])
         numbers = {k: f"{row[k]:.{digits}f}" for k in ("predicted", "low", "high")}
-        line = {"run": row["id"], "distance": f"{row['distance']:.3g}", **numbers}
+        line = {"run": row["id"], "distance": f"{row['distance']:.3g}"}
+        line |= {"value": f"{row['value']:.{digits}f}"} if "value" in row else {}
+        line |= numbers
         if "value" in row:
-            line |= {"value": f"{row['value']:.{digits}f}",
-                     "": "hit" if row["covered"] else "miss",
+            line |= {"": "hit" if row["covered"] else "miss",
                      "error": f"{row['relative_error']:+.1%}",
                      "score": f"{row['interval_score']:.3g}"}  # fmt: skip
         shown.append(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from analysis.forecasting.optimum import best_place
 from analysis.laws.law import Array
 from analysis.numerals import parse_unit
 from analysis.proposals import Proposals, propose
+from analysis.table import RunTable
 
 EXAMPLE = (
     "fmscale-analysis next runs/my_study --flops 1e21 --budget 1e18; "
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         "n_points": len(ground.table), "level": args.level, **found.to_dict(),
         "warnings": list(ground.table.warnings),
     }  # fmt: skip
-    show(found, ground.table.warnings)
+    show(found, ground.table)
     write_json(args.json, answer)
     return 0
 
@@ -112,8 +112,10 @@ def place_of(
     return best_place(ground.forecaster, flops, ground.rule)[:, None]
 
 
-def show(found: Proposals, warnings: Sequence[str] = ()) -> None:
-    row = found.target
-    print(f"the target, {row['distance']:.3g} times the largest run: loss {told(row)}")
-    for line in [*plan_lines(found), *(wrapped(f"  warning: {text}") for text in warnings)]:
+def show(found: Proposals, table: RunTable) -> None:
+    row, metric = found.target, table.conventions["metric"]
+    print(wrapped(
+        f"the target, {row['distance']:.3g} times the largest run: {metric} {told(row)}"
+    ))  # fmt: skip
+    for line in [*plan_lines(found), *(wrapped(f"  warning: {text}") for text in table.warnings)]:
         print(line)

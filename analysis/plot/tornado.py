@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_tornado(table: pd.DataFrame, quantity: str, ax: Axes | None = None) -> Axes:
+def plot_tornado(
+    table: pd.DataFrame, quantity: str, ax: Axes | None = None, title: str = ""
+) -> Axes:
     """Bars from lowest to highest value over each group of choices (sensitivity.tornado)."""
     with style():
         if ax is None:
@@ -41,4 +43,6 @@ def plot_tornado(table: pd.DataFrame, quantity: str, ax: Axes | None = None) -> 
             ax.set_xlim(low - pad, high + pad)
         ax.grid(axis="y", visible=False)
         ax.set_xlabel("a = beta/(alpha + beta), exponent of N*(C)" if quantity == "a" else quantity)
+        if title:
+            ax.set_title(title, loc="left", fontsize=10.5)
     return ax

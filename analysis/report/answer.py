@@ -63,12 +63,12 @@ def outlook_figure(outlook: Outlook) -> dict[str, Any]:
     runs = outlook.runs.iloc[thinned(np.arange(len(outlook.runs)))]
     edge = {"x": finite_list(band["C"]), "type": "scatter", "mode": "lines", "line": {"width": 0},
             "hoverinfo": "skip"}  # fmt: skip
-    fill = {"fill": "tonexty", "fillcolor": transparent(COLOR)}
+    fill, half = ({"fill": "tonexty", "fillcolor": transparent(COLOR, a)} for a in (0.14, 0.28))
     traces: list[dict[str, Any]] = [
         {**edge, "y": finite_list(band["low"]), "showlegend": False},
         {**edge, **fill, "y": finite_list(band["high"]), "name": f"a new run, {level}"},
         {**edge, "y": finite_list(band["low50"]), "showlegend": False},
-        {**edge, **fill, "y": finite_list(band["high50"]), "name": "a new run, 50%"},
+        {**edge, **half, "y": finite_list(band["high50"]), "name": "a new run, 50%"},
         {**edge, "y": finite_list(band["predicted"]), "name": "forecast, best allocation",
          "line": {"color": COLOR, "width": 2}},
         scatter(runs["C"], runs["metric"], list(runs["id"]), "runs",

@@ -29,9 +29,9 @@ def finite_list(values: Any) -> list[float | None]:
     return [float(v) if np.isfinite(v) else None for v in np.asarray(values, dtype=float)]
 
 
-def transparent(color: str) -> str:
+def transparent(color: str, alpha: float = 0.14) -> str:
     r, g, b = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({r},{g},{b},0.14)"
+    return f"rgba({r},{g},{b},{alpha})"
 
 
 def rgb(rgba: tuple[float, float, float, float]) -> str:

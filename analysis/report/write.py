@@ -52,7 +52,9 @@ def write_report(
             stem = _file_name(f"{study.study}_{panel.name}")
             paths["figures"] += draw_panel(study, panel, folder / "figures" / stem)
             if panel.sensitivity is not None:
-                paths["figures"] += draw_tornado(panel, folder / "figures" / f"{stem}_tornado")
+                paths["figures"] += draw_tornado(
+                    study, panel, folder / "figures" / f"{stem}_tornado"
+                )
             for result in panel.answers:
                 card = folder / "cards" / f"{stem}_{result.law}.md"
                 write_text(card, fit_card(result, f"{study.study}: {panel.name}, {result.law}"))
@@ -113,11 +115,13 @@ def draw_panel(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
         return save(figure, stem)
 
 
-def draw_tornado(panel: Panel, stem: Path) -> list[Path]:
+def draw_tornado(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
     """Which choice of the analyst moves the answer most."""
     assert panel.sensitivity is not None
     name = headline(panel.sensitivity)
-    ax = plot_tornado(tornado(panel.sensitivity, name), name)
+    plain = study.study.replace("$", r"\$")
+    title = f"{plain}: {panel.metric}, law {panel.full[0].law} under other choices"
+    ax = plot_tornado(tornado(panel.sensitivity, name), name, title=title)
     return save(ax.get_figure(root=True), stem)
 
 

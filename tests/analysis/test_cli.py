@@ -379,5 +379,5 @@ def test_held_out_runs_are_listed_with_band_distance_and_error(held_out, capsys)
     out = capsys.readouterr().out
     predicted = json.loads(Path("p.json").read_text())["predictions"]
     assert [r["distance"] for r in predicted] == pytest.approx(list(times))
-    assert "value" not in next(x for x in out.splitlines() if " times " in x)
+    assert "value" not in next(x for x in out.splitlines() if " distance " in x)
     assert " lie in their" not in out

@@ -7,7 +7,7 @@ import pytest
 
 from analysis import load_runs
 from analysis.__main__ import main
-from analysis.decision import decimals, duration, look_ahead
+from analysis.decision import decimals, duration, look_ahead, short
 from analysis.files import map_columns
 from analysis.practice import choice, practice_of
 from analysis.proposals import sweeps
@@ -62,7 +62,10 @@ def test_what_records_do_not_say_is_missing(tmp_path):
     practice = practice_of(study_table(tmp_path / "bare", seconds_train=None, data={}))
     assert practice.hours(1e15) is None
     assert practice.passes(1e9) is None
-    assert practice.command("gpt_4x256", 1e7) is None
+    assert practice.command("gpt_4x256", 1e7) == (
+        "fmscale sweep study=bare budget=tokens model=gpt/4x256 budget.tokens=1e7"
+        "  # and what else the study's sweep was given"
+    )
     table = study_table(tmp_path / "other").frame.drop(columns="study")
     assert practice_of(RunTable(table)) is None
 
@@ -167,6 +170,11 @@ def test_a_lost_forecast_names_the_runs_that_would_narrow_it(tmp_path, capsys):
 )
 def test_digits_follow_the_interval(low, high, digits):
     assert decimals(low, high) == digits
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.53, "1.5"), (58.2, "58"), (1804.0, "1,804")])
+def test_passes_are_said_without_powers_of_ten(value, text):
+    assert short(value) == text
 
 
 def test_durations_are_said_in_units_that_fit():

@@ -26,6 +26,15 @@ def test_pareto_front_is_what_nothing_cheaper_beats():
     assert front.dropped[0].count == len(table) - len(expected)
 
 
+def test_one_budget_is_one_place_of_the_front_whatever_its_last_bits():
+    n = np.geomspace(1e7, 1e9, 7)
+    compute = np.r_[6 * n * (1e18 / 6 / n), 4 * n * (4e18 / 4 / n)]
+    assert len(np.unique(compute)) > 2
+    loss = 3 + np.tile((np.log(n) - np.log(1e8)) ** 2, 2) - np.repeat([0, 0.1], 7)
+    front = envelope(RunTable(pd.DataFrame({"x": compute, "metric": loss})), "pareto")
+    assert list(front.frame.index) == [3, 10]
+
+
 def test_bins_follow_the_published_recipe():
     # Equal-width bins of log10 x up to max + pad, lowest value of each, at the bin's centre
     # (the recipe of the open CLIP scaling study), then a straight line in log-log.

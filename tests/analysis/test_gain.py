@@ -136,3 +136,21 @@ def test_the_command_names_what_it_needs(tmp_path, capsys, options, message):
     command = ["gain", str(tmp_path / "t.csv"), "--c", "flops", "--loss", "loss"]
     assert main([*command, *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_runs_of_one_budget_are_one_rung_whatever_its_last_bits(tmp_path, capsys):
+    frames = {}
+    for name, factor in (("a", 1.0), ("b", 0.9)):
+        grid = np.meshgrid(np.geomspace(1e7, 1e9, 5), 10.0 ** np.arange(17, 22))
+        n, budget = (axis.ravel() for axis in grid)
+        spread = 1 + 0.02 * np.log(n / 1e8) ** 2
+        frames[name] = pd.DataFrame({"flops": 6 * n * (budget / 6 / n),
+                                     "loss": factor * 60 * budget**-0.07 * spread})  # fmt: skip
+        frames[name].to_csv(tmp_path / f"{name}.csv", index=False)
+    assert frames["a"]["flops"].nunique() > 5
+    tables = [str(tmp_path / f"{name}.csv") for name in frames]
+    to = tmp_path / "gain.json"
+    ask = ["gain", *tables, "--c", "flops", "--loss", "loss", "--target", "1e22"]
+    assert main([*ask, "--json", str(to)]) == 0
+    rungs = json.loads(to.read_text())["rungs"]
+    assert [rung["compute"] for rung in rungs] == pytest.approx(10.0 ** np.arange(17, 22))
