@@ -2,8 +2,9 @@
 
 Each law is fitted twice: to the whole ladder, every run alike, and to its top, where a run counts
 less the further it lies below the largest. Within a view laws share by their evidence; the views by
-the log score of forecasts from cuts within the ladder. Every component is widened by a misfit that
-grows with distance, in units of the law's own slope, as real ladders taught (`prior.py`).
+the log score of forecasts from cuts within the ladder. Every component is widened, and the top's
+lowered, by a misfit that grows with distance, in units of the law's own slope, as real ladders
+taught (`prior.py`).
 """
 
 from __future__ import annotations
@@ -34,15 +35,24 @@ class Outlook:
     evidence: Array  # (L, V)
     slope: Array  # (L, V): fall of ln loss with ln compute at the best run
     noise: Array  # (L, V)
-    center: Array  # (L, V, n)
-    spread: Array  # (L, V, n): of the law
+    center: Array  # (L, V, n): of the law
+    spread: Array  # (L, V, n)
     distance: Array  # (n,): ln of compute over the largest seen, at least 0
 
+    def unit(self) -> Array:
+        """Of the misfit, (L, V, n)."""
+        steepness = np.maximum(self.slope, SHALLOWEST)
+        return np.asarray(steepness[..., None] * self.distance**GROWTH)
+
+    def middle(self, learned: Experience) -> Array:
+        """Of the distribution of a new run by law and view, (L, V, n)."""
+        return self.center - learned.lowered()[:, None] * self.unit()
+
     def sd(self, learned: Experience) -> Array:
-        """Standard deviation of a new run by law and view, (L, V, n)."""
+        """Standard deviation of the same."""
         noise = self.spread**2 + self.noise[..., None] ** 2
-        unit = np.maximum(self.slope, SHALLOWEST)[..., None] * self.distance**GROWTH
-        return np.sqrt(learned.widening**2 * noise + (learned.drift()[:, None] * unit) ** 2)
+        misfit = learned.drift()[:, None] * self.unit()
+        return np.sqrt(learned.widening**2 * noise + misfit**2)
 
     def shares(self, learned: Experience) -> Array:
         """Of each law within a view, (L, V)."""
@@ -53,7 +63,7 @@ class Outlook:
     def log_scores(self, y: Array, learned: Experience) -> Array:
         """Mean log density of true log losses (n,) in each view, (V,)."""
         shares = np.log(self.shares(learned) + 1e-12)[..., None]
-        density = log_student(y, self.center, self.sd(learned), learned.freedom)
+        density = log_student(y, self.middle(learned), self.sd(learned), learned.freedom)
         return np.asarray(np.logaddexp.reduce(shares + density, axis=0).mean(axis=1))
 
 
@@ -79,7 +89,7 @@ def combine(outlook: Outlook, backtests: list[Backtest], learned: Experience) ->
     n = len(outlook.distance)
     return Mixture(
         weight.ravel(),
-        outlook.center.reshape(-1, n),
+        outlook.middle(learned).reshape(-1, n),
         outlook.sd(learned).reshape(-1, n),
         learned.freedom,
     )

@@ -1,13 +1,13 @@
 """What real ladders taught about forecasts, apart from the runs at hand.
 
-Seven numbers for laws of N and D, seven for those of one variable, learned in
+Eight numbers for laws of N and D, as many for those of one variable, learned in
 `experiments/forecasts` and stored in `prior.json`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Experience:
     whole_drift: float  # misfit of the law, in units of slope times distance ** 1.5
     top_drift: float
     freedom: float  # of Student's components
+    top_lowered: float  # how far the top's forecast is too high, in the unit of the misfit
 
     def log_odds(self) -> Array:
         """By view, (2,)."""
@@ -44,13 +45,17 @@ class Experience:
     def drift(self) -> Array:
         return np.array([self.whole_drift, self.top_drift])
 
-    def to_logs(self) -> Array:
-        """Coordinates for learning: logarithms (7,)."""
-        return np.log([getattr(self, f.name) for f in fields(self)])
+    def lowered(self) -> Array:
+        return np.array([0.0, self.top_lowered])
+
+    def coordinates(self) -> Array:
+        """For learning (8,): logarithms, but of the last, which has a sign."""
+        *positive, signed = astuple(self)
+        return np.array([*np.log(positive), signed])
 
     @classmethod
-    def from_logs(cls, logs: Array) -> Experience:
-        return cls(*(float(v) for v in np.exp(logs)))
+    def at(cls, coordinates: Array) -> Experience:
+        return cls(*(float(v) for v in [*np.exp(coordinates[:-1]), coordinates[-1]]))
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
