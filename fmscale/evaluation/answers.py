@@ -6,7 +6,6 @@ confident ones become a table, all of them a calibration curve.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from fmscale.evaluation.confidence import (
 )
 from fmscale.evaluation.in_context import InContext, text_tokenizer
 from fmscale.evaluation.language import check_language
-from fmscale.evaluation.metric import Metric, Objective, Rows
+from fmscale.evaluation.metric import Metric, Objective, Rows, accuracy_metrics
 from fmscale.evaluation.scoring import check_fits, complete, line_ends
 
 MOST_CONFIDENT = 0.01  # share of answers, as in Radford et al. 2019
@@ -117,11 +116,8 @@ class Answers:
             c.ended and _plain(text) in map(_plain, q.answers)
             for q, c, text in zip(asked, written, texts, strict=True)
         ])  # fmt: skip
-        prefix, n = f"answers/{self.name}", len(asked)
-        accuracy = float(correct.mean())
-        yield Metric(f"{prefix}_accuracy", accuracy, "fraction")
-        error = math.sqrt(accuracy * (1 - accuracy) / n)
-        yield Metric(f"{prefix}_accuracy_standard_error", error, "fraction")
+        prefix = f"answers/{self.name}"
+        yield from accuracy_metrics(prefix, correct)
         yield Metric(f"{prefix}_mean_probability", float(probability.mean()), "fraction")
         top, n_top = accuracy_of_most_confident(probability, correct, MOST_CONFIDENT)
         yield Metric(f"{prefix}_most_confident_accuracy", top, "fraction")

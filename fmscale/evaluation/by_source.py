@@ -12,7 +12,7 @@ from torch import nn
 from fmscale.data.languages.known_language import KnownLanguage
 from fmscale.data.text.mixture import Mixture
 from fmscale.evaluation.language import token_nats
-from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error, measuring
+from fmscale.evaluation.metric import Metric, Objective, mean_metrics, measuring
 
 
 class LossBySource:
@@ -41,14 +41,10 @@ class LossBySource:
                     if known is not None:
                         true = known.oracle_nats(batch["tokens"] - source.offset)
                         regrets.append((nats - true).mean(dim=1))
-            loss, error = mean_and_standard_error(torch.cat(losses))
-            yield Metric(f"val/loss_of_{name}", loss, "nats/token")
-            if math.isfinite(error):
-                yield Metric(f"val/loss_of_{name}_standard_error", error, "nats/token")
+            found = mean_metrics(f"val/loss_of_{name}", torch.cat(losses), "nats/token")
+            yield from found
             if source.data.val_bytes_per_token is not None:
-                bits_per_byte = loss / math.log(2) / source.data.val_bytes_per_token
+                bits_per_byte = found[0].value / math.log(2) / source.data.val_bytes_per_token
                 yield Metric(f"val/bpb_of_{name}", bits_per_byte, "bits/byte")
             if regrets:
-                regret, error = mean_and_standard_error(torch.cat(regrets))
-                yield Metric(f"val/regret_of_{name}", regret, "nats/token")
-                yield Metric(f"val/regret_of_{name}_standard_error", error, "nats/token")
+                yield from mean_metrics(f"val/regret_of_{name}", torch.cat(regrets), "nats/token")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from fmscale.data.prompts.labelled_texts import check_choices
 from fmscale.data.text.tokenizer import TextTokenizer
 from fmscale.evaluation.in_context import text_tokenizer
 from fmscale.evaluation.language import check_language
-from fmscale.evaluation.metric import Metric, Objective
+from fmscale.evaluation.metric import Metric, Objective, accuracy_metrics, name_of
 from fmscale.evaluation.scoring import Prompt, check_fits, score, split_prompt
 
 BLANK = "XXXXX"  # as in the Children's Book Test
@@ -42,7 +41,7 @@ class LastWord:
             if found is None:
                 raise ValueError(f"{where}: 'text' has fewer than two words.")
             self.passages.append((where, found[1], found[2]))
-        self.name = name or _name_of(file)
+        self.name = name or name_of(file)
 
     def check(self, data: Any) -> None:
         """Refuse data that is no text, and words longer than the context."""
@@ -64,7 +63,7 @@ class LastWord:
         hits = np.array([s.is_likeliest(p.answer) for s, p in zip(scored, prompts, strict=True)])
         nats = float(np.mean([s.nats for s in scored]))
         prefix = f"cloze/{self.name}"
-        yield from _accuracy(prefix, hits)
+        yield from accuracy_metrics(prefix, hits)
         yield Metric(f"{prefix}_nats", nats, "nats/word")
         if nats < 700:  # e**710 overflows
             yield Metric(f"{prefix}_perplexity", math.exp(nats), "1")
@@ -94,7 +93,7 @@ class FilledBlank:
             before, after = row["text"].split(BLANK)
             endings = [choice + after for choice in row["choices"]]
             self.passages.append((where, before, endings, row["label"]))
-        self.name = name or _name_of(file)
+        self.name = name or name_of(file)
 
     def check(self, data: Any) -> None:
         """Refuse data that is no text, and endings longer than the context."""
@@ -120,7 +119,7 @@ class FilledBlank:
             hits.append(nats.argmin() == label)
             hits_per_byte.append((nats / n_bytes).argmin() == label)
         prefix = f"choice/{self.name}"
-        yield from _accuracy(prefix, np.array(hits))
+        yield from accuracy_metrics(prefix, np.array(hits))
         value = float(np.mean(hits_per_byte))
         yield Metric(f"{prefix}_accuracy_per_byte", value, "fraction")
         chance = float(np.mean([1 / len(own) for own in prompts]))
@@ -144,14 +143,3 @@ def fitting(
         raise ValueError(f"{where}: {error}") from error
     kept = head[-(seq_len - longest) :]
     return [Prompt(kept, tail) for tail in tails], len(kept) < len(head)
-
-
-def _accuracy(prefix: str, hits: np.ndarray) -> Iterator[Metric]:
-    value = float(hits.mean())
-    yield Metric(f"{prefix}_accuracy", value, "fraction")
-    error = math.sqrt(value * (1 - value) / len(hits))
-    yield Metric(f"{prefix}_accuracy_standard_error", error, "fraction")
-
-
-def _name_of(file: str | None) -> str:
-    return re.sub(r"\W+", "_", Path(str(file)).name.split(".")[0]).lower()

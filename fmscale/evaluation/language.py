@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fmscale.data.languages.known_language import KnownLanguage
 from fmscale.data.text.token_dataset import ByteText
-from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error, measuring
+from fmscale.evaluation.metric import Metric, Objective, mean_metrics, measuring
 
 
 def token_nats(model: nn.Module, tokens: Tensor) -> Tensor:
@@ -63,10 +63,9 @@ class HeldOutText:
             for batch in data.validation_batches(self.batch_size or data.val_batch_size):
                 nats = token_nats(model, batch["tokens"].to(device))
                 losses.append(nats.double().mean(dim=1).cpu())
-        loss, error = mean_and_standard_error(torch.cat(losses))
-        yield Metric("val/loss", loss, "nats/token")
-        if math.isfinite(error):
-            yield Metric("val/loss_standard_error", error, "nats/token")
+        found = mean_metrics("val/loss", torch.cat(losses), "nats/token")
+        yield from found
+        loss = found[0].value
         if data.val_bytes_per_token is not None:  # the symbols of a made-up language are no bytes
             bits_per_byte = loss / math.log(2) / data.val_bytes_per_token
             yield Metric("val/bpb", bits_per_byte, "bits/byte")

@@ -6,7 +6,6 @@ log p(prompt | image), averaged over templates (Radford et al. 2021, Sec. 2.3).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fmscale.data.zero_shot_task import ZeroShotTask
-from fmscale.evaluation.metric import Metric, mean_and_standard_error, measuring
+from fmscale.evaluation.metric import Metric, mean_metrics, measuring
 
 PROMPTS_AT_ONCE = 8192
 
@@ -39,10 +38,7 @@ def held_out_likelihood(model: Any, data: Any) -> Iterator[Metric]:
     with measuring(model) as device:
         for batch in data.validation_batches(data.val_batch_size):
             losses.append(-model(batch["image"].to(device), batch["text"].to(device)).cpu())
-    loss, error = mean_and_standard_error(torch.cat(losses))
-    yield Metric("val/loss", loss, "nats/pair")
-    if math.isfinite(error):
-        yield Metric("val/loss_standard_error", error, "nats/pair")
+    yield from mean_metrics("val/loss", torch.cat(losses), "nats/pair")
 
 
 def likeliest(model: Any, vectors: Tensor, prompts: np.ndarray, task: ZeroShotTask) -> np.ndarray:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -79,3 +82,23 @@ def mean_and_standard_error(values: Tensor) -> tuple[float, float]:
     if len(values) < 2:
         return mean, math.nan
     return mean, float(values.std()) / math.sqrt(len(values))
+
+
+def mean_metrics(name: str, values: Tensor, unit: str) -> list[Metric]:
+    """The mean of independent values (n,) and, of more than one, its standard error."""
+    mean, error = mean_and_standard_error(values)
+    found = [Metric(name, mean, unit), Metric(f"{name}_standard_error", error, unit)]
+    return found if math.isfinite(error) else found[:1]
+
+
+def accuracy_metrics(prefix: str, hits: np.ndarray) -> Iterator[Metric]:
+    """The share of hits (n,) and its standard error."""
+    value = float(hits.mean())
+    yield Metric(f"{prefix}_accuracy", value, "fraction")
+    error = math.sqrt(value * (1 - value) / len(hits))
+    yield Metric(f"{prefix}_accuracy_standard_error", error, "fraction")
+
+
+def name_of(file: str | None) -> str:
+    """What a file is called in the names of metrics."""
+    return re.sub(r"\W+", "_", Path(str(file)).name.split(".")[0]).lower()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from fmscale.data.jsonl_rows import read_rows
 from fmscale.data.text.tokenizer import TextTokenizer
 from fmscale.evaluation.in_context import text_tokenizer
 from fmscale.evaluation.language import check_language
-from fmscale.evaluation.metric import Metric, Objective
+from fmscale.evaluation.metric import Metric, Objective, name_of
 from fmscale.evaluation.scoring import Prompt, score
 
 
@@ -37,7 +36,7 @@ class OtherText:
         self, file: str | None = None, name: str | None = None, stride: int | None = None
     ) -> None:
         self.texts = _read(file)
-        self.name = name or re.sub(r"\W+", "_", Path(str(file)).name.split(".")[0]).lower()
+        self.name = name or name_of(file)
         self.stride = stride
 
     def check(self, data: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from fmscale.evaluation.features import PairData, check_pairs, pair_vectors
 from fmscale.evaluation.likelihood import held_out_likelihood, predicts_captions
-from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error
+from fmscale.evaluation.metric import Metric, Objective, mean_metrics
 
 
 class HeldOutPairs:
@@ -45,10 +44,7 @@ class HeldOutPairs:
             hits.append((logits.argmax(dim=1) == _own(logits)).double())
         # The pairs of a batch compete with each other, but a loss per pair still varies mostly
         # with the pair itself: the standard error over pairs is near that over batches.
-        loss, error = mean_and_standard_error(torch.cat(losses))
-        yield Metric("val/loss", loss, "nats/pair")
-        if math.isfinite(error):
-            yield Metric("val/loss_standard_error", error, "nats/pair")
+        yield from mean_metrics("val/loss", torch.cat(losses), "nats/pair")
         # Rendered scenes know more than which captions are the same.
         known = getattr(data, "loss_floor", None)
         floor = (

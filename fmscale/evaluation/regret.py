@@ -10,7 +10,7 @@ from torch import nn
 
 from fmscale.data.languages.known_language import KnownLanguage
 from fmscale.evaluation.language import token_nats
-from fmscale.evaluation.metric import Metric, Objective, mean_and_standard_error, measuring
+from fmscale.evaluation.metric import Metric, Objective, mean_metrics, measuring
 
 
 class Regret:
@@ -41,6 +41,4 @@ class Regret:
                 oracle.append(true.mean(dim=1))
                 difference.append((nats - true).mean(dim=1))
         yield Metric("val/oracle_loss", float(torch.cat(oracle).mean()), "nats/token")
-        regret, error = mean_and_standard_error(torch.cat(difference))
-        yield Metric("val/regret", regret, "nats/token")
-        yield Metric("val/regret_standard_error", error, "nats/token")
+        yield from mean_metrics("val/regret", torch.cat(difference), "nats/token")

@@ -15,9 +15,8 @@ import io
 import logging
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -31,8 +30,7 @@ REMEDY = "delete it; a finished run is trained again once its record.json is del
 TRAILER = hashlib.sha256().digest_size + len(MARK)  # bytes at the end of a file
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """Everything needed to go on bit for bit."""
 
     step: int  # optimizer steps done
@@ -46,8 +44,7 @@ class Checkpoint:
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint atomically and return its path."""
     buffer = io.BytesIO()
-    # Not `asdict`, which would copy every tensor.
-    torch.save({f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}, buffer)
+    torch.save(checkpoint._asdict(), buffer)
     checksum = hashlib.sha256(buffer.getbuffer()).digest()
     buffer.write(checksum + MARK)
     path = path_of(folder, checkpoint.step)

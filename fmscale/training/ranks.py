@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -28,8 +28,7 @@ PATIENCE = timedelta(days=7)
 CONNECTION_LOST = ("gloo/transport", "NCCL", "Connection closed by peer")
 
 
-@dataclass(frozen=True)
-class FitRequest:
+class FitRequest(NamedTuple):
     """What all ranks fit together; plain values but for the tensors of `start`."""
 
     config: dict[str, Any]  # of the job
@@ -88,11 +87,13 @@ class Ranks:
 
     def order(self, request: FitRequest | None) -> FitRequest | None:
         """Rank 0 says what is fitted next; the others are told. None: it is over."""
-        said = [tree_map(_outline, _unpacked(request)) if self.world.leads else None]
+        said = [tree_map(_outline, request) if self.world.leads else None]
         with naming_lost_ranks():
             dist.broadcast_object_list(said, src=0, group=self.orders)
-            mine = _unpacked(request) if self.world.leads else said[0]
-            return _packed(tree_map(self._receive, mine))
+            asked: FitRequest | None = tree_map(
+                self._receive, request if self.world.leads else said[0]
+            )
+            return asked
 
     def _receive(self, leaf: Any) -> Any:
         """Send a tensor (rank 0), or get the one that an outline announces."""
@@ -121,20 +122,6 @@ class _Outline:
 
 def _outline(leaf: Any) -> Any:
     return _Outline(tuple(leaf.shape), leaf.dtype) if isinstance(leaf, Tensor) else leaf
-
-
-def _unpacked(request: FitRequest | None) -> Any:
-    """Dictionaries down to the tensors; `tree_map` does not look into dataclasses."""
-    if request is None:
-        return None
-    return {**vars(request), "start": request.start and dict(vars(request.start))}
-
-
-def _packed(fields: Any) -> FitRequest | None:
-    if fields is None:
-        return None
-    start = fields["start"]
-    return FitRequest(**{**fields, "start": start and Checkpoint(**start)})
 
 
 _ranks: Ranks | None = None

@@ -91,7 +91,7 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
 
     folder.create(config_text.write(job.config))
     parts = parts_of(job, job.config)
-    card = _card(job, folder, job.trunk_id, "trunk", job.config)
+    card = _card(job, folder, "trunk", job.config)
     segments = segments_to(missing, dict.fromkeys(saved))
     n_steps, begin = max(missing), segments[0].start
     with supervised(folder, parts.outlet, card, n_steps=n_steps, step=begin) as outcome:
@@ -143,7 +143,7 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
     parts = parts_of(job, config)
     started_at = now()
     trunk = study.trunk(job.trunk_id)
-    card = _card(job, folder, branch.run_id, "run", config)
+    card = _card(job, folder, "run", config)
     sharded_checkpoint.assemble(folder.checkpoints)
     start, trunk_rows, broken_at = branch_start(branch, folder, trunk)
     begin = start.step if start else 0
@@ -230,7 +230,7 @@ def branch_start(
     start = checkpoint.latest(trunk.checkpoints, at_most=branch.branch_step)
     if start is None:
         return None, [], None
-    start = dataclasses.replace(start, seconds_trunk=start.seconds)
+    start = start._replace(seconds_trunk=start.seconds)
     return start, [row for row in rows if row["step"] <= start.step], None
 
 
@@ -245,11 +245,11 @@ def _watches(
     return watches
 
 
-def _card(job: Job, folder: RunFolder, run_id: str, kind: str, config: dict[str, Any]) -> RunCard:
+def _card(job: Job, folder: RunFolder, kind: str, config: dict[str, Any]) -> RunCard:
     study = str(job.config["study"])
     return RunCard(
-        run_id=run_id,
-        name=run_id,
+        run_id=folder.run_id,
+        name=folder.run_id,
         study=study,
         job_type=kind,
         unit=job.shape.unit,

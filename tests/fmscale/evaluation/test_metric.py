@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fmscale.evaluation.metric import mean_and_standard_error, measuring
+from fmscale.evaluation.metric import Metric, mean_and_standard_error, mean_metrics, measuring
 
 
 def network() -> nn.Module:
@@ -60,3 +60,12 @@ def test_one_value_has_no_standard_error() -> None:
 def test_the_mean_is_taken_in_double_precision() -> None:
     values = torch.full((100_000,), 0.1)
     assert mean_and_standard_error(values)[0] == pytest.approx(float(values[0]), abs=1e-13)
+
+
+def test_a_standard_error_that_is_unknown_is_no_metric():
+    assert mean_metrics("val/regret", torch.tensor([2.0]), "nats") == [
+        Metric("val/regret", 2.0, "nats")
+    ]
+    mean, error = mean_metrics("val/regret", torch.tensor([1.0, 3.0]), "nats")
+    assert (mean.value, error.column) == (2.0, "val_regret_standard_error")
+    assert error.value == pytest.approx(1.0)
