@@ -182,7 +182,7 @@ def test_each_source_is_measured_by_itself(tmp_path, text_folder):
     text = ByteText(tmp_path, 16, root=text_folder, n_val_tokens=512)
     mixed = Mixture({"text": Source(text, 0.5), "chain": Source(language(), 0.5, 256)}, 16, 261)
     mixed.prepare()
-    found = {m.name: m for m in LossBySource()(Uniform(261), mixed, None)}
+    found = {m.column: m for m in LossBySource()(Uniform(261), mixed, None)}
     for name in ("text", "chain"):
         assert found[f"val_loss_of_{name}"].value == pytest.approx(math.log(261), rel=1e-6)
     assert found["val_bpb_of_text"].value == pytest.approx(math.log2(261), rel=1e-6)
