@@ -7,6 +7,7 @@ too few starts agree on the answer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from analysis.optimizer import MAX_ITERATIONS, ROUNDING, Minimum, minimize
 from analysis.starts import make_starts
 
 STARTS = 32
+FEWEST_STARTS = 8
 POLISHED = 4  # end points of the smoothed absolute objective that are polished
 LARGEST_RATIO = 1e300
 AGREE = 1e-6  # relative: two minima with objectives this close are one
@@ -27,6 +29,21 @@ AGREE = 1e-6  # relative: two minima with objectives this close are one
 
 class FitError(ValueError):
     """The fit cannot be trusted or cannot be made; the message says what would help."""
+
+
+@dataclass(frozen=True)
+class SolverOptions:
+    """How an optimum is looked for."""
+
+    start: Sequence[Mapping[str, float]] = ()  # the user's, tried besides our own
+    starts: int = STARTS  # how many of our own
+    strict: bool = True  # raise when the optimum is not certain; otherwise warn
+
+    def __post_init__(self) -> None:
+        if self.starts < FEWEST_STARTS:
+            raise ValueError(
+                f"starts={self.starts}: at least {FEWEST_STARTS}, so that two can agree"
+            )
 
 
 @dataclass(frozen=True)

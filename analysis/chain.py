@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.result import FitResult
-from analysis.uncertainty import percentiles
 
 
 @dataclass(frozen=True)
@@ -35,30 +34,14 @@ class Chain:
         columns = {c: np.atleast_1d(np.asarray(x[c], dtype=float)) for c in self.loss.model.columns}
         middle = self.loss.model.predict(columns, self.loss.parameters)
         mean = self.link.model.predict({"L": middle}, self.link.parameters)
-        unknown = np.full(len(mean), np.nan)
-        bands = [unknown] * 4
+        draws, rng = None, np.random.default_rng(seed)
         if self.loss.samples and self.link.samples:
-            rng = np.random.default_rng(seed)
             count = max(_draws(self.loss), _draws(self.link))
-            first = _pick(self.loss, count, rng)
-            second = _pick(self.link, count, rng)
-            losses = np.broadcast_to(
-                np.asarray(self.loss.model.value(first, columns), dtype=float), (count, len(mean))
-            )
-            metric = np.asarray(self.link.model.value(second, {"L": losses}), dtype=float)
-            level = max(self.loss.effective_level(), self.link.effective_level())
-            low, high = percentiles(metric, level)
-            bands = [np.minimum(low, mean), np.maximum(high, mean), unknown, unknown]
-            sigma = self.link.new_run_sd()
-            if sigma is not None:
-                scatter = sigma * rng.standard_normal(metric.shape)
-                new = metric * np.exp(scatter) if self.link.residual_log else metric + scatter
-                low, high = percentiles(new, level)
-                bands[2:] = [np.minimum(low, mean), np.maximum(high, mean)]
-        out = np.column_stack([mean, *bands])
-        if self.link.metric_range is not None:
-            out = np.clip(out, *self.link.metric_range)
-        return pd.DataFrame(out, columns=["mean", "low", "high", "low_new", "high_new"])
+            first, second = _pick(self.loss, count, rng), _pick(self.link, count, rng)
+            losses = np.asarray(self.loss.model.value(first, columns), dtype=float)
+            draws = np.asarray(self.link.model.value(second, {"L": losses}), dtype=float)
+        level = max(self.loss.effective_level(), self.link.effective_level())
+        return self.link.banded(mean, draws, level, rng)
 
 
 def _draws(result: FitResult) -> int:

@@ -18,6 +18,7 @@ from analysis.kernel import GeneralProblem, make_problem
 from analysis.laws.law import Array, Columns, Law
 from analysis.objectives import get_objective
 from analysis.optimizer import minimize
+from analysis.points import Points
 from analysis.starts import make_starts
 
 STARTS = 32
@@ -66,8 +67,9 @@ def fit_law(law: Law, x: Columns, y: Array, seed: int = 0, known: Array | None =
         known: optima (M, P) of an earlier fit, tried as well.
     """
     objective = get_objective("log_least_squares" if law.positive else "least_squares")
-    ones, size = np.ones(len(y)), len(law.parameters)
-    problem = make_problem(law, x, y, objective, ones, ones)
+    size = len(law.parameters)
+    points = Points(x, y, None, np.arange(len(y)), ())
+    problem = make_problem(law, points, objective, np.zeros(size, dtype=bool))
     if isinstance(problem, GeneralProblem):  # its curvature costs a pass for each parameter
         problem = replace(problem, curvature=np.zeros((len(y), size, size)))
     starts = make_starts(problem, STARTS, seed)

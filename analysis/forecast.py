@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.certificate import FitError
+from analysis.laws import standard_laws
 from analysis.laws.law import Array
 from analysis.optimal import ComputeRule, compute_rule, optimum
 from analysis.refit import refit
@@ -21,7 +22,6 @@ from analysis.table import TableError
 from analysis.uncertainty import percentiles
 
 FAR = 1.0  # decades beyond the largest compute: warn
-FAN_LAWS = ("joint", "joint_tied", "kaplan")
 FAN_OBJECTIVES = ("huber", "log_least_squares", "absolute")
 
 
@@ -167,7 +167,7 @@ def make_fan(result: FitResult, flops: float) -> list[dict[str, Any]]:
     frame = result.fitted()
     rows = [
         _answer(f"form: {law}", result, frame, flops, law=None if law == result.law else law)
-        for law in dict.fromkeys((result.law, *FAN_LAWS))
+        for law in dict.fromkeys((result.law, *standard_laws("N", "D")))
     ]
     for objective in FAN_OBJECTIVES:
         rows.append(_answer(f"objective: {objective}", result, frame, flops, objective=objective))

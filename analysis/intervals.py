@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,55 +13,101 @@ from analysis.kernel import Problem
 from analysis.laws import Law
 from analysis.laws.law import Array
 from analysis.points import Noise, Points
-from analysis.profiles import delta_intervals, profile_intervals
-from analysis.uncertainty import METHODS, Draws, choose_method, draw, enough, percentiles
+from analysis.profiles import Interval, delta_intervals, profile_intervals
+from analysis.uncertainty import (
+    METHODS,
+    choose_method,
+    draw,
+    enough,
+    percentiles,
+    widened_level,
+)
 
 INTERVALS = ("auto", *METHODS, "profile", "delta", "none")
+FEWEST_REFITS = 20  # fewer say nothing about a 95 % interval
+
+
+@dataclass(frozen=True)
+class IntervalOptions:
+    """Which intervals a fit is to have."""
+
+    interval: str = "auto"  # one of INTERVALS
+    bootstrap: int = 2000  # refits
+    level: float = 0.95
+    # Seed noise known from elsewhere, which the intervals then build on as well. Repeats among the
+    # points need no mention: the residuals hold their scatter.
+    noise: Noise | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise ValueError(f"level={self.level}: between 0 and 1")
+        if self.bootstrap != 0 and self.bootstrap < FEWEST_REFITS:
+            raise ValueError(
+                f"bootstrap={self.bootstrap}: 0 for none, or at least {FEWEST_REFITS} refits"
+            )
+        if self.interval not in INTERVALS:
+            raise ValueError(f"interval={self.interval!r}: choose one of {', '.join(INTERVALS)}")
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """What is known of the parameters besides their estimates, by name."""
+
+    intervals: dict[str, Interval]
+    errors: dict[str, float | None]  # standard errors
+    method: str
+    samples: dict[str, Array] = field(default_factory=dict)  # refits (S,); none without a bootstrap
+    widened: float | None = None  # two-sided level whose percentiles cover the asked one
+    warnings: tuple[str, ...] = ()
 
 
 def make_intervals(
-    interval: str,
     problem: Problem,
     optimum: Optimum,
+    estimate: Mapping[str, float],
     points: Points,
     fixed: NDArray[np.bool_],
-    noise: Noise | None,
-    level: float,
-    bootstrap: int,
+    options: IntervalOptions,
     seed: int,
-    warnings: list[str],
-) -> tuple[
-    dict[str, tuple[float | None, float | None]], dict[str, float | None], Draws | None, str
-]:
-    """Intervals by the asked method; refused (and said so) when noise cannot be known.
-
-    Returns:
-        Intervals and standard errors by name (of profile and delta), draws (of a bootstrap), and
-        the method's name.
-    """
-    if interval not in INTERVALS:
-        raise ValueError(f"interval={interval!r}: choose one of {', '.join(INTERVALS)}")
-    names = problem.law.names
-    empty: dict[str, tuple[float | None, float | None]] = {n: (None, None) for n in names}
-    unknown: dict[str, float | None] = dict.fromkeys(names)
-    if interval == "none" or (interval in ("auto", *METHODS) and bootstrap == 0):
-        return empty, unknown, None, "none asked for"
+) -> Uncertainty:
+    """Intervals by the asked method; refused (and said so) when noise cannot be known."""
+    names, goal, level = problem.law.names, problem.objective, options.level
+    none = Uncertainty(dict.fromkeys(names, (None, None)), dict.fromkeys(names), "none asked for")
     free = int((~fixed).sum())
-    goal = problem.objective
-    method = choose_method(points, free, goal) if interval == "auto" else interval
+    if not free:
+        return replace(none, method="none, every parameter is fixed")
+    method = options.interval
+    if method == "none" or (method in ("auto", *METHODS) and options.bootstrap == 0):
+        return none
+    if method == "auto":
+        method = choose_method(points, free, goal)
+    told: list[str] = []
     try:
         if points.copies():
             raise FitError("copies of rows would count as runs of their own and make it too narrow")
-        warnings += _few_units(points, method, enough(free, goal), free, noise)
+        told = _few_units(points, method, enough(free, goal), free, options.noise)
         if method == "profile":
-            return (*profile_intervals(problem, optimum, points, fixed, level), None, "profile")
+            pair = profile_intervals(problem, optimum, points, fixed, level)
+            return Uncertainty(*pair, "profile", warnings=tuple(told))
         if method == "delta":
-            return (*delta_intervals(problem, optimum, points, fixed, level), None, "delta method")
-        found = draw(problem, optimum, points, method, bootstrap, seed, fixed, noise)
-        return empty, unknown, found, method
+            pair = delta_intervals(problem, optimum, points, fixed, level)
+            return Uncertainty(*pair, "delta method", warnings=tuple(told))
+        draws = draw(
+            problem, optimum, points, method, options.bootstrap, seed, fixed, options.noise
+        )
     except FitError as refusal:
-        warnings.append(f"no interval: {refusal}")
-        return empty, unknown, None, "refused"
+        return replace(none, method="refused", warnings=(*told, f"no interval: {refusal}"))
+    if draws.failed:
+        told.append(f"{draws.failed} bootstrap refits did not converge and are left out")
+    if draws.agreement < 0.95:
+        told.append(
+            f"{1 - draws.agreement:.0%} of the checked refits have a better optimum elsewhere: "
+            "intervals are approximate"
+        )
+    samples = problem.natural(draws.working, fixed)
+    widened = widened_level(level, draws.units, free, draws.scale)
+    pair = from_samples(problem.law, samples, estimate, widened or level, fixed)
+    return Uncertainty(*pair, draws.description, samples, widened, tuple(told))
 
 
 def _few_units(
@@ -75,15 +122,12 @@ def _few_units(
         ]
     if method in ("rows", "clusters"):
         count = len(points) if method == "rows" else units
-        few = count < least
-        return (
-            [
-                f"only {count} {method} are redrawn for {free} parameters: these intervals are "
-                "conservative (97 to 100 % where 95 % is meant); --interval parametric is not"
-            ]
-            if few
-            else []
-        )
+        if count >= least:
+            return []
+        return [
+            f"only {count} {method} are redrawn for {free} parameters: these intervals are "
+            "conservative (97 to 100 % where 95 % is meant); --interval parametric is not"
+        ]
     known = (noise is not None and noise.shared is not None) or points.has_repeats()
     if method == "parametric" and units < len(points) and not known:
         return [
@@ -100,18 +144,14 @@ def from_samples(
     estimate: Mapping[str, float],
     level: float,
     fixed: NDArray[np.bool_],
-) -> tuple[dict[str, tuple[float | None, float | None]], dict[str, float | None]]:
+) -> tuple[dict[str, Interval], dict[str, float | None]]:
     """Percentile intervals, which hold the estimate, and standard errors of refits, by name."""
-    intervals: dict[str, tuple[float | None, float | None]] = {}
-    errors: dict[str, float | None] = {}
+    intervals: dict[str, Interval] = dict.fromkeys(law.names, (None, None))
+    errors: dict[str, float | None] = dict.fromkeys(law.names)
     for p, is_fixed in zip(law.parameters, fixed, strict=True):
         values = samples[p.name]
-        if is_fixed:
-            intervals[p.name], errors[p.name] = (None, None), None
-            continue
-        if np.ptp(values) == 0 and values[0] != 0:
-            # Refits that never move it: the points do not know this parameter.
-            intervals[p.name], errors[p.name] = (None, None), None
+        # Refits that never move it: the points do not know this parameter.
+        if is_fixed or (np.ptp(values) == 0 and values[0] != 0):
             continue
         middle = estimate[p.name]
         ends = percentiles(values, level)
@@ -122,8 +162,5 @@ def from_samples(
         lowest, highest = p.bounds
         open_low = lowest > natural_low and low <= lowest + 1e-9 * abs(lowest)
         open_high = bool(np.isfinite(highest)) and high >= highest - 1e-9 * abs(highest)
-        intervals[p.name] = (
-            None if open_low else low,
-            None if open_high else high,
-        )
+        intervals[p.name] = None if open_low else low, None if open_high else high
     return intervals, errors

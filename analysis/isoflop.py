@@ -51,8 +51,19 @@ class PowerOfCompute:
     interval: tuple[float, float] | None
     log_coefficient: float
 
+    @staticmethod
+    def of(exponent: float, log_coefficient: float, draws: Array, level: float) -> PowerOfCompute:
+        """With the interval of its exponent's draws (S,), where there are any."""
+        low, high = map(float, percentiles(draws, level)) if len(draws) else (np.nan, np.nan)
+        interval = (low, high) if len(draws) else None
+        return PowerOfCompute(float(exponent), interval, float(log_coefficient))
+
     def at(self, c: float) -> float:
         return float(np.exp(self.log_coefficient + self.exponent * np.log(c)))
+
+    def __str__(self) -> str:
+        ends = "no interval" if self.interval is None else "{:.4f}, {:.4f}".format(*self.interval)
+        return f"{self.exponent:.4f}  [{ends}]"
 
 
 @dataclass(frozen=True)
@@ -168,11 +179,8 @@ def fit_isoflop(
     laws = []
     for k, values in enumerate(([m.n_opt for m in used], [m.d_opt for m in used])):
         slope, offset = np.polyfit(log_c, np.log(np.array(values, dtype=float)), 1)
-        interval = None
-        if len(draws) >= 40:
-            low, high = percentiles(draws[:, k], level)
-            interval = (float(low), float(high))
-        laws.append(PowerOfCompute(float(slope), interval, float(offset)))
+        known = draws[:, k] if len(draws) >= 40 else draws[:0, k]
+        laws.append(PowerOfCompute.of(slope, offset, known, level))
     return IsoFlop(method, tuple(minima), laws[0], laws[1], noise, tuple(warnings), curves)
 
 

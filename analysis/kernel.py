@@ -12,10 +12,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.laws.law import Array, Columns, Law, Rows
 from analysis.laws.sums import SumLaw
 from analysis.objectives import Objective
+from analysis.points import Points
 
 # Samples are processed in blocks of about this many residuals: the work arrays then stay in the
 # second-level cache, which is worth a factor of three.
@@ -54,6 +56,15 @@ class Problem(ABC):
 
     def from_working(self, working: Array) -> Array:
         return working.copy()
+
+    def natural(self, working: Array, fixed: NDArray[np.bool_]) -> dict[str, Array]:
+        """Natural parameters, each (S,); a term held at its lower bound is exactly zero."""
+        low, _ = self.bounds()
+        out = self.law.decode(self.from_working(working))
+        for j, p in enumerate(self.law.parameters):
+            if p.positive and p.bounds[0] <= 0 and not fixed[j]:
+                out[p.name] = np.where(working[:, j] <= low[j] + 1e-9, 0.0, out[p.name])
+        return out
 
     def bounds(self) -> tuple[Array, Array]:
         y = self.y if self.y.ndim == 1 else self.y[0]
@@ -356,8 +367,18 @@ class GeneralProblem(Problem):
 
 
 def make_problem(
-    law: Law, x: Columns, y: Array, objective: Objective, scale: Array, weights: Array
+    law: Law, points: Points, objective: Objective, fixed: NDArray[np.bool_]
 ) -> Problem:
-    """The fastest problem that can hold `law`."""
+    """The fastest problem that can hold `law`: of these points, each divided by its error.
+
+    Fixed and bounded parameters keep a coordinate of their own.
+    """
+    ones = scale = np.ones(len(points))
+    if points.error is not None:
+        scale = points.error / points.y if objective.log else points.error
     kind = SumProblem if isinstance(law, SumLaw) else GeneralProblem
-    return kind(law, {c: x[c] for c in law.columns}, y, objective, scale, weights)
+    x = {c: points.x[c] for c in law.columns}
+    problem = kind(law, x, points.y, objective, scale, ones)
+    bounded = [p.positive and bool(np.isfinite(p.bounds).any()) for p in law.parameters]
+    own = tuple(n for n, k in zip(law.names, fixed | np.array(bounded), strict=True) if k)
+    return replace(problem, uncentred=own) if isinstance(problem, SumProblem) and own else problem

@@ -24,7 +24,7 @@ from scipy.stats import f as f_distribution
 from scipy.stats import norm
 
 from analysis.groups import label_groups
-from analysis.laws import Law
+from analysis.laws import Array, Law
 from analysis.points import Points
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def find_bend(law: Law, result: FitResult, points: Points) -> Bend | None:
     )
 
 
-def _alike(residual: NDArray[np.float64], known: NDArray[np.float64]) -> float:
+def _alike(residual: Array, known: Array) -> float:
     """Probability of neighbors as alike as these, of independent errors less what a law absorbs."""
     if len(residual) > MANY:
         ratio = float(np.sum(np.diff(residual) ** 2) / np.sum(residual**2))
@@ -163,7 +163,7 @@ def _alike(residual: NDArray[np.float64], known: NDArray[np.float64]) -> float:
     return float(np.mean(ratio[1:] <= ratio[0]))
 
 
-def _slopes(law: Law, result: FitResult, points: Points) -> NDArray[np.float64]:
+def _slopes(law: Law, result: FitResult, points: Points) -> Array:
     """Derivatives of the law (n, p) by the parameters that moved in the fit."""
     p = {name: np.array([[value]]) for name, value in result.parameters.items()}
     gradient = law.gradient(p, {c: points.x[c] for c in law.columns})
@@ -175,7 +175,7 @@ def _slopes(law: Law, result: FitResult, points: Points) -> NDArray[np.float64]:
     return out
 
 
-def _basis(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+def _basis(columns: Array) -> Array:
     """Orthonormal columns that span what these span, (n, rank)."""
     size = np.linalg.norm(columns, axis=0)
     kept = columns[:, size > 1e-9 * max(float(size.max(initial=0.0)), 1e-300)]
@@ -183,7 +183,7 @@ def _basis(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(left[:, singular > 1e-6 * singular.max(initial=0.0)])
 
 
-def _advice(result: FitResult, seen: NDArray[np.float64], floor: NDArray[np.float64]) -> str:
+def _advice(result: FitResult, seen: Array, floor: Array) -> str:
     """What to try, given residuals and the slope of a floor, both less what the law absorbs."""
     name = next((n for n in ("E", "d") if result.parameters.get(n) == 0), None)
     share = float(seen @ floor) / np.sqrt(float(seen @ seen) * float(floor @ floor) + 1e-300)
@@ -198,7 +198,7 @@ def _advice(result: FitResult, seen: NDArray[np.float64], floor: NDArray[np.floa
     )
 
 
-def _drift(over: str, along: str, points: Points, residual: NDArray[np.float64]) -> Misfit | None:
+def _drift(over: str, along: str, points: Points, residual: Array) -> Misfit | None:
     groups = _groups(points.x[over], points.x[along])
     freedom = sum(len(group) for group in groups) - 2 * len(groups)
     if len(groups) < LEAST or freedom < LEAST:
@@ -226,12 +226,12 @@ def _drift(over: str, along: str, points: Points, residual: NDArray[np.float64])
     return Misfit(over, value, along, ends, (first, last), probability)
 
 
-def _groups(over: NDArray[np.float64], along: NDArray[np.float64]) -> list[NDArray[np.intp]]:
+def _groups(over: Array, along: Array) -> list[NDArray[np.intp]]:
     """Indices of the runs at each value of `over` that were made at three or more of `along`."""
     label = label_groups(over, SAME)
     groups = (np.flatnonzero(label == k) for k in range(label.max() + 1))
     return [group for group in groups if label_groups(along[group], SAME).max() + 1 >= LEAST]
 
 
-def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _centred(values: Array) -> Array:
     return values - float(np.mean(values))

@@ -17,20 +17,13 @@ from analysis.envelope import envelope
 from analysis.files import map_columns
 from analysis.fit import fit
 from analysis.isoflop import PowerOfCompute, fit_isoflop
+from analysis.laws import Law, get_law
 from analysis.laws.constraints import untie
 from analysis.laws.law import Array
 from analysis.result import FitResult
 from analysis.table import C_COLUMNS, N_COLUMNS, RunTable, TableError
 from analysis.training_curves import approach_1_curves
-from analysis.uncertainty import percentiles
 
-SEPARABLE = {
-    "joint": ("A", "B", "alpha", "beta"),
-    "joint_tied": ("A", "B", "alpha", "alpha"),
-    "joint_outer": ("A", "B", "alpha", "beta"),  # rises with what is inside
-    "overtrain": ("a", "b", "eta", "eta"),
-    "kaplan": (),
-}
 GRID = 600  # sizes tried per budget for laws without closed form
 
 
@@ -76,13 +69,13 @@ def compute_rule(n: Array, d: Array, c: Array) -> ComputeRule:
 
 
 def optimum_closed(
-    p: Mapping[str, Any], law: str, c: Any, rule: ComputeRule
+    p: Mapping[str, Any], law: str | Law, c: Any, rule: ComputeRule
 ) -> tuple[Array, Array]:
     """N*, D* that minimise A/N^alpha + B/D^beta at k N^p D^q = C (Hoffmann et al. 2022, Eq. 4).
 
     Stationarity: alpha A / (p N^alpha) = beta B / (q D^beta).
     """
-    a_name, b_name, alpha_name, beta_name = SEPARABLE[law]
+    a_name, b_name, alpha_name, beta_name = get_law(law).separable
     alpha, beta = p[alpha_name], p[beta_name]
     log_ratio = np.log(alpha * p[a_name] * rule.q) - np.log(beta * p[b_name] * rule.p)
     log_c = np.log(np.asarray(c, dtype=float) / rule.k)
@@ -101,9 +94,9 @@ def optimum(result: FitResult, c: float, rule: ComputeRule) -> dict[str, Array]:
         for k, v in result.parameters.items()
     }
     stacked = untie(stacked, result.tie)
-    if SEPARABLE.get(result.law) and not rule.served:
+    if law.separable and not rule.served:
         with np.errstate(divide="ignore", invalid="ignore"):
-            n, d = optimum_closed(stacked, result.law, c, rule)
+            n, d = optimum_closed(stacked, law, c, rule)
     else:
         n, d = _optimum_on_grid(result, stacked, c, rule)
     x = {"N": n[:, None], "D": d[:, None], "U": d[:, None]}
@@ -166,8 +159,7 @@ def approach_1(
         x_s = x_s - x_s.mean(axis=1, keepdims=True)
         spread = (x_s**2).sum(axis=1)
         slopes = (x_s * y_s).sum(axis=1)[spread > 0] / spread[spread > 0]
-        low, high = percentiles(slopes, level)
-        out[name] = PowerOfCompute(float(slope), (float(low), float(high)), float(offset))
+        out[name] = PowerOfCompute.of(slope, offset, slopes, level)
     return out
 
 
@@ -193,29 +185,25 @@ def approach_3(
 
 def exponents(result: FitResult, rule: ComputeRule) -> dict[str, PowerOfCompute]:
     """a and b of N* = G C^a, D* = H C^b from a separable law."""
-    keys = SEPARABLE.get(result.law)
-    if not keys:
+    if not result.model.separable:
         raise ValueError(f"law {result.law} has no closed form for its optimum")
     out = {}
     for position, name in enumerate(("a", "b")):
 
         def slope(p: Mapping[str, Any], k: int = position) -> Any:
-            n1 = optimum_closed(p, result.law, rule.k, rule)[k]
-            n2 = optimum_closed(p, result.law, rule.k * np.e, rule)[k]
+            n1 = optimum_closed(p, result.model, rule.k, rule)[k]
+            n2 = optimum_closed(p, result.model, rule.k * np.e, rule)[k]
             return np.log(n2 / n1)
 
         with np.errstate(divide="ignore", invalid="ignore"):
             estimate = untie(result.parameters, result.tie)
             value = float(slope(estimate))
-            start = float(np.log(optimum_closed(estimate, result.law, 1.0, rule)[position]))
-            interval = None
+            start = float(np.log(optimum_closed(estimate, result.model, 1.0, rule)[position]))
+            draws = np.empty(0)
             if result.samples:
                 draws = np.asarray(slope(untie(result.samples, result.tie)), dtype=float)
-                draws = draws[np.isfinite(draws)]
-                if len(draws):
-                    low, high = percentiles(draws, result.widened or result.level)
-                    interval = (float(low), float(high))
-        out[name] = PowerOfCompute(value, interval, start)
+        known = draws[np.isfinite(draws)]
+        out[name] = PowerOfCompute.of(value, start, known, result.widened or result.level)
     return out
 
 

@@ -20,7 +20,8 @@ from analysis.objectives import ABSOLUTE_DELTA
 from analysis.points import Points
 from analysis.strata import satterthwaite
 
-Intervals = dict[str, tuple[float | None, float | None]]
+Interval = tuple[float | None, float | None]  # None is an open (or unknown) end
+Intervals = dict[str, Interval]
 GRID = 24
 REACH = 60.0  # standard errors; a profile flat that far out is open
 

@@ -5,27 +5,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from analysis.certificate import Certificate
-from analysis.laws import Law, get_law
+from analysis.laws import LAWS, Law, get_law
 from analysis.laws.constraints import constrain
 from analysis.laws.law import Array
 from analysis.outputs import write_text
 from analysis.points import Noise
+from analysis.profiles import Interval
 from analysis.table import C_COLUMNS, D_COLUMNS, N_COLUMNS, Dropped
 from analysis.uncertainty import percentiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Interval = tuple[float | None, float | None]
 SCHEMA = 1
 SYMBOLS = {"err": "error", "acc": "accuracy", "recall": "recall"}  # instead of L, by column name
 STORED_DRAWS = 1000  # draws written to disk: enough for a 95 % band, a tenth of the file
@@ -70,7 +70,10 @@ class FitResult:
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of parameters
     tie: dict[str, str] = field(default_factory=dict)  # parameters that equal another
     notes: tuple[str, ...] = ()  # true of most fits: for the card, not for the screen
+    law_class: str | None = None  # MODULE:CLASS of a law of one's own
     cluster: str | None = None  # columns that told which points travel together
+    # Draws points, law and band on axes: `analysis.plot.plot_fit`, which is built on this class.
+    plot: ClassVar[Callable[..., Axes]]
 
     def replace(self, **changes: Any) -> FitResult:
         return dataclasses.replace(self, **changes)
@@ -78,7 +81,8 @@ class FitResult:
     @property
     def plain(self) -> Law:
         """The law without bounds and ties of one's own."""
-        return get_law(self.law, max(self.breaks, 1))
+        known = self.law_class is None or self.law in LAWS
+        return get_law(self.law if known else str(self.law_class), max(self.breaks, 1))
 
     @property
     def model(self) -> Law:
@@ -114,25 +118,27 @@ class FitResult:
         law = self.model
         columns = {c: np.atleast_1d(np.asarray(x[c], dtype=float)) for c in law.columns}
         mean = law.predict(columns, self.parameters)
-        n = len(mean)
-        unknown = np.full(n, np.nan)
-        bands = [unknown] * 4
+        draws = None
         if self.samples:
-            wanted = self.effective_level(level)
             p = {k: v[:, None] for k, v in self.samples.items()}
             with np.errstate(over="ignore"):
-                value = np.broadcast_to(
-                    np.asarray(law.value(p, columns), dtype=float), (len(next(iter(p.values()))), n)
-                )
-            low, high = percentiles(value, wanted)
-            bands = [np.minimum(low, mean), np.maximum(high, mean), unknown, unknown]
-            sigma = self.new_run_sd()
+                draws = np.asarray(law.value(p, columns), dtype=float)
+        return self.banded(mean, draws, self.effective_level(level), self.seed)
+
+    def banded(
+        self, mean: Array, draws: Array | None, level: float, seed: int | np.random.Generator
+    ) -> pd.DataFrame:
+        """Predictions (n,) with the bands of their draws (S, n); NaN ends without draws."""
+        ends = [np.full(len(mean), np.nan)] * 4
+        if draws is not None:
+            sigma, bands = self.new_run_sd(), [np.broadcast_to(draws, (len(draws), len(mean)))]
             if sigma is not None:
-                scatter = sigma * np.random.default_rng(self.seed).standard_normal(value.shape)
-                new = value * np.exp(scatter) if self.residual_log else value + scatter
-                low, high = percentiles(new, wanted)
-                bands[2:] = [np.minimum(low, mean), np.maximum(high, mean)]
-        out = np.column_stack([mean, *bands])
+                scatter = sigma * np.random.default_rng(seed).standard_normal(bands[0].shape)
+                bands.append(draws * np.exp(scatter) if self.residual_log else draws + scatter)
+            for k, values in enumerate(bands):
+                low, high = percentiles(values, level)
+                ends[2 * k : 2 * k + 2] = [np.minimum(low, mean), np.maximum(high, mean)]
+        out = np.column_stack([mean, *ends])
         if self.metric_range is not None:
             out = np.clip(out, *self.metric_range)
         return pd.DataFrame(out, columns=["mean", "low", "high", "low_new", "high_new"])
@@ -227,55 +233,23 @@ class FitResult:
     def _inputs(self) -> str:
         return ", ".join(k if k == v else f"{k} = {v}" for k, v in self.columns.items())
 
-    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """Points, law and band on matplotlib axes."""
-        from analysis.plot.fits import plot_fit
-
-        return plot_fit(self, ax=ax, **options)
-
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, at full precision; at most STORED_DRAWS draws."""
-        stored = {k: v[:STORED_DRAWS].tolist() for k, v in self.samples.items()}
         return {
             "schema": SCHEMA,
-            "law": self.law,
-            "breaks": self.breaks,
             "formula": self.formula(),
-            "parameters": dict(self.parameters),
-            "fixed": list(self.fixed),
-            "intervals": {k: list(v) for k, v in self.intervals.items()},
-            "standard_errors": dict(self.standard_errors),
-            "level": self.level,
-            "interval_method": self.interval_method,
-            "objective": self.objective,
-            "objective_name": self.objective_name,
-            "objective_delta": self.objective_delta,
-            "objective_text": self.objective_text,
-            "n_points": self.n_points,
-            "n_clusters": self.n_clusters,
-            "cluster": self.cluster,
-            "metric": self.metric,
-            "columns": dict(self.columns),
-            "conventions": dict(self.conventions),
-            "source": self.source,
             "ranges": {k: list(v) for k, v in self.ranges().items()},
+            **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)},
+            **{k: list(getattr(self, k)) for k in ("fixed", "warnings", "notes")},
+            **{
+                k: {n: list(v) for n, v in getattr(self, k).items()}
+                for k in ("intervals", "limits")
+            },
+            "bounds": list(self.bounds) if self.bounds else None,
             "dropped": [d.to_dict() for d in self.dropped],
             "certificate": self.certificate.to_dict(),
-            "warnings": list(self.warnings),
-            "notes": list(self.notes),
             "noise": dataclasses.asdict(self.noise) if self.noise else None,
-            "residual_sd": self.residual_sd,
-            "residual_log": self.residual_log,
-            "bounds": list(self.bounds) if self.bounds else None,
-            "widened": self.widened,
-            "seed": self.seed,
-            "held_out": self.held_out,
-            "versions": dict(self.versions),
-            "limits": {k: list(v) for k, v in self.limits.items()},
-            "tie": dict(self.tie),
-            "alternatives": self.alternatives,
-            "data": self.data,
-            "samples": stored,
+            "samples": {k: v[:STORED_DRAWS].tolist() for k, v in self.samples.items()},
         }
 
     @staticmethod

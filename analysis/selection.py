@@ -9,17 +9,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.certificate import FitError, descend, optimize
+from analysis.certificate import FitError, descend
 from analysis.files import map_letters
-from analysis.fit import clean, fit, make_problem_of
+from analysis.fit import fit
 from analysis.forecasting import Forecaster
 from analysis.forecasting.answer import interval_score, rows_of
 from analysis.forecasting.places import coordinates, make_ladder
 from analysis.groups import label_groups
 from analysis.laws import get_law
 from analysis.laws.law import Array
-from analysis.objectives import get_objective
-from analysis.points import make_points
+from analysis.refit import solve_again
 from analysis.result import FitResult
 from analysis.scores import aicc
 from analysis.select import final_runs
@@ -77,7 +76,7 @@ def compare(
                 "objective": whole.objective,
                 "aicc": aicc(log_residuals, len(law.parameters) - len(whole.fixed)),
                 "residual_sd": float(np.std(log_residuals)),
-                "leave_one_size_out": leave_one_size_out(whole, options),
+                "leave_one_size_out": leave_one_size_out(whole),
             }
             row |= hold_out_by_compute(name, table, compute, cut, options)
         except (FitError, TableError) as reason:
@@ -196,21 +195,23 @@ def _forecast_rows(
     return rows_of(forecaster, above.ids, x, size, above.numbers("metric"), level)
 
 
-def leave_one_size_out(result: FitResult, options: dict[str, Any]) -> float | None:
+def leave_one_size_out(result: FitResult) -> float | None:
     """RMS log error when every value of the law's first column is left out in turn."""
-    first = result.model.columns[0]
-    values = result.fitted()[first].to_numpy(float)
+    law, fitted = result.model, result.fitted()
+    values = fitted[law.columns[0]].to_numpy(float)
     groups = label_groups(values, ONE_SIZE) if (values > 0).all() else values
-    weights = np.array([(groups != g).astype(float) for g in np.unique(groups)])
-    errors = _refit_predictions(result, options, weights)
-    if errors is None:
+    left_out = np.array([groups == g for g in np.unique(groups)])
+    found = _without(result, left_out)
+    if found is None:
         return None
-    out = np.array([errors[k][weights[k] == 0] for k in range(len(weights))], dtype=object)
-    flat = np.concatenate([np.asarray(e, dtype=float) for e in out])
-    return float(np.sqrt(np.mean(flat**2)))
+    x = {c: fitted[c].to_numpy(float) for c in law.columns}
+    value = np.asarray(law.value({k: v[:, None] for k, v in found.items()}, x), dtype=float)
+    value = np.broadcast_to(value, left_out.shape)
+    errors = np.log(fitted["y"].to_numpy(float)) - np.log(np.maximum(value, 1e-300))
+    return float(np.sqrt(np.mean(errors[left_out] ** 2)))
 
 
-def influence(result: FitResult, **options: Any) -> pd.DataFrame:
+def influence(result: FitResult) -> pd.DataFrame:
     """How each run moves the parameters: refits without it, all at once.
 
     Returns:
@@ -219,14 +220,13 @@ def influence(result: FitResult, **options: Any) -> pd.DataFrame:
     """
     fitted = result.fitted()
     n = len(fitted)
-    weights = 1.0 - np.eye(n)
-    theta = _refit(result, options, weights)
-    if theta is None:
+    found = _without(result, np.eye(n, dtype=bool))
+    if found is None:
         raise FitError("influence needs at least one point more than free parameters")
     out = pd.DataFrame({"id": fitted["id"], "residual": log_errors(result)})
     reach = np.zeros(n)
     for name, value in result.parameters.items():
-        change = theta[name] - value
+        change = found[name] - value
         out[f"d_{name}"] = change
         error = result.standard_errors.get(name)
         if error:
@@ -235,42 +235,21 @@ def influence(result: FitResult, **options: Any) -> pd.DataFrame:
     return out.sort_values("reach", ascending=False, ignore_index=True)
 
 
-def _refit(result: FitResult, options: dict[str, Any], weights: Array) -> dict[str, Array] | None:
-    """Parameters for each row of weights, (S,) each; warm from the optimum."""
+def _without(result: FitResult, left_out: NDArray[np.bool_]) -> dict[str, Array] | None:
+    """Parameters (S,) without the points of each row of `left_out` (S, n), warm from the optimum.
+
+    None where no point is more than there are parameters.
+    """
     law = result.model
-    objective = get_objective(result.objective_name, result.objective_delta or 1e-3)
-    frame = result.fitted()
-    table = clean(RunTable(frame), law, {c: c for c in law.columns}, "y", objective, None)
-    points = make_points(
-        table, law, {c: c for c in law.columns}, "y", "error" if "error" in frame else None
-    )
-    if len(points) <= len(law.parameters):
+    if left_out.shape[1] <= len(law.parameters):
         return None
-    fixed = np.array([n in result.fixed for n in law.names])
-    problem = make_problem_of(law, points, objective, fixed)
-    given = problem.to_working(law.encode(result.parameters)[None])
-    best = optimize(problem, result.seed, given, fixed, given[0])
+    problem, best, _, fixed = solve_again(result)
     found = descend(
-        problem.with_data(weights=weights),
-        np.repeat(problem.lift(best.working)[None], len(weights), axis=0),
-        np.arange(len(weights)),
+        problem.with_data(weights=(~left_out).astype(float)),
+        np.repeat(problem.lift(best.working)[None], len(left_out), axis=0),
+        np.arange(len(left_out)),
         fixed,
         tolerance=1e-8,
         widths=[],
     )
     return law.decode(problem.from_working(found.working))
-
-
-def _refit_predictions(
-    result: FitResult, options: dict[str, Any], weights: Array
-) -> list[Array] | None:
-    p = _refit(result, options, weights)
-    if p is None:
-        return None
-    law = result.model
-    fitted = result.fitted()
-    x = {c: fitted[c].to_numpy(float) for c in law.columns}
-    value = np.asarray(law.value({k: v[:, None] for k, v in p.items()}, x), dtype=float)
-    value = np.broadcast_to(value, weights.shape)
-    y = fitted["y"].to_numpy(float)
-    return list(np.log(y) - np.log(np.maximum(value, 1e-300)))

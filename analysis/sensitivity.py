@@ -21,11 +21,6 @@ DELTAS = (1e-4, 1e-3, 1e-2)
 TOP_DROPPED = (1, 2, 5, 10)
 AS_FITTED = "as fitted"
 EARLY = (0.1, 0.25)  # shares of the runs with the least data, left out as "still warming up"
-FAMILY = {
-    "joint": ("joint", "joint_tied"),
-    "power_floor": ("power_floor", "power", "shifted_power"),
-    "power": ("power", "power_floor"),
-}
 
 
 def sensitivity(result: FitResult, deltas: Sequence[float] = DELTAS) -> pd.DataFrame:
@@ -38,41 +33,23 @@ def sensitivity(result: FitResult, deltas: Sequence[float] = DELTAS) -> pd.DataF
     frame = result.fitted()
     variants: list[tuple[str, str, pd.DataFrame, dict[str, Any]]] = [("base", AS_FITTED, frame, {})]
     if result.residual_log:
-        variants += [
-            ("delta", f"Huber delta {d:g}", frame, {"objective": "huber", "delta": d})
-            for d in deltas
-        ]
-        variants += [
-            ("objective", name, frame, {"objective": name})
-            for name in ("log_least_squares", "absolute")
-        ]
+        for delta in deltas:
+            options = {"objective": "huber", "delta": delta}
+            variants.append(("delta", f"Huber delta {delta:g}", frame, options))
+        for name in ("log_least_squares", "absolute"):
+            variants.append(("objective", name, frame, {"objective": name}))
     order = np.argsort(frame["y"].to_numpy())
     for count in TOP_DROPPED:
         if count < len(frame) / 4:
-            variants.append(
-                (
-                    "dropped",
-                    f"without the {count} highest",
-                    frame.iloc[np.sort(order[:-count])],
-                    {},
-                )
-            )
+            kept = frame.iloc[np.sort(order[:-count])]
+            variants.append(("dropped", f"without the {count} highest", kept, {}))
     data = next((c for c in ("D", "S", "x", "C") if c in frame), None)
     for share in EARLY:
         count = int(share * len(frame))
         if data and count and len(frame) - count > 2 * len(result.parameters):
-            kept = np.sort(np.argsort(frame[data].to_numpy(), kind="stable")[count:])
-            variants.append(
-                (
-                    "early",
-                    f"without {share:.0%}, least {data}",
-                    frame.iloc[kept],
-                    {},
-                )
-            )
-    for form in FAMILY.get(result.law, ()):
-        if form != result.law:
-            variants.append(("form", form, frame, {"law": form}))
+            late = np.sort(np.argsort(frame[data].to_numpy(), kind="stable")[count:])
+            variants.append(("early", f"without {share:.0%}, least {data}", frame.iloc[late], {}))
+    variants += [("form", form, frame, {"law": form}) for form in result.model.relatives]
     for letter, name, values in result.other_conventions():
         if letter in result.model.columns:
             other = frame.assign(**{letter: values})
@@ -111,25 +88,20 @@ def tornado(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
         Columns group, low, high, low_variant, high_variant, base.
     """
     if quantity not in table:
-        raise ValueError(
-            f"{quantity!r} is not in the sensitivity table: {', '.join(table.columns)}"
-        )
+        have = ", ".join(table.columns)
+        raise ValueError(f"{quantity!r} is not in the sensitivity table: {have}")
     known = table[table[quantity].notna()]
     base = float(known.loc[known["group"] == "base", quantity].iloc[0])
     rows = []
     for group, part in known[known["group"] != "base"].groupby("group"):
         values, names = part[quantity].to_numpy(dtype=float), list(part["variant"])
         low, high = int(np.argmin(values)), int(np.argmax(values))
-        rows.append(
-            {
-                "group": group,
-                "low": min(float(values[low]), base),
-                "high": max(float(values[high]), base),
-                "low_variant": names[low] if values[low] < base else AS_FITTED,
-                "high_variant": names[high] if values[high] > base else AS_FITTED,
-                "base": base,
-            }
-        )
+        rows.append({
+            "group": group,
+            "low": min(float(values[low]), base), "high": max(float(values[high]), base),
+            "low_variant": names[low] if values[low] < base else AS_FITTED,
+            "high_variant": names[high] if values[high] > base else AS_FITTED, "base": base,
+        })  # fmt: skip
     out = pd.DataFrame(rows)
     if out.empty:
         return out

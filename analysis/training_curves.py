@@ -18,7 +18,6 @@ from analysis.isoflop import PowerOfCompute
 from analysis.laws.law import Array
 from analysis.steps import AVERAGED, thin
 from analysis.table import RunTable, TableError
-from analysis.uncertainty import percentiles
 
 POINTS = 400  # of the grid in log C
 BANDWIDTH = 0.1  # decades of C over which a curve is smoothed
@@ -120,11 +119,9 @@ def approach_1_curves(
     }
     for name, position in (("a", 0), ("b", 1)):
         slope, offset = found[position]
-        interval = None
-        if len(draws) > bootstrap / 2:
-            low, high = percentiles(np.array([d[position][0] for d in draws]), level)
-            interval = (float(low), float(high))
-        out[name] = PowerOfCompute(slope, interval, offset)
+        known = draws if len(draws) > bootstrap / 2 else []
+        slopes = np.array([d[position][0] for d in known])
+        out[name] = PowerOfCompute.of(slope, offset, slopes, level)
     return out
 
 

@@ -16,7 +16,7 @@ from analysis.adaptation import (
     longest_runs,
     median_and_mean,
 )
-from analysis.cli.options import add_json_option, add_source_options, write_figures, write_json
+from analysis.cli.options import add_shared, add_source_options, write_figures, write_json
 from analysis.files import read_table
 from analysis.plot.style import short_number
 from analysis.select import final_runs
@@ -30,15 +30,10 @@ EXAMPLE = "fmscale-analysis adaptation runs/clip_adapt --out reports/clip_adapt"
 WAYS = ("zero_shot", "probe", "knn", "few_shot_1", "few_shot_16")
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser(
-        "adaptation", help="compare the ways to adapt a CLIP", epilog=f"example: {EXAMPLE}"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
     parser.add_argument("--run", dest="run_id", help="run to look at (default: most compute)")
-    parser.add_argument("--out", metavar="FOLDER", help="write the figures into this folder")
-    add_json_option(parser)
-    parser.set_defaults(run=run)
+    add_shared(parser, "out", "json")
 
 
 def run(args: argparse.Namespace) -> int:

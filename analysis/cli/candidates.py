@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import pkgutil
-import sys
 from typing import Any
 
 import pandas as pd
@@ -14,31 +11,15 @@ from analysis.choice import Pool, choose_runs, fit_law
 from analysis.cli.options import read_mapped, write_json
 from analysis.cli.screen import table_text, wrapped
 from analysis.files import read_table
-from analysis.laws import Law, get_law
+from analysis.laws import get_law
 from analysis.next_runs import WORTH
 from analysis.select import positive_values
 from analysis.table import RunTable, TableError
 
 
-def law_of(name: str) -> Law:
-    """A law by name, or a class of the user's, pkg.module:Class, also from where they stand."""
-    if ":" not in name:
-        return get_law(name)
-    sys.path.insert(0, os.getcwd())
-    try:
-        law = pkgutil.resolve_name(name)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise ValueError(f"--law {name}: {error}") from None
-    finally:
-        sys.path.pop(0)
-    if not isinstance(law, Law):
-        raise ValueError(f"--law {name}: a class derived from analysis.laws.Law")
-    return law
-
-
 def choose(args: argparse.Namespace, budget: float) -> int:
     """Answer `next` with --law; print the runs and write --json."""
-    law = law_of(args.law)
+    law = get_law(args.law)
     names = args.x.split(",") if args.x else list(law.columns)
     if len(names) != len(law.columns):
         raise ValueError(f"--x {args.x}: law {law.name} is of {', '.join(law.columns)}, in order")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.chain import Chain
-from analysis.cli.options import add_json_option, parse_assignments, write_json
+from analysis.cli.options import add_shared, parse_assignments, write_json
 from analysis.forecast import forecast
 from analysis.numerals import parse_unit
 from analysis.result import FitResult
@@ -17,21 +17,13 @@ from analysis.table import TableError
 EXAMPLE = "fmscale-analysis chain loss.json link.json --flops 1e21 --flops 1e22"
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser(
-        "chain", help="a bounded metric through the loss", epilog=f"example: {EXAMPLE}"
-    )
-    parser.add_argument("loss", help="fit.json of a law for the loss")
-    parser.add_argument("link", help="fit.json of sigmoid_link or exp_link")
-    parser.add_argument(
-        "--flops", action="append", default=[], help="best size and data for this compute"
-    )
-    parser.add_argument(
-        "--at", action="append", default=[], metavar="N=1e9,D=2e10", help="a run of this kind"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    add_json_option(parser)
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
+    option("loss", help="fit.json of a law for the loss")
+    option("link", help="fit.json of sigmoid_link or exp_link")
+    option("--flops", action="append", default=[], help="best size and data for this compute")
+    option("--at", action="append", default=[], metavar="N=1e9,D=2e10", help="a run of this kind")
+    add_shared(parser, "seed", "json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.cli.options import (
-    add_json_option,
     add_objective_options,
+    add_shared,
     add_table_options,
     column_of,
     parse_laws,
@@ -36,23 +36,15 @@ EXAMPLE = (
 )
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser(
-        "compare", help="several laws on equal terms", epilog=f"example: {EXAMPLE}"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
     add_table_options(parser)
-    parser.add_argument("--laws", required=True, help="names, separated by commas")
+    option("--laws", required=True, help="separated by commas; MODULE:CLASS for your own")
     add_objective_options(parser)
-    parser.add_argument("--cut", type=float, help="largest compute that is fitted")
-    parser.add_argument(
-        "--backtest",
-        type=int,
-        default=0,
-        metavar="ORIGINS",
-        help="also fit and forecast below a rising cut, score what lies above, this many times",
-    )
-    add_json_option(parser)
-    parser.set_defaults(run=run)
+    option("--cut", type=float, help="largest compute that is fitted")
+    option("--backtest", type=int, default=0, metavar="ORIGINS",
+           help="also fit and forecast below a rising cut, score what lies above")  # fmt: skip
+    add_shared(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

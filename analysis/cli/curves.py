@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from analysis.cli.options import add_json_option, add_table_options, read_mapped, write_json
+from analysis.cli.options import add_shared, add_table_options, read_mapped, write_json
 from analysis.cli.screen import progress
 from analysis.files import map_columns
 from analysis.load import is_store, load_curves
 from analysis.numerals import parse_unit
+from analysis.plot.curves import plot_training_curves
 from analysis.plot.style import save_axes
 from analysis.report.study import COMPUTE, PARAMETERS
 from analysis.select import positive_values
@@ -20,30 +21,14 @@ from analysis.wandb_source import unfold_chart
 EXAMPLE = "fmscale-analysis curves runs/gpt_isoflop --plot curves.png"
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser(
-        "curves",
-        help="best size at each compute, from training curves",
-        epilog=f"example: {EXAMPLE}",
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
     add_table_options(parser)
-    parser.add_argument(
-        "--run",
-        dest="run_column",
-        metavar="COLUMN",
-        help="the run that a row of a table belongs to",
-    )
-    parser.add_argument(
-        "--sizes",
-        default="",
-        metavar="RUN=70M,...",
-        help="parameters of the runs in the export of a W&B chart (one column a run)",
-    )
-    parser.add_argument("--bootstrap", type=int, default=400, metavar="REDRAWS")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plot", metavar="FILE", help="curves and their envelope")
-    add_json_option(parser)
-    parser.set_defaults(run=run)
+    option("--run", dest="run_column", metavar="COLUMN", help="the run a row of a table belongs to")
+    option("--sizes", default="", metavar="RUN=70M,...",
+           help="sizes of the runs in the export of a W&B chart (one column a run)")  # fmt: skip
+    option("--bootstrap", type=int, default=400, metavar="REDRAWS")
+    add_shared(parser, "seed", "json", plot="curves and their envelope")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,15 +40,10 @@ def run(args: argparse.Namespace) -> int:
     curves = found["curves"]
     print(f"{len(curves.names)} curves of {len(set(curves.n.tolist()))} sizes ({metric})")
     for letter, key in (("N", "a"), ("D", "b")):
-        law = found[key]
-        low, high = law.interval or (None, None)
-        ends = "  [no interval]" if low is None else f"  [{low:.4f}, {high:.4f}]"
-        print(f"  {letter}* ~ C^{law.exponent:.4f}{ends}")
+        print(f"  {letter}* ~ C^{found[key]}")
     for dropped in table.dropped:
         print(dropped)
     if args.plot:
-        from analysis.plot.curves import plot_training_curves
-
         save_axes(plot_training_curves(curves, metric=metric), args.plot)
     c, n, d, loss = curves.best()
     write_json(

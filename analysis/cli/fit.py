@@ -13,8 +13,8 @@ import pandas as pd
 from analysis.card import fit_card
 from analysis.certificate import STARTS, FitError
 from analysis.cli.options import (
-    add_json_option,
     add_objective_options,
+    add_shared,
     add_table_options,
     beside,
     column_of,
@@ -31,6 +31,7 @@ from analysis.laws import LAWS, get_law
 from analysis.objectives import get_objective
 from analysis.outputs import write_text
 from analysis.plot.style import save_axes
+from analysis.plot.tornado import plot_tornado
 from analysis.result import FitResult
 from analysis.scores import distances
 from analysis.select import names_in, positive_values
@@ -48,64 +49,33 @@ SHOWN = 10  # runs of the influence table on the screen
 SHOWN_ROWS = 20  # of those held out or predicted
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser("fit", help="fit one law", epilog=f"example: {EXAMPLE}")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
     add_table_options(parser)
-    parser.add_argument("--law", required=True, choices=list(LAWS))
-    parser.add_argument("--by", metavar="COLUMN", help="one fit for each value of this column")
-    parser.add_argument("--breaks", type=int, default=1, help="breaks of broken_power")
+    option("--law", required=True, help=f"{', '.join(LAWS)}; or MODULE:CLASS of your own")
+    option("--breaks", type=int, default=1, help="breaks of broken_power")
     add_objective_options(parser)
-    parser.add_argument(
-        "--reduction",
-        choices=("sum", "mean"),
-        default="sum",
-        help="how the objective is reported; the optimum is the same",
-    )
-    parser.add_argument("--interval", choices=INTERVALS, default="auto")
-    parser.add_argument("--bootstrap", type=int, default=2000, metavar="REFITS")
-    parser.add_argument(
-        "--cluster",
-        metavar="COLUMN",
-        help="names the trunk or run of a row; default: found; none: rows are independent",
-    )
-    parser.add_argument("--level", type=float, default=0.95)
-    parser.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument(
-        "--start",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE,...",
-        help="a start of your own, tried besides the others",
-    )
-    parser.add_argument(
-        "--starts", type=int, default=STARTS, help="how many of our own (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--hold-out", metavar="QUERY", help="rows predicted, not fitted: 'C > 1e21'"
-    )
-    parser.add_argument(
-        "--bounds",
-        action="append",
-        default=[],
-        metavar="LOW,HIGH | NAME=LOW:HIGH",
-        help="range of the metric (chance, ceiling), or of a parameter: c1=-20:20",
-    )
-    parser.add_argument(
-        "--tie", action="append", default=[], metavar="NAME=NAME", help="beta=alpha: one value"
-    )
-    parser.add_argument("--predict", metavar="TABLE", help="rows to predict, same column names")
-    parser.add_argument("--no-sensitivity", action="store_true", help="skip the sensitivity table")
-    parser.add_argument(
-        "--influence", action="store_true", help="how the answer moves without each run"
-    )
-    parser.add_argument("--card", metavar="FILE", help="write the fit card (Markdown)")
-    parser.add_argument(
-        "--plot",
-        metavar="FILE",
-        help="draw points, law and band (.png, .svg, .pdf), and the tornado beside it",
-    )
-    add_json_option(parser)
-    parser.set_defaults(run=run)
+    option("--reduction", choices=("sum", "mean"), default="sum",
+           help="how the objective is reported; the optimum is the same")  # fmt: skip
+    option("--interval", choices=INTERVALS, default="auto")
+    option("--bootstrap", type=int, default=2000, metavar="REFITS")
+    option("--fix", action="append", default=[], metavar="NAME=VALUE")
+    option("--start", action="append", default=[], metavar="NAME=VALUE,...",
+           help="a start of your own, tried besides the others")  # fmt: skip
+    option("--starts", type=int, default=STARTS, help="how many of our own (default: %(default)s)")
+    option("--bounds", action="append", default=[], metavar="LOW,HIGH | NAME=LOW:HIGH",
+           help="range of the metric (chance, ceiling), or of a parameter: c1=-20:20")  # fmt: skip
+    option("--tie", action="append", default=[], metavar="NAME=NAME", help="beta=alpha: one value")
+    option("--no-sensitivity", action="store_true", help="skip the sensitivity table")
+    option("--influence", action="store_true", help="how the answer moves without each run")
+    option("--card", metavar="FILE", help="write the fit card (Markdown)")
+    add_shared(
+        parser, "level", "json", by="one fit for each value of this column",
+        cluster="names the trunk or run of a row; default: found; none: rows are independent",
+        hold_out="rows predicted, not fitted: 'C > 1e21'",
+        predict="rows to predict, same column names",
+        plot="draw points, law and band (.png, .svg, .pdf), and the tornado beside it",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     if args.by:
         show_groups(args.by, answers)
     write_json(args.json, {"by": args.by, "groups": answers} if args.by else answers["all"])
-    return 2 if refused == len(answers) else 0
+    return int(refused == len(answers))
 
 
 def fit_one(
@@ -227,8 +197,6 @@ def parse_ties(items: Sequence[str]) -> dict[str, str]:
 
 def save_tornado(choices: pd.DataFrame, path: Path) -> None:
     """The choices that move the answer most, beside the figure of the fit."""
-    from analysis.plot.tornado import plot_tornado
-
     name = headline(choices)
     beside = path.with_name(f"{path.stem}_tornado{path.suffix}")
     save_axes(plot_tornado(tornado(choices, name), name), str(beside))

@@ -1,4 +1,8 @@
-"""fmscale-analysis forecast: what a budget buys."""
+"""fmscale-analysis forecast: what a budget buys, or what runs will reach, with an interval.
+
+From a table or study several laws are combined; numbers for --n and --d ask about one planned run.
+A fit.json written by `fit --json` is taken as it is: its interval holds if that law is true.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis.cli.ladder import forecast_ladder
-from analysis.cli.options import add_json_option, add_table_options, write_json
+from analysis.cli.options import add_shared, add_table_options, write_json
 from analysis.forecast import Budget, budget_from_hours, forecast, stored_rule, target_loss
 from analysis.numerals import parse_unit
 from analysis.optimal import ComputeRule
+from analysis.plot.fan import draw_fan
 from analysis.plot.style import save_axes
 from analysis.registered import FOLDER
 from analysis.result import FitResult
@@ -24,46 +29,26 @@ EXAMPLE = (
 )
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser(
-        "forecast",
-        help="what a budget buys, or what runs will reach, with an interval for a new run",
-        description="From a table or study several laws are combined; numbers for --n and --d ask "
-        "about one planned run. A fit.json written by `fit --json` is taken as it is: its interval "
-        "holds if that law is true.",
-        epilog=f"example: {EXAMPLE}",
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
     add_table_options(parser)
-    parser.add_argument("--cluster", metavar="COLUMN", help="rows that weigh as one run")
-    parser.add_argument("--hold-out", metavar="QUERY", help="rows to forecast: 'C > 1e20'")
-    parser.add_argument("--predict", metavar="TABLE", help="runs to forecast, same column names")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--flops", help="training FLOPs: 1e24, 3.6PF-days")
     budget.add_argument("--gpu-hours", type=float, help="accelerator hours (with --peak and --mfu)")
     budget.add_argument("--dollars", type=float, help="money (with --price, --peak and --mfu)")
     budget.add_argument("--target-loss", type=float, help="the loss to reach")
-    parser.add_argument(
-        "--peak", help="peak FLOP/s of one accelerator (989T; of a study: its largest run's speed)"
-    )
-    parser.add_argument("--mfu", type=float, default=0.4, help="share of the peak reached (0.4)")
-    parser.add_argument("--price", type=float, help="dollars per accelerator hour")
-    parser.add_argument(
-        "--six-nd", action="store_true", help="take C = 6 N D, whatever the runs say"
-    )
-    parser.add_argument(
-        "--serve-tokens", metavar="TOKENS", help="also pay for serving this many: 2 N each"
-    )
-    parser.add_argument(
-        "--no-fan", action="store_true", help="of a fit: skip the other forms and conventions"
-    )
-    parser.add_argument("--level", type=float, default=0.95)
-    parser.add_argument(
-        "--register", metavar="NAME", help="write the forecast of one run down, to be scored"
-    )
-    parser.add_argument("--registry", type=Path, default=FOLDER, help="where (forecasts)")
-    parser.add_argument("--plot", metavar="FILE", help="of a fit: draw the fan of answers")
-    add_json_option(parser)
-    parser.set_defaults(run=run)
+    option("--peak", help="peak FLOP/s of one accelerator (989T; a study: its largest run's speed)")
+    option("--mfu", type=float, default=0.4, help="share of the peak reached (0.4)")
+    option("--price", type=float, help="dollars per accelerator hour")
+    option("--six-nd", action="store_true", help="take C = 6 N D, whatever the runs say")
+    option("--serve-tokens", metavar="TOKENS", help="also pay for serving this many: 2 N each")
+    option("--no-fan", action="store_true", help="of a fit: skip the other forms and conventions")
+    option("--register", metavar="NAME", help="write the forecast of one run down, to be scored")
+    option("--registry", type=Path, default=FOLDER, help="where (forecasts)")
+    add_shared(
+        parser, "cluster", "level", "json", hold_out="rows to forecast: 'C > 1e20'",
+        predict="runs to forecast, same column names", plot="of a fit: draw the fan of answers",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -99,8 +84,6 @@ def run(args: argparse.Namespace) -> int:
     answer |= forecast(result, budget, rule, fan=not args.no_fan, level=args.level)
     show(answer)
     if args.plot:
-        from analysis.plot.fan import draw_fan
-
         save_axes(draw_fan(answer).axes[0], args.plot)
     write_json(args.json, answer)
     return 0

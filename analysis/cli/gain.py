@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cli.options import (
-    add_json_option,
+    add_shared,
     add_table_options,
     groups_of,
     read_mapped,
@@ -19,36 +19,25 @@ from analysis.envelope import SAME
 from analysis.gain import FLOORS, Gain, Ladder, gain
 from analysis.groups import label_groups
 from analysis.numerals import parse_unit
+from analysis.plot.gain import plot_gain
+from analysis.plot.style import save_axes
 from analysis.select import positive_values
 from analysis.table import RunTable, TableError
 
 EXAMPLE = "fmscale-analysis gain adamw.csv muon.csv --c flops --loss loss --target 1e21"
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser(
-        "gain", help="is another recipe worth adopting?", epilog=f"example: {EXAMPLE}"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
     add_table_options(parser)
-    parser.add_argument(
-        "other", nargs="?", help="table of the other recipe, of the same columns; or --by"
-    )
-    parser.add_argument(
-        "--by", metavar="COLUMN", help="column of one table whose two values are the recipes"
-    )
-    parser.add_argument(
-        "--base", metavar="VALUE", help="with --by: today's recipe, if not the first"
-    )
-    parser.add_argument("--target", metavar="FLOPS", help="where to decide; default: largest rung")
-    parser.add_argument(
-        "--floor", default="shared", help="of the loss: a number, shared (default) or free"
-    )
-    parser.add_argument("--alpha", metavar="A[,B]", help="pin the exponent, or that of each recipe")
-    parser.add_argument("--throughput", metavar="COLUMN", help="units a second, for hours")
-    parser.add_argument("--level", type=float, default=0.95)
-    parser.add_argument("--plot", metavar="FILE", help="figure of the gain against compute")
-    add_json_option(parser)
-    parser.set_defaults(run=run)
+    option("other", nargs="?", help="table of the other recipe, of the same columns; or --by")
+    option("--base", metavar="VALUE", help="with --by: today's recipe, if not the first")
+    option("--target", metavar="FLOPS", help="where to decide; default: largest rung")
+    option("--floor", default="shared", help="of the loss: a number, shared (default) or free")
+    option("--alpha", metavar="A[,B]", help="pin the exponent, or that of each recipe")
+    option("--throughput", metavar="COLUMN", help="units a second, for hours")
+    add_shared(parser, "level", "json", by="column of one table whose two values are the recipes",
+               plot="figure of the gain against compute")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,9 +52,6 @@ def run(args: argparse.Namespace) -> int:
     )
     write_json(args.json, found.to_dict())
     if args.plot:
-        from analysis.plot.gain import plot_gain
-        from analysis.plot.style import save_axes
-
         save_axes(plot_gain(found), args.plot)
     print("\n".join(lines(found)))
     return 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.cli.options import (
-    add_json_option,
+    add_shared,
     add_table_options,
     beside,
     groups_of,
@@ -16,13 +16,14 @@ from analysis.cli.options import (
 )
 from analysis.cli.screen import progress
 from analysis.envelope import RULES
-from analysis.fit import versions
 from analysis.isoflop import METHODS, IsoFlop, PowerOfCompute, fit_isoflop
 from analysis.optimal import compare_approaches
+from analysis.plot.isoflop import plot_frontier, plot_isoflop
 from analysis.plot.style import save_axes
 from analysis.pooling import check_agreement
 from analysis.select import final_runs, positive_values, where
 from analysis.table import RunTable, TableError
+from analysis.versions import versions
 
 EXAMPLE = (
     "fmscale-analysis isoflop points.csv --n params --d tokens --c budget --loss loss "
@@ -30,32 +31,17 @@ EXAMPLE = (
 )
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser(
-        "isoflop", help="best size at each compute budget", epilog=f"example: {EXAMPLE}"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
     add_table_options(parser)
-    parser.add_argument("--method", choices=METHODS, default="parabola")
-    parser.add_argument("--by", metavar="COLUMN", help="one answer for each value of this column")
-    parser.add_argument("--bootstrap", type=int, default=400, metavar="REDRAWS")
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=0.05,
-        help="budgets within this relative distance are one",
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--three",
-        choices=RULES,
-        metavar="RULE",
-        help="also approaches 1 (with this envelope rule) and 3, side by side",
-    )
-    parser.add_argument(
-        "--plot", metavar="FILE", help="curves and minima, and the frontier beside it"
-    )
-    add_json_option(parser)
-    parser.set_defaults(run=run)
+    option("--method", choices=METHODS, default="parabola")
+    option("--bootstrap", type=int, default=400, metavar="REDRAWS")
+    option("--tolerance", type=float, default=0.05,
+           help="budgets within this relative distance are one")  # fmt: skip
+    option("--three", choices=RULES, metavar="RULE",
+           help="also approaches 1 (with this envelope rule) and 3, side by side")  # fmt: skip
+    add_shared(parser, "seed", "json", by="one answer for each value of this column",
+               plot="curves and minima, and the frontier beside it")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,8 +70,6 @@ def run(args: argparse.Namespace) -> int:
             answers[name] = {**found.to_dict(), "n_points": len(part)}
             show(name, found)
             if args.plot:
-                from analysis.plot.isoflop import plot_frontier, plot_isoflop
-
                 title = name if args.by else ""
                 drawn = plot_isoflop(found, title=title, columns=part.conventions)
                 save_axes(drawn, beside(args.plot, title))
@@ -123,14 +107,9 @@ def show(name: str, found: IsoFlop) -> None:
     for letter, law in (("N", found.n_opt), ("D", found.d_opt)):
         if law is not None:
             kind = "" if law.interval is None else "  95% confidence, redrawn noise of the losses"
-            print(f"  {letter}* ~ C^{power_text(law)}{kind}")
+            print(f"  {letter}* ~ C^{law}{kind}")
     for warning in found.warnings:
         print(f"  warning: {warning}")
-
-
-def power_text(law: PowerOfCompute) -> str:
-    interval = "" if law.interval is None else f"  [{law.interval[0]:.4f}, {law.interval[1]:.4f}]"
-    return f"{law.exponent:.4f}{interval}"
 
 
 def three(table: RunTable, rule: str, seed: int) -> dict[str, Any]:
@@ -149,7 +128,7 @@ def three(table: RunTable, rule: str, seed: int) -> dict[str, Any]:
                 row[key] = r[key].exponent
                 row[f"{key}_interval"] = r[key].interval
         rows.append(row)
-        text = f"N* ~ C^{power_text(r['a'])}" if "a" in r else r.get("reason", "")
+        text = f"N* ~ C^{r['a']}" if "a" in r else r.get("reason", "")
         print(f"  approach {r['approach']}: {text}")
     verdict = {
         True: "agree within their intervals",

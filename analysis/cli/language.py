@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.cli.options import add_json_option, add_source_options, write_figures, write_json
+from analysis.cli.options import add_shared, add_source_options, write_figures, write_json
 from analysis.files import read_table
 from analysis.language import (
     all_shot_columns,
@@ -29,20 +29,10 @@ if TYPE_CHECKING:
 EXAMPLE = "fmscale-analysis language runs/gpt_transfer --out reports/gpt_transfer"
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser(
-        "language",
-        help="language models by size: examples, detector, fine-tuning, calibration",
-        epilog=f"example: {EXAMPLE}",
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
     parser.add_argument("--task", default="mean", help="few-shot task to draw (mean: of all)")
-    parser.add_argument(
-        "--all-runs", action="store_true", help="also runs that are not annealed, or imported"
-    )
-    parser.add_argument("--out", metavar="FOLDER", help="write the figures into this folder")
-    add_json_option(parser)
-    parser.set_defaults(run=run)
+    add_shared(parser, "out", "json", all_runs="also runs that are not annealed, or imported")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,10 @@
-"""fmscale-analysis next: which runs would narrow a forecast's interval most for their price."""
+"""fmscale-analysis next: which runs would narrow a forecast's interval most for their price.
+
+Proposes runs at sizes and data budgets of the ladder, between them, a step below and up to three
+beyond, with the interval to be expected after each. Branches of a run store's trunks are priced at
+what they add. It ends where no run that can be afforded narrows the interval by 1 %. Ask again
+after a few runs: what they show changes the plan.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,7 @@ import numpy as np
 
 from analysis.cli.candidates import choose
 from analysis.cli.ladder import Ground, can_plan, planned_run, stand_on
-from analysis.cli.options import add_json_option, add_table_options, write_json
+from analysis.cli.options import add_shared, add_table_options, write_json
 from analysis.cli.screen import plan_lines, wrapped
 from analysis.decision import told
 from analysis.forecasting.optimum import best_place
@@ -25,35 +31,23 @@ EXAMPLE = (
 )
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser(
-        "next",
-        help="which runs to train next, for the narrowest forecast at a target",
-        description="Proposes runs at sizes and data budgets of the ladder, between them, a step "
-        "below and up to three beyond, with the interval to be expected after each. Branches of a "
-        "run store's trunks are priced at what they add. It ends where no run that can be "
-        "afforded narrows the interval by 1 %. Ask again after a few runs: what they show changes "
-        "the plan.",
-        epilog=f"example: {EXAMPLE}",
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     add_table_options(parser)
-    parser.add_argument("--cluster", metavar="COLUMN", help="rows that weigh as one run")
     parser.add_argument("--flops", help="the target: training FLOPs, 1e24, best allocated")
     parser.add_argument(
         "--budget", help="FLOPs that the proposed runs may add (a tenth of the target's)"
     )
-    parser.add_argument("--level", type=float, default=0.95)
     own = parser.add_argument_group(
         "a law of other variables",
         "Chooses among candidates for the smallest error of one law at the targets. --x names the "
         "columns of the law's variables in their order (a,b,c; default: as the law names them).",
     )
-    own.add_argument("--law", metavar="LAW", help="a law's name, or a class: pkg.module:Class")
+    own.add_argument("--law", metavar="LAW", help="a law's name, or MODULE:CLASS of your own")
     own.add_argument("--candidates", metavar="TABLE", help="runs that could be trained")
     own.add_argument("--cost", metavar="COLUMN", help="their cost; --budget is in its unit")
     own.add_argument("--targets", metavar="TABLE", help="where the law shall predict")
-    add_json_option(parser)
-    parser.set_defaults(run=run, hold_out=None)
+    add_shared(parser, "cluster", "level", "json")
+    parser.set_defaults(hold_out=None)
 
 
 def run(args: argparse.Namespace) -> int:

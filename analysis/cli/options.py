@@ -18,7 +18,7 @@ from analysis.laws import LAWS, Law, get_law
 from analysis.objectives import ALIASES, OBJECTIVES
 from analysis.outputs import replacing, write_text
 from analysis.report.study import COMPUTE, PARAMETERS
-from analysis.select import drop_highest, final_runs, where
+from analysis.select import drop_highest, final_runs, positive_values, where
 from analysis.table import RunTable, TableError, data_column
 
 if TYPE_CHECKING:
@@ -28,84 +28,78 @@ FEWEST_ON_ENVELOPE = 4
 LETTERS = {"n": "N", "d": "D", "c": "C", "u": "U", "steps": "S", "x": "x", "l": "L"}
 
 
+# Options that mean the same in every command that has them.
+SHARED: dict[str, dict[str, Any]] = {
+    "all_runs": {"action": "store_true"},
+    "by": {"metavar": "COLUMN"},
+    "cluster": {"metavar": "COLUMN", "help": "rows that weigh as one run"},
+    "hold_out": {"metavar": "QUERY"},
+    "json": {"metavar": "FILE", "help": "write the answer at full precision"},
+    "level": {"type": float, "default": 0.95, "help": "of intervals (%(default)s)"},
+    "out": {"metavar": "FOLDER", "help": "write the figures into this folder"},
+    "plot": {"metavar": "FILE"},
+    "predict": {"metavar": "TABLE"},
+    "seed": {"type": int, "default": 0},
+    "where": {
+        "action": "append", "default": [], "metavar": "QUERY",
+        "help": "keep rows, e.g. 'task == \"imagenet\"'; may be repeated",
+    },
+}  # fmt: skip
+
+
+def add_shared(parser: argparse._ActionsContainer, *names: str, **helps: str) -> None:
+    """Shared options by name, those of `helps` with what they mean to this command."""
+    for name in (*names, *helps):
+        known = SHARED[name] | ({"help": helps[name]} if name in helps else {})
+        parser.add_argument(f"--{name.replace('_', '-')}", **known)
+
+
 def add_source_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "table",
-        help="CSV, TSV, JSON lines, Parquet, a run-store folder or wandb://entity/project",
-    )
-    parser.add_argument(
-        "--keys",
-        type=lambda text: tuple(text.split(",")),
-        default=HISTORY_KEYS,
-        help="history keys to read from W&B (val/loss)",
-    )
-    parser.add_argument(
-        "--decimal",
-        choices=(".", ","),
-        help="decimal mark, where a column does not tell what 3,765 is",
-    )
+    option = parser.add_argument
+    option("table", help="CSV, TSV, JSON lines, Parquet, a run-store folder or "
+           "wandb://entity/project")  # fmt: skip
+    option("--keys", type=lambda text: tuple(text.split(",")), default=HISTORY_KEYS,
+           help="history keys to read from W&B (val/loss)")  # fmt: skip
+    option("--decimal", choices=(".", ","),
+           help="decimal mark, where a column does not tell what 3,765 is")  # fmt: skip
 
 
-def add_table_options(parser: argparse.ArgumentParser, metric_required: bool = False) -> None:
+def add_table_options(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
     columns = parser.add_argument_group("columns")
-    columns.add_argument("--n", metavar="COLUMN", help="parameters")
-    columns.add_argument("--d", metavar="COLUMN", help="training tokens or samples")
-    columns.add_argument("--c", metavar="COLUMN", help="training FLOPs")
-    columns.add_argument("--u", metavar="COLUMN", help="unique tokens or samples")
-    columns.add_argument("--steps", metavar="COLUMN", help="optimizer steps")
-    columns.add_argument("--x", metavar="COLUMN", help="the variable of a one-variable law")
-    columns.add_argument("--l", metavar="COLUMN", help="the loss, for a link from loss to metric")
-    columns.add_argument(
-        "--metric", "--loss", dest="metric", metavar="COLUMN", help="to be predicted"
-    )
-    columns.add_argument(
-        "--error", metavar="COLUMN", help="standard error of the metric; or a formula of columns"
-    )
-    columns.add_argument("--run-id", metavar="COLUMN", help="identifies a row; must be unique")
+    for name, help in {
+        "n": "parameters",
+        "d": "training tokens or samples",
+        "c": "training FLOPs",
+        "u": "unique tokens or samples",
+        "steps": "optimizer steps",
+        "x": "the variable of a one-variable law",
+        "l": "the loss, for a link from loss to metric",
+        "error": "standard error of the metric; or a formula of columns",
+        "run-id": "identifies a row; must be unique",
+    }.items():
+        columns.add_argument(f"--{name}", metavar="COLUMN", help=help)
+    columns.add_argument("--metric", "--loss", metavar="COLUMN", help="to be predicted")
     for letter in "ndc":
-        columns.add_argument(
-            f"--{letter}-from",
-            choices=sorted(DERIVATIONS),
-            help=f"derive {letter.upper()}: C = 6 N D",
-        )
+        columns.add_argument(f"--{letter}-from", choices=sorted(DERIVATIONS),
+                             help=f"derive {letter.upper()}: C = 6 N D")  # fmt: skip
     rows = parser.add_argument_group("rows (what is dropped is always listed)")
-    rows.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="QUERY",
-        help="keep rows, e.g. 'task == \"imagenet\"'; may be repeated",
-    )
-    rows.add_argument("--drop-highest-loss", type=int, default=0, metavar="K")
-    rows.add_argument(
-        "--all-runs",
-        action="store_true",
-        help="keep runs that did not finish and mid-trunk losses",
-    )
-    rows.add_argument(
-        "--pool",
-        action="append",
-        default=[],
-        metavar="COLUMN",
-        help="take runs that differ in this column as comparable; may be repeated",
-    )
-    rows.add_argument("--envelope", choices=RULES, help="keep the efficient frontier, by this rule")
-    rows.add_argument("--bins", type=int, default=10, help="bins of the envelope in log x")
-    rows.add_argument("--pad", type=float, default=0.0, help="decades added above the largest x")
-    rows.add_argument("--quantile", type=float, default=0.1, help="for --envelope quantile")
+    add_shared(rows, "where", all_runs="keep runs that did not finish and mid-trunk losses")
+    option = rows.add_argument
+    option("--drop-highest-loss", type=int, default=0, metavar="K")
+    option("--pool", action="append", default=[], metavar="COLUMN",
+           help="take runs that differ in this column as comparable; may be repeated")  # fmt: skip
+    option("--envelope", choices=RULES, help="keep the efficient frontier, by this rule")
+    option("--bins", type=int, default=10, help="bins of the envelope in log x")
+    option("--pad", type=float, default=0.0, help="decades added above the largest x")
+    option("--quantile", type=float, default=0.1, help="for --envelope quantile")
 
 
 def add_objective_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--objective", choices=sorted((*OBJECTIVES, *ALIASES)), help="default: the law's own"
-    )
-    parser.add_argument("--delta", type=float, default=1e-3, help="Huber width")
-    parser.add_argument("--seed", type=int, default=0)
-
-
-def add_json_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help="write the answer at full precision")
+    option = parser.add_argument
+    option("--objective", choices=sorted((*OBJECTIVES, *ALIASES)), help="default: the law's own")
+    option("--delta", type=float, default=1e-3, help="Huber width")
+    add_shared(parser, "seed")
 
 
 def read_mapped(
@@ -154,8 +148,6 @@ def read_mapped(
         x = "x" if "x" in table.conventions else "C"
         if x not in table.conventions:
             raise TableError("--envelope needs --x or --c")
-        from analysis.select import positive_values
-
         table = positive_values(table, [x], "metric")
         count = len(table)
         table = envelope(table, args.envelope, x, "metric", args.bins, args.pad, args.quantile)
@@ -210,9 +202,8 @@ def column_of(law: Law, table: RunTable) -> dict[str, str]:
 
 
 def parse_laws(text: str) -> list[str]:
-    names = [n.strip() for n in text.split(",") if n.strip()]
-    for name in names:
-        get_law(name)
+    """Names of laws; one's own, MODULE:CLASS, are known by their names from here on."""
+    names = [get_law(n.strip()).name for n in text.split(",") if n.strip()]
     if not names:
         raise ValueError(f"--laws {text!r}: name some of {', '.join(LAWS)}")
     return names
@@ -259,8 +250,3 @@ def write_figures(folder: str | None, figures: Mapping[str, Callable[[], Figure]
         with replacing(path) as temporary:
             draw().savefig(temporary)
         print(path)
-
-
-def say(lines: Sequence[str]) -> None:
-    for line in lines:
-        print(line)

@@ -6,6 +6,7 @@ import argparse
 from datetime import date
 from pathlib import Path
 
+from analysis.cli.options import add_shared, parse_laws
 from analysis.cli.score import registered_lines
 from analysis.cli.screen import plan_lines, progress, wrapped
 from analysis.files import read_table
@@ -20,28 +21,23 @@ EXPONENTS = ("b", "c", "alpha", "beta", "alpha_N", "alpha_D", "E")
 EXAMPLE = "fmscale-analysis report runs/gpt_demo runs/clip_demo --out reports/demo"
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser(
-        "report", help="figures, cards and one html page of studies", epilog=f"example: {EXAMPLE}"
-    )
-    parser.add_argument("studies", nargs="+", help="study folders (runs/<study>)")
-    parser.add_argument("--out", required=True, help="folder to write to")
-    parser.add_argument("--bootstrap", type=int, default=2000, help="refits per interval")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--parameters", default=PARAMETERS, help="record column used as N")
-    parser.add_argument("--compute", default=COMPUTE, help="record column used as C")
-    parser.add_argument(
-        "--metric", "--loss", metavar="COLUMN", help="draw and forecast this, not the loss"
-    )
-    parser.add_argument("--flops", help="compute to decide about (10 times the largest run)")
-    parser.add_argument(
-        "--registry", type=Path, default=FOLDER, help="of registered forecasts (forecasts)"
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
+    option("studies", nargs="+", help="study folders (runs/<study>)")
+    option("--out", required=True, help="folder to write to")
+    option("--bootstrap", type=int, default=2000, help="refits per interval")
+    option("--parameters", default=PARAMETERS, help="record column used as N")
+    option("--compute", default=COMPUTE, help="record column used as C")
+    option("--metric", "--loss", metavar="COLUMN", help="draw and forecast this, not the loss")
+    option("--laws", default="", help="fitted beside the standard ones; MODULE:CLASS for your own")
+    option("--flops", help="compute to decide about (10 times the largest run)")
+    option("--registry", type=Path, default=FOLDER, help="of registered forecasts (forecasts)")
+    add_shared(parser, "seed")
 
 
 def run(args: argparse.Namespace) -> int:
     done: list[StudyReport] = []
+    laws = parse_laws(args.laws) if args.laws else ()
     with progress("fitting") as step:
         for folder in args.studies:
             runs = read_table(folder)
@@ -56,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
                     curves=read_curves(folder),
                     metric=args.metric,
                     flops=None if args.flops is None else parse_unit(args.flops),
+                    laws=laws,
                 )
             )
         kept = [

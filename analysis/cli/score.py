@@ -1,4 +1,7 @@
-"""fmscale-analysis score: a registered forecast against the run that was then made."""
+"""fmscale-analysis score: was a registered forecast right?
+
+Finds the run that a registered forecast was about, says hit or miss, and keeps the list.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.cli.options import add_json_option, add_table_options, read_mapped, write_json
+from analysis.cli.options import add_shared, add_table_options, read_mapped, write_json
 from analysis.cli.screen import wrapped
 from analysis.registered import (
     FOLDER,
@@ -26,19 +29,11 @@ EXAMPLE = (
 )
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser(
-        "score",
-        help="was a registered forecast right?",
-        description="Finds the run that a registered forecast was about, says hit or miss, and "
-        "keeps the list.",
-        epilog=f"example: {EXAMPLE}",
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="of the forecast, as it was registered")
     add_table_options(parser)
     parser.add_argument("--registry", type=Path, default=FOLDER, help="its folder (forecasts)")
-    add_json_option(parser)
-    parser.set_defaults(run=run)
+    add_shared(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from analysis.cli.options import add_source_options
+from analysis.cli.options import add_shared, add_source_options
 from analysis.delimited import without_formulas
 from analysis.files import read_table
 from analysis.load import NESTED
@@ -28,18 +28,11 @@ SHOWN = (
 )
 
 
-def add(parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = parsers.add_parser(
-        "table", help="collect runs into one table", epilog=f"example: {EXAMPLE}"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
-    parser.add_argument("--where", action="append", default=[], metavar="QUERY")
-    parser.add_argument(
-        "--all-runs", action="store_true", help="keep unfinished and unannealed runs"
-    )
     parser.add_argument("--columns", help="columns to print, separated by commas")
     parser.add_argument("--out", metavar="FILE", help="write .csv, .jsonl or .parquet")
-    parser.set_defaults(run=run)
+    add_shared(parser, "where", all_runs="keep unfinished and unannealed runs")
 
 
 def run(args: argparse.Namespace) -> int:

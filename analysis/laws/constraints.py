@@ -18,8 +18,7 @@ class Tied(Law):
 
     def __init__(self, law: Law, tie: Mapping[str, str]) -> None:
         self.law, self.tie = law, tie
-        for name in ("name", "columns", "formula", "source", "positive", "default_objective",
-                     "target"):  # fmt: skip
+        for name in Law.__annotations__.keys() - {"parameters"}:
             setattr(self, name, getattr(law, name))
         self.parameters = tuple(p for p in law.parameters if p.name not in tie)
 

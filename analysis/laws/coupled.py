@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ HOFFMANN = (
     Parameter("alpha", bounds=(1e-3, 5.0), guess=(0.1, 1.0)),
     Parameter("beta", bounds=(1e-3, 5.0), guess=(0.1, 1.0)),
 )
+EXAMPLE = (1.7, 400.0, 1200.0, 0.35, 0.36)  # an example of them
 
 
 class Kaplan(Law):
@@ -29,6 +30,9 @@ class Kaplan(Law):
     columns = ("N", "D")
     formula = "[(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D"
     source = "Kaplan et al. 2020, Eq. 1.5"
+    color = "#009E73"
+    standard = True
+    example: ClassVar[tuple[float, ...]] = (8.8e13, 5.4e13, 0.076, 0.095)
     default_objective = "huber"
     parameters: tuple[Parameter, ...] = (
         Parameter("N_c"),
@@ -78,6 +82,9 @@ class KaplanFloor(Kaplan):
     name = "kaplan_floor"
     formula = "E + [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D"
     source = "Kaplan et al. 2020, Eq. 1.5, plus a floor E"
+    color = Law.color
+    standard = False
+    example = (1e13, 2e13, 0.08, 0.1, 1.1)
     parameters = (*Kaplan.parameters, Parameter("E", meaning="floor"))
 
     def value(self, p: Mapping[str, Any], x: Columns) -> Any:
@@ -104,6 +111,8 @@ class JointOuter(Law):
     columns = ("N", "D")
     formula = "E + (A/N^alpha + B/D^beta)^k"
     source = "OpenEuroLLM dense English scaling laws 2026 (generalizes Hoffmann et al. 2022, Eq. 2)"
+    separable = ("A", "B", "alpha", "beta")  # it rises with what is inside
+    example = (1.07, 900.0, 4e4, 0.4, 0.5, 0.4)
     default_objective = "huber"
     parameters = (
         *HOFFMANN,
@@ -152,6 +161,7 @@ class RepeatPenalty(Law):
     columns = ("N", "D", "U")
     formula = "E + A/N^alpha + B/D^beta + P max(D/U - 1, 0)^rho"
     source = "after Lovelace et al. 2026 (an additive penalty on repetition)"
+    example = (*EXAMPLE, 0.01, 1.2)
     default_objective = "huber"
     parameters = (
         *HOFFMANN,
@@ -198,6 +208,7 @@ class DataConstrained(Law):
     columns = ("N", "D", "U")
     formula = "E + A/N'^alpha + B/D'^beta, N'(N, U; R_N), D'(D, U; R_D)"
     source = "Muennighoff et al. 2023, Eq. 5-7"
+    example = (*EXAMPLE, 15.4, 5.3)
     default_objective = "huber"
     parameters = (
         *HOFFMANN,

@@ -16,6 +16,9 @@ class LogLinear(Law):
     name = "log_linear"
     formula = "a + b ln x"
     source = "Radford et al. 2019, Fig. 4 (shape)"
+    color = "#D55E00"
+    standard = True
+    example = (5.0, -0.2)
     positive = False
     default_objective = "least_squares"
     parameters = (Parameter("a", positive=False), Parameter("b", positive=False))
@@ -44,6 +47,8 @@ class ShiftedPower(Law):
     name = "shifted_power"
     formula = "a (x + b)^-c + d"
     source = "Nezhurina et al. 2025; Cherti et al. 2023 with b = 0"
+    color = "#CC79A7"
+    example = (9.0, 40.0, 0.3, 0.2)
     parameters = (
         Parameter("a"),
         Parameter("b", meaning="shift of x"),
@@ -92,6 +97,7 @@ class BrokenPower(Law):
     name = "broken_power"
     formula = "E + b x^-c0 prod_i (1 + (x/d_i)^(1/f_i))^(-c_i f_i)"
     source = "Caballero et al. 2023, Eq. 1"
+    example = (0.4, 6.0, 0.1, 0.3, 3e3, 0.4)
 
     def __init__(self, breaks: int = 1) -> None:
         if breaks < 1:
@@ -167,6 +173,7 @@ class ExpPower(Law):
     name = "exp_power"
     formula = "exp(-a x^-c)"
     source = "Krajewski et al. 2025 (direct law of downstream accuracy)"
+    example = (3.0, 0.15)
     default_objective = "least_squares"
     target = "accuracy"
     parameters = (

@@ -3,7 +3,8 @@
 The fitter works in coordinates in which positive parameters are logarithms, so a law never sees a
 negative amplitude. A law of your own needs `name`, `columns`, `formula`, `parameters` and `value`;
 its gradient is then taken by complex step, exact to rounding (Squire & Trapp 1998), so `value`
-must be made of analytic functions. `gradient` may be overridden by hand.
+must be made of analytic functions. `gradient` may be overridden by hand. What else is known of a
+law (its color, the closed form of its optimum, whether reports fit it) stands on its class.
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ class Law(ABC):
     positive: ClassVar[bool] = True  # predictions are positive, so log residuals make sense
     default_objective: ClassVar[str] = "log_least_squares"
     target: ClassVar[str] = "L"  # symbol of what is predicted, for formulas
+    color: ClassVar[str] = "#555555"  # in figures
+    standard: ClassVar[bool] = False  # fitted by every report, and by the fan of a forecast
+    # A, B, alpha, beta by name, where the best N and D are those of A/N^alpha + B/D^beta.
+    separable: ClassVar[tuple[str, ...]] = ()
+    relatives: ClassVar[tuple[str, ...]] = ()  # laws that `sensitivity` tries in its place
+    example: ClassVar[tuple[float, ...]] = ()  # plausible parameters, in their order
     parameters: tuple[Parameter, ...] = ()
 
     @property
@@ -70,6 +77,13 @@ class Law(ABC):
     def guesses(self, x: Columns, y: Array) -> dict[str, tuple[float, float]]:
         """Ranges of starting values by name (natural units); override to use the data."""
         return {p.name: p.guess for p in self.parameters}
+
+    def middle(self) -> dict[str, float]:
+        """Natural parameters in the middle of their guessed ranges."""
+        return {
+            p.name: float(np.sqrt(p.guess[0] * p.guess[1]) if p.positive else np.mean(p.guess))
+            for p in self.parameters
+        }
 
     # -- coordinates ------------------------------------------------------------------------
 

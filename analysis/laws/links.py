@@ -21,6 +21,7 @@ class SigmoidLink(Law):
     columns = ("L",)
     formula = "chance + (ceiling - chance) / (1 + exp(k (L - L0)))"
     source = "logistic link, Grattafiori et al. 2024, Sec. 3.2.1"
+    example = (0.25, 0.95, 2.5, 2.6)
     positive = False
     default_objective = "least_squares"
     target = "metric"
@@ -70,6 +71,7 @@ class ExpLink(Law):
     columns = ("L",)
     formula = "eps - k exp(-gamma L)"
     source = "Gadre et al. 2024, Eq. 5"
+    example = (0.9, 3.0, 0.8)
     positive = False
     default_objective = "least_squares"
     target = "metric"

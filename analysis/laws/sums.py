@@ -98,6 +98,10 @@ class Power(SumLaw):
     name = "power"
     formula = "a x^-c"
     source = "Kaplan et al. 2020, Eq. 1.1-1.3"
+    color = "#0072B2"
+    standard = True
+    relatives = ("power_floor",)
+    example = (9.0, 0.2)
     terms = (Term("a", "x", "c"),)
     signed_exponents = True
 
@@ -108,6 +112,10 @@ class PowerFloor(SumLaw):
     name = "power_floor"
     formula = "E + a x^-c"
     source = "Henighan et al. 2020, Eq. 1.1"
+    color = "#009E73"
+    standard = True
+    relatives = ("power", "shifted_power")
+    example = (1.3, 9.0, 0.3)
     terms = (Term("E"), Term("a", "x", "c"))
     meanings: ClassVar[Mapping[str, str]] = {"E": "floor"}
 
@@ -119,6 +127,11 @@ class Joint(SumLaw):
     columns = ("N", "D")
     formula = "E + A/N^alpha + B/D^beta"
     source = "Hoffmann et al. 2022, Eq. 2"
+    color = "#0072B2"
+    standard = True
+    separable = ("A", "B", "alpha", "beta")
+    relatives = ("joint_tied",)
+    example = (1.69, 406.4, 410.7, 0.34, 0.28)
     default_objective = "huber"
     terms = (Term("E"), Term("A", "N", "alpha"), Term("B", "D", "beta"))
     meanings: ClassVar[Mapping[str, str]] = {
@@ -135,6 +148,10 @@ class JointTied(SumLaw):
     columns = ("N", "D")
     formula = "E + A/N^alpha + B/D^alpha"
     source = "Hoffmann et al. 2022, Eq. 2 with alpha = beta"
+    color = "#D55E00"
+    standard = True
+    separable = ("A", "B", "alpha", "alpha")
+    example = (1.69, 406.4, 410.7, 0.3)
     default_objective = "huber"
     terms = (Term("E"), Term("A", "N", "alpha"), Term("B", "D", "alpha"))
 
@@ -146,6 +163,8 @@ class Overtrain(SumLaw):
     columns = ("N", "D")
     formula = "E + a N^-eta + b (M N)^-eta, M = D/N"
     source = "Gadre et al. 2024, Eq. 4"
+    separable = ("a", "b", "eta", "eta")
+    example = (1.5, 100.0, 200.0, 0.3)
     default_objective = "huber"
     terms = (Term("E"), Term("a", "N", "eta"), Term("b", "MN", "eta"))
 
@@ -161,5 +180,6 @@ class LearningCurve(SumLaw):
     columns = ("N", "S")
     formula = "E + A/N^alpha + B/S^beta"
     source = "Kaplan et al. 2020, Eq. 1.6, plus a floor E"
+    example = (1.5, 100.0, 30.0, 0.3, 0.6)
     default_objective = "huber"
     terms = (Term("E"), Term("A", "N", "alpha"), Term("B", "S", "beta"))

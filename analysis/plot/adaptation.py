@@ -41,9 +41,7 @@ def plot_few_shot(run: pd.Series[Any]) -> Figure:
     tasks = [e.task for e in found]
     curves = np.array([[run[f"few_shot_{k}_{task}_accuracy"] for k in ks] for task in tasks], float)
     with style():
-        figure, _ = new_figure(10.4, 4.4)
-        figure.clear()
-        left, right = figure.subplots(1, 2)
+        figure, (left, right) = new_figure(10.4, 4.4, ncols=2)
         for curve in curves:
             left.plot(ks, curve, color=GRAY, lw=0.7, alpha=0.7)
         left.plot(ks, curves.mean(axis=0), "-o", color=BLUE, lw=2, label="linear probe, mean")
@@ -167,9 +165,8 @@ def plot_interpolation(runs: pd.DataFrame) -> Figure:
     tasks = sorted({task for _, _, found in curves for task in found})
     colors = size_colors([n for _, n, _ in curves])
     with style():
-        figure, _ = new_figure(5.6 * len(tasks), 4.6)
-        figure.clear()
-        for ax, task in zip(np.atleast_1d(figure.subplots(1, len(tasks))), tasks, strict=True):
+        figure, axes = new_figure(5.6 * len(tasks), 4.6, ncols=len(tasks), squeeze=False)
+        for ax, task in zip(axes[0], tasks, strict=True):
             for name, n, found in curves:
                 if task not in found or "others" not in found[task]:
                     continue

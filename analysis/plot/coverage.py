@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from analysis.plot.style import LAW_COLORS, new_figure, style
+from analysis.plot.style import PALETTE, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WANTED = (0.93, 0.97)
-PALETTE = ("#E69F00", *dict.fromkeys(LAW_COLORS.values()), "#222222")
 
 
 def plot_coverage(table: pd.DataFrame, level: float = 0.95, ax: Axes | None = None) -> Axes:
@@ -24,9 +23,7 @@ def plot_coverage(table: pd.DataFrame, level: float = 0.95, ax: Axes | None = No
         level: what the intervals promise.
     """
     designs, methods = list(dict.fromkeys(table["design"])), list(dict.fromkeys(table["interval"]))
-    with style():
-        if ax is None:
-            ax = new_figure(7.6, 1.1 + 0.5 * len(designs))[1]
+    with drawing(ax, 7.6, 1.1 + 0.5 * len(designs)) as ax:
         ax.axvspan(*(100 * w for w in WANTED), color="#dfeee6", lw=0, zorder=0)
         ax.axvline(100 * level, color="#777777", lw=0.9, zorder=1)
         for k, method in enumerate(methods):

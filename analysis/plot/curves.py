@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.plot.style import axis_label, log_ticks, new_figure, short_number, size_colors, style
+from analysis.plot.style import axis_label, drawing, log_ticks, short_number, size_colors
 from analysis.training_curves import TrainingCurves
 
 if TYPE_CHECKING:
@@ -17,9 +17,7 @@ def plot_training_curves(
     curves: TrainingCurves, ax: Axes | None = None, metric: str = "loss", title: str = ""
 ) -> Axes:
     """Loss against compute, one line a run, one colour a size; the envelope is black."""
-    with style():
-        if ax is None:
-            ax = new_figure(6.8, 4.8)[1]
+    with drawing(ax, 6.8, 4.8) as ax:
         colors = size_colors(curves.n.tolist())
         drawn: set[float] = set()
         for loss, n in zip(curves.loss, curves.n, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from analysis.plot.style import new_figure, outside_legend, short_number, style
+from analysis.plot.style import drawing, new_figure, outside_legend, short_number, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,9 +21,7 @@ def plot_fan(answer: Mapping[str, Any], quantity: str, ax: Axes | None = None) -
         quantity: "n_opt" or "loss".
     """
     rows = [r for r in answer.get("fan", []) if r.get(quantity) is not None]
-    with style():
-        if ax is None:
-            ax = new_figure(6.8, 1.2 + 0.32 * max(len(rows), 2))[1]
+    with drawing(ax, 6.8, 1.2 + 0.32 * max(len(rows), 2)) as ax:
         low, high = answer.get(f"{quantity}_interval") or (None, None)
         if low is not None and high is not None:
             ax.axvspan(low, high, color="#dceaf4", lw=0, label=f"{answer['level']:.0%} interval")
@@ -43,9 +41,8 @@ def draw_fan(answer: Mapping[str, Any]) -> Figure:
     shown = [q for q in QUANTITIES if answer.get(q) is not None]
     rows = len(answer.get("fan", []))
     with style():
-        figure, _ = new_figure(3.2 + 3.8 * len(shown), 1.5 + 0.32 * max(rows, 2))
-        figure.clear()
-        axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        width, height = 3.2 + 3.8 * len(shown), 1.5 + 0.32 * max(rows, 2)
+        figure, (axes,) = new_figure(width, height, ncols=len(shown), sharey=True, squeeze=False)
         for ax, quantity in zip(axes, shown, strict=True):
             plot_fan(answer, quantity, ax)
         beyond = f"{answer['decades_beyond']:.1f} decades beyond the largest run"

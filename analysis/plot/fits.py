@@ -12,16 +12,13 @@ import pandas as pd
 from analysis.laws.law import Array
 from analysis.plot.style import (
     HELD_OUT,
-    LAW_COLORS,
     MANY,
-    OTHER_COLOR,
     axis_label,
+    drawing,
     log_ticks,
-    new_figure,
     short_number,
     size_colors,
     some_sizes,
-    style,
 )
 from analysis.result import FitResult
 
@@ -36,15 +33,6 @@ def curve(results: Sequence[FitResult], letter: str, decades: float = 0.3) -> Ar
     values = np.concatenate([np.array(r.data[letter], dtype=float) for r in results])
     low, high = np.log10(values.min()), np.log10(values.max())
     return np.logspace(low - 0.08, high + decades, 160)
-
-
-def plot_fit(result: FitResult, ax: Axes | None = None, **options: Any) -> Axes:
-    """One law with its points and band; joint laws are drawn as curves over D, one per N."""
-    if len(result.model.columns) > 1:
-        from analysis.plot.joint import plot_joint
-
-        return plot_joint(result, ax=ax)
-    return plot_laws([result], ax=ax, **options)
 
 
 def plot_laws(
@@ -64,18 +52,22 @@ def plot_laws(
     """
     first = results[0]
     letter = first.model.columns[0]
-    with style():
-        if ax is None:
-            ax = new_figure()[1]
+    with drawing(ax) as ax:
         if background is not None:
             many = len(background[0]) > MANY
             shape: dict[str, Any] = {"label": "other runs", "rasterized": many}
             ax.scatter(*background, s=11, color="#c9c9c9", zorder=1, **shape)
-        _points(ax, first, letter, sizes)
+        colors: list[Any] = ["#222222"] * len(first.data["y"])
+        if sizes is not None:
+            table = size_colors(sizes.tolist())
+            colors = [table[size] for size in sizes]
+            for size in some_sizes(sizes.tolist()):
+                ax.scatter([], [], s=30, color=table[size], label=f"N = {short_number(size)}")
+        draw_runs(ax, first, letter, colors)
         grid = curve(results, letter)
         upper = "high" if band == "low" else "high_new"
         for result in results:
-            color = LAW_COLORS.get(result.law, OTHER_COLOR)
+            color = result.model.color
             values = result.predict({letter: grid})
             text = label(result)
             if values[band].isna().any():
@@ -140,52 +132,36 @@ def finish_axes(ax: Axes, result: FitResult, letter: str, title: str) -> None:
     ax.legend(loc="best")
 
 
-def _points(ax: Axes, result: FitResult, letter: str, sizes: Array | None) -> None:
+def draw_runs(ax: Axes, result: FitResult, letter: str, colors: Sequence[Any]) -> None:
+    """The runs of a fit against a letter, in a color each; those held out are open diamonds."""
     x, y = np.array(result.data[letter], dtype=float), np.array(result.data["y"], dtype=float)
     held = np.array(result.data["held_out"], dtype=bool)
-    error = np.array(result.data["error"], dtype=float) if "error" in result.data else None
-    colors: Any = ["#222222"] * len(x)
-    if sizes is not None:
-        table = size_colors(sizes.tolist())
-        colors = [table[s] for s in sizes]
-        for s in some_sizes(sizes.tolist()):
-            ax.scatter([], [], s=30, color=table[s], label=f"N = {short_number(s)}")
-    if error is not None:
+    if "error" in result.data:
+        error = np.array(result.data["error"], dtype=float)
         ax.errorbar(x, y, yerr=error, fmt="none", ecolor="#999999", lw=0.8, zorder=3)
-    used = [c for c, h in zip(colors, held, strict=True) if not h]
-    shape: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.5, "rasterized": len(x) > MANY}
-    ax.scatter(x[~held], y[~held], s=30, color=used, zorder=4, **shape)
+    used, rims = ([c for c, h in zip(colors, held, strict=True) if h == out] for out in (0, 1))
+    shape: dict[str, Any] = {"rasterized": len(x) > MANY}
+    ax.scatter(x[~held], y[~held], s=30, color=used, zorder=4, edgecolors="white", linewidths=0.5,
+               **shape)  # fmt: skip
     if held.any():
-        rim = [c for c, h in zip(colors, held, strict=True) if h]
-        ax.scatter(x[held], y[held], edgecolors=rim, zorder=5, rasterized=len(x) > MANY, **HELD_OUT)
+        ax.scatter(x[held], y[held], edgecolors=rims, zorder=5, **shape, **HELD_OUT)
         ax.scatter([], [], edgecolors="#222222", label="held out", **HELD_OUT)
 
 
 def plot_residuals(results: Sequence[FitResult], ax: Axes | None = None) -> Axes:
     """Relative residuals (value / prediction - 1) of each law against its first column."""
-    with style():
-        if ax is None:
-            ax = new_figure(6.4, 2.2)[1]
+    with drawing(ax, 6.4, 2.2) as ax:
         for result in results:
-            letter = result.model.columns[0]
+            letter, color = result.model.columns[0], result.model.color
             columns = {c: np.array(result.data[c], dtype=float) for c in result.model.columns}
             y = np.array(result.data["y"], dtype=float)
             held = np.array(result.data["held_out"], dtype=bool)
             relative = 100 * (y / result.predict(columns)["mean"].to_numpy() - 1)
-            color = LAW_COLORS.get(result.law, OTHER_COLOR)
             x = columns[letter]
             shape: dict[str, Any] = {"rasterized": len(x) > MANY}
             ax.scatter(x[~held], relative[~held], s=16, color=color, label=result.law, **shape)
-            ax.scatter(
-                x[held],
-                relative[held],
-                s=30,
-                marker="D",
-                facecolors="none",
-                edgecolors=color,
-                linewidths=1.3,
-                **shape,
-            )
+            look = {**HELD_OUT, "s": 30, "linewidths": 1.3}
+            ax.scatter(x[held], relative[held], edgecolors=color, **look, **shape)
         ax.axhline(0, color="#888888", lw=0.8)
         ax.set_xscale("log")
         ax.set_xlabel(axis_label(letter, results[0].columns.get(letter)))

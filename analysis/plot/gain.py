@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.plot.style import log_ticks, new_figure, style
+from analysis.plot.style import drawing, log_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 def plot_gain(found: Gain, ax: Axes | None = None) -> Axes:
     """Gains measured at the rungs, the one that the laws give, and its interval at the target."""
-    with style():
-        if ax is None:
-            ax = new_figure(5.2, 3.4)[1]
+    with drawing(ax, 5.2, 3.4) as ax:
         rungs = [(r["compute"], r["gain"]) for r in found.rungs if np.isfinite(r["gain"] or np.nan)]
         first = min([found.target, *(c for c, _ in rungs if c is not None)])
         computes = np.geomspace(first, found.target, 60)

@@ -10,11 +10,10 @@ import numpy as np
 from analysis.isoflop import IsoFlop
 from analysis.plot.style import (
     axis_label,
+    drawing,
     log_ticks,
-    new_figure,
     outside_legend,
     size_colors,
-    style,
 )
 
 if TYPE_CHECKING:
@@ -33,9 +32,7 @@ def plot_isoflop(
         columns: what `N` and `metric` are called where they come from, for the axes.
     """
     names = columns or {}
-    with style():
-        if ax is None:
-            ax = new_figure(8.4, 4.8)[1]
+    with drawing(ax, 8.4, 4.8) as ax:
         colors = size_colors([m.budget for m in found.minima])
         for m in found.minima:
             sizes, loss = found.curves[m.budget]
@@ -75,9 +72,7 @@ def plot_isoflop(
 
 def plot_frontier(found: IsoFlop, ax: Axes | None = None) -> Axes:
     """N* and D* against compute, with their power laws."""
-    with style():
-        if ax is None:
-            ax = new_figure()[1]
+    with drawing(ax) as ax:
         used = [m for m in found.minima if not m.reason]
         c = np.array([m.budget for m in used])
         series = (

@@ -37,9 +37,8 @@ def plot_few_shot(runs: pd.DataFrame, task: str = "mean") -> Figure:
     points = shot_columns(runs, task)
     quantities = [q for q in QUANTITIES if any(p.quantity == q for p in points)]
     with style():
-        figure, _ = new_figure(10.4, 3.7 * len(quantities))
-        figure.clear()
-        panels = figure.subplots(len(quantities), 2, squeeze=False)
+        rows = len(quantities)
+        figure, panels = new_figure(10.4, 3.7 * rows, nrows=rows, ncols=2, squeeze=False)
         for (left, right), quantity in zip(panels, quantities, strict=True):
             own = [p for p in points if p.quantity == quantity]
             _against_shots(left, sizes, own)
@@ -112,9 +111,8 @@ def plot_fine_tuning(runs: pd.DataFrame) -> Figure:
     sizes = longest_runs(runs)
     tasks = fine_tuned_tasks(runs)
     with style():
-        figure, _ = new_figure(4.3 * len(tasks) + 2.2, 4.2)
-        figure.clear()
-        panels = np.atleast_1d(figure.subplots(1, len(tasks)))
+        width = 4.3 * len(tasks) + 2.2
+        figure, ((*panels,),) = new_figure(width, 4.2, ncols=len(tasks), squeeze=False)
         for ax, task in zip(panels, tasks, strict=True):
             x, prefix = sizes["n_params_total"], f"finetune_{task}"
             error = sizes.get(f"{prefix}_accuracy_standard_error")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from analysis.decision import Outlook
-from analysis.plot.style import MANY, axis_label, log_ticks, new_figure, outside_legend, style
+from analysis.plot.style import MANY, axis_label, drawing, log_ticks, outside_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,9 +17,7 @@ def plot_outlook(outlook: Outlook, ax: Axes | None = None, title: str = "") -> A
     """Metric against compute: runs, forecast at the best allocation, what is to be trained."""
     band, decision = outlook.band, outlook.decision
     loss, level = decision.loss, f"{decision.level:.0%}"
-    with style():
-        if ax is None:
-            ax = new_figure(10.2, 5.0)[1]
+    with drawing(ax, 10.2, 5.0) as ax:
         wide: dict[str, Any] = {"color": COLOR, "lw": 0, "zorder": 1}
         ax.fill_between(
             band["C"], band["low"], band["high"], alpha=0.16, label=f"a new run, {level}", **wide

@@ -5,16 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from analysis.certificate import optimize
-from analysis.fit import make_problem_of
-from analysis.objectives import get_objective
-from analysis.plot.style import log_ticks, new_figure, outside_legend, style
-from analysis.points import make_points
+from analysis.plot.style import drawing, log_ticks, outside_legend
 from analysis.profiles import Profile, profile
+from analysis.refit import solve_again
 from analysis.result import FitResult
-from analysis.table import RunTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,29 +19,15 @@ FARTHEST = 30.0  # times the estimate
 
 def make_profiles(result: FitResult) -> list[Profile]:
     """Profiles of every free parameter, from the points stored in the fit."""
-    law = result.model
-    frame = pd.DataFrame({k: v for k, v in result.data.items() if k != "id"})
-    frame = frame[~frame.pop("held_out").astype(bool)].reset_index(drop=True)
-    objective = get_objective(result.objective_name, result.objective_delta or 1e-3)
-    error = "error" if "error" in frame else None
-    points = make_points(RunTable(frame), law, {}, "y", error, frame["cluster"].to_numpy(np.intp))
-    fixed = np.array([n in result.fixed for n in law.names])
-    problem = make_problem_of(law, points, objective, fixed)
-    given = problem.to_working(law.encode(result.parameters)[None])
-    best = optimize(problem, result.seed, given, fixed, given[0])
-    return [
-        profile(problem, best, n, fixed, result.level, points)
-        for n in law.names
-        if n not in result.fixed
-    ]
+    problem, best, points, fixed = solve_again(result)
+    free = [n for n in problem.law.names if n not in result.fixed]
+    return [profile(problem, best, n, fixed, result.level, points) for n in free]
 
 
 def plot_profiles(result: FitResult, ax: Axes | None = None) -> Axes:
     """All profiles on one axis: parameter over its estimate, rise of the objective over the
     threshold's. A curve that never crosses 1 belongs to an interval that is open there."""
-    with style():
-        if ax is None:
-            ax = new_figure(8.4, 4.4)[1]
+    with drawing(ax, 8.4, 4.4) as ax:
         for found in make_profiles(result):
             best = float(np.min(found.objective))
             height = (found.objective - best) / (found.threshold - best)

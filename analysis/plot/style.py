@@ -34,16 +34,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 # Okabe & Ito's palette, readable with any colour vision.
-LAW_COLORS = {
-    "log_linear": "#D55E00",
-    "power": "#0072B2",
-    "power_floor": "#009E73",
-    "shifted_power": "#CC79A7",
-    "joint": "#0072B2",
-    "joint_tied": "#D55E00",
-    "kaplan": "#009E73",
-}
-OTHER_COLOR = "#555555"
+PALETTE = ("#E69F00", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#222222")
 HELD_OUT: dict[str, Any] = {"marker": "D", "s": 50, "facecolors": "none", "linewidths": 1.6}
 # Letters of a law -> words on an axis.
 LABELS = {
@@ -79,14 +70,22 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float = 6.4, height: float = 4.4) -> tuple[Figure, Axes]:
-    """A figure outside pyplot's registry: no display, no leak."""
+@contextmanager
+def drawing(ax: Axes | None, width: float = 6.4, height: float = 4.4) -> Iterator[Axes]:
+    """The given axes, or those of a new figure, drawn on in this style."""
+    with style():
+        yield new_figure(width, height)[1] if ax is None else ax
+
+
+def new_figure(width: float = 6.4, height: float = 4.4, **grid: Any) -> tuple[Figure, Any]:
+    """A figure outside pyplot's registry (no display, no leak) and its axes: one, or a grid of
+    them by the options of `Figure.subplots`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots()
+    return figure, figure.subplots(**grid)
 
 
 def save(figure: Any, stem: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.plot.style import new_figure, style
+from analysis.plot.style import drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,9 +16,7 @@ def plot_tornado(
     table: pd.DataFrame, quantity: str, ax: Axes | None = None, title: str = ""
 ) -> Axes:
     """Bars from lowest to highest value over each group of choices (sensitivity.tornado)."""
-    with style():
-        if ax is None:
-            ax = new_figure(6.8, 0.9 + 0.55 * max(len(table), 1))[1]
+    with drawing(ax, 6.8, 0.9 + 0.55 * max(len(table), 1)) as ax:
         for row, (_, bar) in enumerate(table[::-1].iterrows()):
             ax.barh(row, bar["high"] - bar["low"], left=bar["low"], height=0.55, color="#7aa6c2")
             ends = (("low", "right", -4), ("high", "left", 4))

@@ -14,9 +14,7 @@ from analysis.json_values import finite
 from analysis.misfit import MISFIT
 from analysis.plot.fits import curve, label
 from analysis.plot.style import (
-    LAW_COLORS,
     MANY,
-    OTHER_COLOR,
     axis_label,
     log_tick_values,
     short_number,
@@ -149,10 +147,8 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
     else:
         grid = curve(fits, letter)
         for result in fits:
-            color = LAW_COLORS.get(result.law, OTHER_COLOR)
-            traces += _band(
-                grid, result.predict({letter: grid}), color, label(result).replace("\n", " ")
-            )
+            name, band = label(result).replace("\n", " "), result.predict({letter: grid})
+            traces += _band(grid, band, result.model.color, name)
     y = np.array(first.data["y"], dtype=float)
     log_y = bool((y > 0).all())
     if panel.floor is not None:

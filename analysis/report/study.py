@@ -21,6 +21,7 @@ from analysis.files import map_columns
 from analysis.fit import fit
 from analysis.forecast import Budget
 from analysis.identifiability import distinct
+from analysis.laws import SumLaw, get_law, standard_laws
 from analysis.misfit import MISFIT
 from analysis.optimal import compare_approaches, under_conventions
 from analysis.points import Noise
@@ -33,8 +34,6 @@ from analysis.selection import log_errors
 from analysis.sensitivity import sensitivity
 from analysis.table import D_COLUMNS, RunTable, TableError, data_column
 
-CURVE_LAWS = ("log_linear", "power", "power_floor")
-JOINT_LAWS = ("joint", "joint_tied", "kaplan")
 METRICS = {"n_tokens": ("val_loss",), "n_samples": ("val_loss", "zero_shot_error")}
 BOUNDS = {"zero_shot_error": (0.0, 1.0)}
 PARAMETERS = "n_params_total"
@@ -129,6 +128,7 @@ def analyze_study(
     metric: str | None = None,
     flops: float | None = None,
     priced: Callable[[Budget], Budget] = lambda budget: budget,
+    laws: Sequence[str] = (),
 ) -> StudyReport:
     """All panels of one study.
 
@@ -140,6 +140,7 @@ def analyze_study(
             what else the family is known for.
         flops: compute to decide about; default: ten times the largest run.
         priced: adds hours and dollars to it.
+        laws: fitted beside the standard ones of as many variables.
     """
     table = final_runs(runs)
     if len(table) == 0:
@@ -180,7 +181,7 @@ def analyze_study(
         noise[metric] = measure_noise(usable, metric, log=True, letters=("N", "D"))
         for against in ("N", "D", "C", "joint"):
             chosen, rule = choose_runs(usable, against, metric)
-            panels.append(_panel(chosen, rule, metric, against, bootstrap, seed, progress))
+            panels.append(_panel(chosen, rule, metric, against, bootstrap, seed, progress, laws))
     notes += _misfits(panels)
     study = str(table.frame["study"].iloc[0])
     if progress:
@@ -237,14 +238,18 @@ def _panel(
     bootstrap: int,
     seed: int,
     progress: Callable[[str], None] | None,
+    extra: Sequence[str],
 ) -> Panel:
     joint = against == "joint"
     large = len(chosen) > LARGE
-    laws = (JOINT_LAWS[:2] if large else JOINT_LAWS) if joint else CURVE_LAWS
+    letters = ("N", "D") if joint else ("x",)
+    laws = [*standard_laws(*letters), *(n for n in extra if get_law(n).columns == letters)]
+    if joint and large:  # sums of powers are fitted fast
+        laws = [name for name in laws if isinstance(get_law(name), SumLaw)]
     columns = {} if joint else {"x": against}
     held = largest_compute(chosen, "C") if joint else _last(chosen, against)
     good, full, refused = [], [], []
-    for law in laws:
+    for law in dict.fromkeys(laws):
         if progress:
             progress(f"{metric} against {against}: {law}")
         common = {

@@ -10,7 +10,6 @@ from typing import Any
 
 from analysis.card import fit_card, noise_text
 from analysis.decision import Outlook
-from analysis.fit import versions
 from analysis.isoflop import PowerOfCompute
 from analysis.json_values import finite
 from analysis.outputs import write_text
@@ -23,6 +22,7 @@ from analysis.report.html import render_html
 from analysis.report.study import Panel, StudyReport
 from analysis.result import FitResult
 from analysis.sensitivity import headline, tornado
+from analysis.versions import versions
 
 TITLES = {"N": "model size", "D": "training data", "C": "training compute"}
 
@@ -96,9 +96,7 @@ def draw_panel(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
                 draw_floor(ax, panel.floor)
             outside_legend(ax)
             return save(figure, stem)
-        figure, _ = new_figure(10.2, 5.8)
-        figure.clear()
-        top, bottom = figure.subplots(2, 1, height_ratios=[3.2, 1], sharex=True)
+        figure, (top, bottom) = new_figure(10.2, 5.8, nrows=2, height_ratios=[3.2, 1], sharex=True)
         everything = study.table.frame
         column = panel.against
         others = everything[~everything["run_id"].astype(str).isin(panel.drawn[0].data["id"])]

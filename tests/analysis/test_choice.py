@@ -212,9 +212,9 @@ def test_a_law_of_the_users_own_is_answered_with_runs(tables, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--law": "my_laws:Nothing"}, "--law my_laws:Nothing"),
+        ({"--law": "my_laws:Nothing"}, "law='my_laws:Nothing'"),
         ({"--law": "no_module:Law"}, "no_module"),
-        ({"--law": "my_laws:Other"}, "derived from analysis.laws.Law"),
+        ({"--law": "my_laws:Other"}, "no subclass of analysis.Law"),
         ({"--law": "unknown"}, "choose one of"),
         ({"--x": "experts,size"}, "law experts is of E, N, D"),
         ({"--cost": "dollars"}, "'dollars' is not in"),

@@ -8,6 +8,7 @@ from analysis import fit, get_law
 from analysis.kernel import make_problem
 from analysis.objectives import get_objective
 from analysis.optimizer import minimize, solve_damped
+from analysis.points import Points
 
 LADDERS = {  # sizes, E, A, alpha, B, beta: two published shapes, of which the second is the flatter
     "steep": (1.69, 406.4, 0.34, 410.7, 0.28),
@@ -48,12 +49,18 @@ def test_all_starts_of_a_shallow_valley_reach_its_lowest_point():
     assert result.certificate.share_at_best == 1.0
 
 
+def problem_of(name, x, y, objective):
+    law = get_law(name)
+    points = Points(x, y, None, np.arange(len(y)), tuple(map(str, range(len(y)))))
+    return make_problem(law, points, get_objective(objective), np.zeros(len(law.names), dtype=bool))
+
+
 @pytest.mark.parametrize("law", ["joint", "kaplan"])
 def test_the_bend_of_the_residuals_is_their_second_derivative_along_a_step(law):
     frame, _ = ladder("steep", 1)
     x = {c: frame[c].to_numpy() for c in "ND"}
-    y, ones = frame["metric"].to_numpy(), np.ones(16)
-    problem = make_problem(get_law(law), x, y, get_objective("log_least_squares"), ones, ones)
+    y = frame["metric"].to_numpy()
+    problem = problem_of(law, x, y, "log_least_squares")
     start = problem.to_working(problem.law.starts(x, y, 1, 0))
     at = minimize(problem, start, max_iterations=3).working
     step = np.random.default_rng(0).normal(0, 0.1, at.shape)
@@ -79,8 +86,8 @@ def test_too_few_starts_to_agree_are_refused():
 def test_refits_with_the_curvature_of_their_start_end_where_the_others_do():
     frame, _ = ladder("steep", 2)
     x = {c: frame[c].to_numpy() for c in "ND"}
-    y, ones = frame["metric"].to_numpy(), np.ones(16)
-    problem = make_problem(get_law("kaplan"), x, y, get_objective("huber"), ones, ones)
+    y = frame["metric"].to_numpy()
+    problem = problem_of("kaplan", x, y, "huber")
     starts = problem.to_working(problem.law.starts(x, y, 64, 0))
     found = minimize(problem, starts)
     start = found.working[np.argmin(found.objective)]

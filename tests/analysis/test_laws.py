@@ -18,28 +18,8 @@ COLUMNS = {
     "L": np.linspace(1.5, 4.0, 12),
 }
 NATURAL = {
-    "log_linear": {"a": 5.0, "b": -0.2},
-    "power": {"a": 9.0, "c": 0.2},
-    "power_floor": {"E": 1.3, "a": 9.0, "c": 0.3},
-    "shifted_power": {"a": 9.0, "b": 40.0, "c": 0.3, "d": 0.2},
-    "broken_power": {"E": 0.4, "b": 6.0, "c0": 0.1, "c1": 0.3, "d1": 3e3, "f1": 0.4},
-    "joint": {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28},
-    "joint_tied": {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.3},
-    "kaplan": {"N_c": 8.8e13, "D_c": 5.4e13, "alpha_N": 0.076, "alpha_D": 0.095},
-    "overtrain": {"E": 1.5, "a": 100.0, "b": 200.0, "eta": 0.3},
-    "data_constrained": {
-        "E": 1.7, "A": 400.0, "B": 1200.0, "alpha": 0.35, "beta": 0.36, "R_D": 15.4, "R_N": 5.3,
-    },
-    "joint_outer": {"E": 1.07, "A": 900.0, "B": 4e4, "alpha": 0.4, "beta": 0.5, "k": 0.4},
-    "kaplan_floor": {"N_c": 1e13, "D_c": 2e13, "alpha_N": 0.08, "alpha_D": 0.1, "E": 1.1},
-    "repeat_penalty": {
-        "E": 1.7, "A": 400.0, "B": 1200.0, "alpha": 0.35, "beta": 0.36, "P": 0.01, "rho": 1.2,
-    },
-    "exp_power": {"a": 3.0, "c": 0.15},
-    "learning_curve": {"E": 1.5, "A": 100.0, "B": 30.0, "alpha": 0.3, "beta": 0.6},
-    "sigmoid_link": {"chance": 0.25, "ceiling": 0.95, "k": 2.5, "L0": 2.6},
-    "exp_link": {"eps": 0.9, "k": 3.0, "gamma": 0.8},
-}  # fmt: skip
+    name: dict(zip(make().names, make().example, strict=True)) for name, make in LAWS.items()
+}
 
 
 def columns_of(law: Law) -> dict[str, np.ndarray]:

@@ -68,7 +68,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(folder, monkeypatch, capsys
     target = folder / command[-1]
     target.write_text("old")
     monkeypatch.setattr(os, "fsync", full)
-    assert main(command) == 2
+    assert main(command) == 1
     assert capsys.readouterr().err == (
         f"fmscale-analysis: error: {command[-1]}: No space left on device\n"
     )

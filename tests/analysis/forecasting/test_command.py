@@ -144,7 +144,8 @@ def test_rows_of_a_cluster_weigh_as_one_run(runs):
     ],
 )
 def test_bad_questions_end_with_one_line(runs, capsys, arguments, message):
-    assert main(["forecast", "runs.csv", *arguments]) == 2
+    floors = "--target-loss" in arguments  # a question well put, whose answer is not there
+    assert main(["forecast", "runs.csv", *arguments]) == (1 if floors else 2)
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
