@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,30 @@ def test_the_fresh_interpreter_check_can_fail():
     code = FRESH.format(module="fmscale.models.gpt", bad="{'torch'}")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
     assert result.returncode != 0
+
+
+def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Which of some modules each of them imports, also inside functions and for types alone."""
+    graph = {}
+    for name, source in sources.items():
+        found = set()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                parts = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= parts & set(sources) or {node.module}
+        graph[name] = found & set(sources) - {name}
+    return graph
+
+
+def test_no_file_of_analysis_imports_itself_through_others():
+    paths = {p.relative_to(ROOT).with_suffix(""): p for p in files("analysis/**/*.py")}
+    names = {".".join(k.parts).removesuffix(".__init__"): p.read_text() for k, p in paths.items()}
+    TopologicalSorter(import_graph(names)).prepare()
+
+
+def test_the_search_for_circles_sees_an_import_inside_a_function():
+    graph = import_graph({"a": "from b import f", "b": "def g():\n    import a"})
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph).prepare()
