@@ -10,21 +10,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 from fmscale.pace import Pace
+from fmscale.sizing import Shape, counted_as
 
-HORIZONS = ("tokens", "samples", "tokens_per_param", "flops")
-
-
-class Shape(Protocol):
-    """What a budget must know of a model (see `fmscale.sizing`)."""
-
-    @property
-    def unit(self) -> str: ...
-    @property
-    def n_params_total(self) -> int: ...
-    def train_flops_per_unit(self, batch_size: int) -> dict[str, int]: ...
+HORIZONS = ("tokens", "samples", "units", "tokens_per_param", "flops")
 
 
 @dataclass(frozen=True)
@@ -45,6 +36,7 @@ class Budget:
 
     tokens: float | Sequence[float] | None = None  # tokens processed
     samples: float | Sequence[float] | None = None  # image-text pairs processed
+    units: float | Sequence[float] | None = None  # of a family with a unit of its own
     tokens_per_param: float | Sequence[float] | None = None  # D / N_total
     flops: float | Sequence[float] | None = None  # exact training FLOPs (column `flops`)
     max_epochs: float = 1.0  # passes over the unique data that are allowed
@@ -79,6 +71,10 @@ class Budget:
             list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
         )
 
+    def single(self, shape: Shape, n_units: int) -> dict[str, Any]:
+        """The budget of one run."""
+        return {counted_as(shape.unit): n_units, "max_epochs": self.max_epochs}
+
     def horizons(self, shape: Shape, pace: Pace) -> list[Horizon]:
         """Training lengths, ascending, each rounded to whole steps.
 
@@ -93,7 +89,7 @@ class Budget:
         per_step = pace.units_per_step
         horizons = []
         for value in self.values:
-            n_units = self.units(value, shape, pace.batch_size)
+            n_units = self.length(value, shape, pace.batch_size)
             if n_units < per_step:
                 raise ValueError(
                     f"budget.{self.kind}={value:g} is {n_units:,.0f} {shape.unit}, less than one "
@@ -110,24 +106,25 @@ class Budget:
                 )
         return horizons
 
-    def units(self, value: float, shape: Shape, batch_size: int) -> float:
+    def length(self, value: float, shape: Shape, batch_size: int) -> float:
         """Tokens or samples of one value, before it is rounded to whole steps.
 
         Args:
             batch_size: items in a step; matters where FLOPs depend on it (a contrastive loss).
         """
-        if self.kind in ("tokens", "samples"):
-            if self.kind != shape.unit:
+        own = counted_as(shape.unit)
+        if self.kind in ("tokens", "samples", "units"):
+            if self.kind != own:
                 raise ValueError(
                     f"budget.{self.kind} does not fit this model, which counts {shape.unit}; "
-                    f"use budget.{shape.unit}"
+                    f"use budget.{own}"
                 )
             return value
         if self.kind == "tokens_per_param":
             if shape.unit != "tokens":
                 raise ValueError(
                     f"budget.tokens_per_param does not fit a model that counts {shape.unit}; "
-                    f"use budget.{shape.unit} or budget.flops"
+                    f"use budget.{own} or budget.flops"
                 )
             return value * shape.n_params_total
         return value / shape.train_flops_per_unit(batch_size)["flops"]

@@ -14,7 +14,7 @@ from fmscale.public import with_public_names
 from fmscale.runs.identity import canonical
 from fmscale.settings import ConfigError
 from fmscale.sizing import Shape
-from fmscale.sizing.contract import check_shape
+from fmscale.sizing.shape import check_shape
 
 if TYPE_CHECKING:
     from torch import nn

@@ -196,8 +196,9 @@ def _file_of(module: str) -> Path | None:
             spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
         except KeyError:  # a folder without __init__ in a package that is not imported
             return None
-    known = spec is not None and spec.has_location and spec.origin is not None
-    return Path(spec.origin).resolve() if known else None  # type: ignore[union-attr,arg-type]
+    if spec is None or not spec.has_location or spec.origin is None:
+        return None
+    return Path(spec.origin).resolve()
 
 
 def _root_of(top: str) -> Path:

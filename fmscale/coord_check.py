@@ -15,6 +15,7 @@ from fmscale.composition import add_config_dir, with_config_dir
 from fmscale.job import Job
 from fmscale.plan import expand
 from fmscale.settings import ConfigError, config_errors_exit
+from fmscale.sizing import GPTShape
 
 if TYPE_CHECKING:
     from fmscale.training.coordinates import Movement
@@ -41,9 +42,9 @@ def jobs_of(overrides: Sequence[str], widths: Sequence[int], mup: bool) -> list[
              "batch_size=4"]  # fmt: skip
     given = [*_unless_given(fixed, overrides), *overrides]
     (job,) = expand(given)
-    if job.shape.family != "gpt":
+    if not isinstance(job.shape, GPTShape):
         raise ConfigError(f"coord-check takes a GPT, not {job.shape.label}")
-    d_head: int = job.shape.d_head  # type: ignore[union-attr]
+    d_head = job.shape.d_head
     jobs = []
     for width in sorted(set(widths)):
         if width % d_head:

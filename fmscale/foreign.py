@@ -256,7 +256,7 @@ def import_run(folder: Path, overrides: Sequence[str], study: str, runs_dir: str
         where = Study.open(runs_dir, study)
     except (ValueError, OSError) as error:
         raise ConfigError(str(error)) from error
-    vocab_size = getattr(model.shape, "text", model.shape).vocab_size
+    vocab_size = model.shape.vocabulary
     own = form.settings(model, folder, overrides)
     config = configuration(own, overrides, vocab_size, study, runs_dir)
     data: Any = build_data(config)
@@ -285,6 +285,8 @@ def _record(run_id: str, study: str, model: Any, data: Any, source: dict[str, st
         run_id=run_id,
         study=study,
         family=shape.family,
+        unit=shape.unit,
+        family_metrics=list(shape.metrics),
         model=shape.label,
         trunk_id=run_id,
         seed=None,

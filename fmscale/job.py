@@ -22,7 +22,7 @@ from fmscale.runs.earlier import earlier_identity
 from fmscale.runs.identity import digest, identity, slug
 from fmscale.runs.store import check_name
 from fmscale.settings import ConfigError, Limits, Schedule, TrainerSettings, read_section
-from fmscale.sizing import Shape
+from fmscale.sizing import GPTShape, Shape, counted_as
 
 SECTIONS = (
     "study", "seed", "batch_size", "model", "objective", "data", "budget", "optimizer",
@@ -79,14 +79,14 @@ class Job:
         seed = config["seed"]
         if not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"seed={seed!r} must be a whole number, at least 0")
-        units_per_item = shape.seq_len if shape.unit == "tokens" else 1  # type: ignore[union-attr]
+        units_per_item = shape.units_per_item
         _check_parametrization(config["model"], shape)
         _check_data(config["data"], shape)
         chosen = dict(config.get("rules") or {})  # by an earlier planning of the same job
         try:
             setting = Setting(shape.n_params_non_embedding, _only_length(budget, shape, config))
             batch = resolve_batch_size(config, setting, units_per_item, trainer.accumulate)
-            trainer.check_batch(batch.value, getattr(shape, "contrasts", False))
+            trainer.check_batch(batch.value, shape.contrasts)
             pace = _pace(config, batch, shape, units_per_item, trainer)
             horizons = budget.horizons(shape, pace)
             optimizer = resolve_optimizer(config["optimizer"], setting, pace.units_per_step)
@@ -111,9 +111,9 @@ class Job:
         for horizon in horizons:
             cooldown_steps = schedule.cooldown_steps(horizon, warmup_steps)
             schedule.check_decay(horizon, cooldown_steps, pace)
-            own = {**resolved, "budget": _single_budget(shape.unit, horizon.n_units, budget)}
+            own = {**resolved, "budget": budget.single(shape, horizon.n_units)}
             # An epoch limit does not change the numbers of a run that respects it.
-            id_config = {**own, "budget": {shape.unit: horizon.n_units}}
+            id_config = {**own, "budget": {counted_as(shape.unit): horizon.n_units}}
             branch_step = horizon.n_steps - cooldown_steps
             branches.append(
                 Branch(
@@ -158,7 +158,7 @@ class Job:
         if times == 0:
             return self
         batch_size = self.config["batch_size"]
-        if getattr(self.shape, "contrasts", False):
+        if self.shape.contrasts:
             whole = self.config["objective"].get("chunk_size") or batch_size
             if whole % 2**times:
                 raise ConfigError(f"{whole} pairs at once cannot be halved {times} times")
@@ -251,10 +251,8 @@ class Job:
 
     def branch_config(self, branch: Branch) -> dict[str, Any]:
         """Configuration of one run: the job's, with this branch's budget alone."""
-        budget = Budget(**self.config["budget"])
-        return {
-            **self.config, "budget": _single_budget(self.shape.unit, branch.n_units, budget)
-        }  # fmt: skip
+        budget = Budget(**self.config["budget"]).single(self.shape, branch.n_units)
+        return {**self.config, "budget": budget}
 
 
 def check_names(config: Mapping[str, Any]) -> None:
@@ -273,10 +271,6 @@ def check_names(config: Mapping[str, Any]) -> None:
                 "its beginning"
             )
         sections += [source["data"] for source in (section.get("sources") or {}).values()]
-
-
-def _single_budget(unit: str, n_units: int, budget: Budget) -> dict[str, Any]:
-    return {unit: n_units, "max_epochs": budget.max_epochs}
 
 
 def _check_sections(config: Mapping[str, Any]) -> None:
@@ -305,7 +299,7 @@ def _check_finite(node: Any, path: str = "") -> None:
 
 def _check_parametrization(model: Mapping[str, Any], shape: Shape) -> None:
     """Refuse rates that follow the width where no rule for this model is written."""
-    if shape.family != "gpt" and model.get("parametrization") is not None:
+    if not isinstance(shape, GPTShape) and model.get("parametrization") is not None:
         raise ConfigError(
             f"model.parametrization is written for GPT alone, not for {shape.label}; leave "
             "parametrization=mup out, and tune the rate by size (optimizer.lr_rule)"
@@ -314,17 +308,18 @@ def _check_parametrization(model: Mapping[str, Any], shape: Shape) -> None:
 
 def _check_data(data: Mapping[str, Any], shape: Shape) -> None:
     """Refuse a language model with sizes of its own that do not fit the data."""
-    if shape.family != "gpt":
+    if shape.unit != "tokens":
         return
     seq_len, vocab_size = data.get("seq_len"), data.get("vocab_size")
-    if seq_len is not None and seq_len != shape.seq_len:  # type: ignore[union-attr]
+    if seq_len is not None and seq_len != shape.units_per_item:
         raise ConfigError(
-            f"model.shape.seq_len={shape.seq_len} differs from data.seq_len={seq_len}; "  # type: ignore[union-attr]
-            f"set data.seq_len={shape.seq_len}"  # type: ignore[union-attr]
+            f"model.shape.seq_len={shape.units_per_item} differs from data.seq_len={seq_len}; "
+            f"set data.seq_len={shape.units_per_item}"
         )
-    if vocab_size is not None and vocab_size > shape.vocab_size:  # type: ignore[union-attr]
+    known = shape.vocabulary
+    if vocab_size is not None and known is not None and vocab_size > known:
         raise ConfigError(
-            f"data.vocab_size={vocab_size} exceeds model.shape.vocab_size={shape.vocab_size}; "  # type: ignore[union-attr]
+            f"data.vocab_size={vocab_size} exceeds model.shape.vocab_size={known}; "
             "choose a model with the data's vocabulary"
         )
 
@@ -335,9 +330,9 @@ def _only_length(budget: Budget, shape: Shape, config: Mapping[str, Any]) -> flo
         return None
     # Where FLOPs per sample depend on the batch, a rule for the batch cannot know D.
     batch_size = config["batch_size"] if isinstance(config["batch_size"], int) else 1
-    if budget.kind == "flops" and config["batch_size"] is None and shape.unit == "samples":
+    if budget.kind == "flops" and config["batch_size"] is None and shape.contrasts:
         return None
-    return budget.units(budget.values[0], shape, batch_size)
+    return budget.length(budget.values[0], shape, batch_size)
 
 
 def _pace(
@@ -349,7 +344,7 @@ def _pace(
 ) -> Pace:
     if not config.get("batch_ramp"):
         return Pace(batch.value, units_per_item)
-    if shape.unit == "samples":
+    if shape.contrasts:
         raise ConfigError(
             "batch_ramp would change a contrastive loss, which depends on the batch; "
             "use batch_ramp=null"

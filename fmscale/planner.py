@@ -15,6 +15,7 @@ from fmscale.job import Branch, Job
 from fmscale.runs.earlier import finished_of, trained_as
 from fmscale.runs.reuse import adopt_run, adopt_trunk, finished_elsewhere, others, trunk_steps
 from fmscale.runs.store import RunFolder, Study
+from fmscale.sizing import counted_as
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def _union(first: Job, second: Job) -> Job:
         return first
     n_units = sorted({branch.n_units for job in (first, second) for branch in job.branches})
     epochs = max(job.config["budget"]["max_epochs"] for job in (first, second))
-    budget = {first.shape.unit: n_units, "max_epochs": epochs}
+    budget = {counted_as(first.shape.unit): n_units, "max_epochs": epochs}
     # Learning rate and warm-up are numbers in a planned configuration, so the ids stay.
     joined = Job.plan({**first.config, "budget": budget}, first.shape)
     assert joined.trunk_id == first.trunk_id, (joined.trunk_id, first.trunk_id)

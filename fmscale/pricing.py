@@ -54,7 +54,7 @@ def print_plan(jobs: list[Job], speeds: dict[str, Speed], price: float | None) -
     n_workers = max(1, cores() // n_threads)
     console = Console()
     console.print(sizes_table(jobs, speeds))
-    if jobs[0].shape.unit == "samples":
+    if jobs[0].shape.forward_macs():
         console.print(towers_table(jobs))
     if "sources" in jobs[0].config["data"]:
         console.print(sources_table(jobs))
@@ -130,7 +130,7 @@ def sizes_table(jobs: list[Job], speeds: dict[str, Speed]) -> Table:
 
 
 def towers_table(jobs: list[Job]) -> Table:
-    """One row a model of pairs: multiply-adds of one image and of one caption, forward alone.
+    """One row a model: multiply-adds of one image, one caption, ..., forward alone.
 
     Radford et al. 2021, Fig. 9, count these and call them FLOPs; here one is two FLOPs.
     """
@@ -138,11 +138,10 @@ def towers_table(jobs: list[Job]) -> Table:
         title=f"{jobs[0].config['study']}: forward pass\n(1 MAC = 2 FLOP)", title_justify="left"
     )
     table.add_column("model", no_wrap=True)
-    for part in ("image", "caption"):
-        table.add_column(f"MAC/{part}", justify="right")
+    for part in jobs[0].shape.forward_macs():
+        table.add_column(f"MAC/{'caption' if part == 'text' else part}", justify="right")
     for shape in {job.shape.label: job.shape for job in jobs}.values():
-        macs = shape.forward_macs()
-        table.add_row(shape.label, short_number(macs["image"]), short_number(macs["text"]))
+        table.add_row(shape.label, *map(short_number, shape.forward_macs().values()))
     return table
 
 

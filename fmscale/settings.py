@@ -158,9 +158,9 @@ class Schedule:
                 f"{horizon.n_units:,}, so the run would not be annealed; lower it"
             )
         cools_from = horizon.n_steps - (cooldown_steps if self.cooldown_fraction < 1 else 0)
-        if pace.ramp_steps > cools_from:
+        if pace.ramp is not None and pace.ramp_steps > cools_from:
             raise ConfigError(
-                f"batch_ramp.units={pace.ramp.units:g} takes {pace.ramp_steps} steps, but the "  # type: ignore[union-attr]
+                f"batch_ramp.units={pace.ramp.units:g} takes {pace.ramp_steps} steps, but the "
                 f"budget of {horizon.n_units:,} has only {cools_from} before its cooldown; "
                 "shorten the ramp"
             )

@@ -36,9 +36,11 @@ class PanelSection:
 
 def study_sections(records: Sequence[RunRecord]) -> tuple[PanelSection, ...]:
     """Sections of a study: of keys that its runs have."""
-    unit = "tokens" if records[0].n_tokens is not None else "samples"
+    first = records[0]
+    unit, axis = first.unit or first.counted, first.counted
+    main, *others = first.family_metrics or ("val_loss", "zero_shot_error")
     measured = {name: own for record in records for name, own in record.units.items()}
-    loss = f"loss ({measured.get('val_loss', 'nats')})"
+    loss = f"loss ({measured.get(main, 'nats')})"
     flops, params = "training FLOPs", "parameters, all"
 
     def line(title: str, x: str, y: str, x_label: str, y_label: str, log: bool = True) -> Panel:
@@ -48,21 +50,20 @@ def study_sections(records: Sequence[RunRecord]) -> tuple[PanelSection, ...]:
         return Panel(title, "scatter", x, y, x_label, y_label, log_x=True, log_y=True)
 
     training = [
-        line(f"Training loss against {unit}", unit, "train/loss", unit, loss),
+        line(f"Training loss against {unit}", axis, "train/loss", unit, loss),
         line("Training loss against compute", "flops", "train/loss", flops, loss),
-        line("Learning rate", unit, "lr", unit, "learning rate", log=False),
+        line("Learning rate", axis, "lr", unit, "learning rate", log=False),
     ]
     scaling = [
-        scatter("Validation loss against compute", "flops", "val_loss", flops, loss),
-        scatter("Validation loss against size", "n_params_total", "val_loss", params, loss),
-        scatter(f"Validation loss against {unit}", f"n_{unit}", "val_loss", unit, loss),
+        scatter("Validation loss against compute", "flops", main, flops, loss),
+        scatter("Validation loss against size", "n_params_total", main, params, loss),
+        scatter(f"Validation loss against {unit}", f"n_{axis}", main, unit, loss),
     ]
-    if "zero_shot_error" in measured:
-        error = "zero-shot error"
-        scaling.append(
-            scatter("Zero-shot error against compute", "flops", "zero_shot_error", flops, error)
-        )
-    rates = [scatter("Learning-rate sweep", "lr_peak", "val_loss", "peak learning rate", loss)]
+    for metric in (name for name in others if name in measured):
+        words = metric.replace("zero_shot", "zero-shot").replace("_", " ")
+        title = f"{words.capitalize()} against compute"
+        scaling.append(scatter(title, "flops", metric, flops, words))
+    rates = [scatter("Learning-rate sweep", "lr_peak", main, "peak learning rate", loss)]
     return (
         PanelSection("Scaling", tuple(scaling)),
         PanelSection("Training", tuple(training)),

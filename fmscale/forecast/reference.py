@@ -32,19 +32,18 @@ class Reference:
     trunk_id: str  # runs of one trunk share their way, and so their luck
     n_params: float  # n_params_non_embedding
     n_units: float  # tokens or samples
-    end_loss: float  # val_loss
+    end_loss: float  # held-out, at the end
     losses: Mapping[float, float]  # fraction of the budget -> training loss there
 
 
 def finished_runs(
-    study: Study, objective: str, unit: str, batch_size: int, leave_out: Collection[str] = ()
+    study: Study, objective: str, batch_size: int, leave_out: Collection[str] = ()
 ) -> list[Reference]:
     """Completed, annealed runs of one objective and batch size that stayed on course.
 
     Args:
         objective: its `_target_`, by its public name; losses of different objectives have nothing
             in common.
-        unit: "tokens" or "samples".
         batch_size: a contrastive loss, and the noise of any, depend on it.
         leave_out: run ids not to read, e.g. the run that is judged.
     """
@@ -52,7 +51,7 @@ def finished_runs(
     found = []
     for folder in itertools.islice(folders, MAX_RUNS):
         try:
-            found.append(_reference(folder, objective, unit, batch_size))
+            found.append(_reference(folder, objective, batch_size))
         except Broken as error:  # one run's file must not hide the others
             log.warning("%s", error)
     return [reference for reference in found if reference is not None]
@@ -70,12 +69,13 @@ def loss_at(rows: Sequence[Mapping[str, Any]], step: int) -> float | None:
     return float(window[middle] if len(window) % 2 else (window[middle - 1] + window[middle]) / 2)
 
 
-def _reference(folder: RunFolder, objective: str, unit: str, batch_size: int) -> Reference | None:
+def _reference(folder: RunFolder, objective: str, batch_size: int) -> Reference | None:
     record = folder.record()
     trained_by = with_public_names(record.hyperparameters.get("objective", {}))
     if trained_by.get("_target_") != objective:
         return None
-    n_units, end_loss = getattr(record, f"n_{unit}"), record.metrics.get("val_loss")
+    main = (record.family_metrics or ["val_loss"])[0]
+    n_units, end_loss = record.n_processed, record.metrics.get(main)
     usable = record.status == "completed" and record.annealed and record.batch_size == batch_size
     usable = usable and off_course(folder) is None
     n_steps = record.n_steps

@@ -26,6 +26,7 @@ from fmscale.runs.identity import canonical, digest
 from fmscale.runs.index import set_broken_aside
 from fmscale.runs.store import Study, check_name
 from fmscale.settings import ConfigError
+from fmscale.sizing import counted_as
 from fmscale.trust import stored_config
 from fmscale.world import World, check_world
 
@@ -330,7 +331,7 @@ def planned(job: Job) -> dict[str, dict[str, Any]]:
             "trunk_id": job.trunk_id,
             "model": job.shape.label,
             "seed": job.config["seed"],
-            f"n_{job.shape.unit}": branch.n_units,
+            f"n_{counted_as(job.shape.unit)}": branch.n_units,
             "n_steps": branch.n_steps,
             "branch_step": branch.branch_step,
             "flops": job.flops(branch.n_units)["flops"],

@@ -22,6 +22,8 @@ UNITS = {
     "n_tokens_unique": "tokens",
     "n_samples": "samples",
     "n_samples_unique": "samples",
+    "n_units": "units",  # as the record's `unit` says
+    "n_units_unique": "units",
     "flops": "FLOP",
     "flops_causal": "FLOP",
     "flops_6nd": "FLOP",
@@ -42,6 +44,7 @@ UNITS = {
     "seconds_eval": "s",
     "tokens_per_second": "tokens/s",
     "samples_per_second": "samples/s",
+    "units_per_second": "units/s",
     "matmul_flops_per_second": "FLOP/s",
     "flops_utilization": "1",
 }
@@ -49,8 +52,8 @@ UNITS = {
 # Columns that differ between a run and its repetition: measured times and dates.
 TIMES = frozenset({
     "seconds_train", "seconds_train_marginal", "seconds_eval", "tokens_per_second",
-    "samples_per_second", "matmul_flops_per_second", "flops_utilization", "started_at",
-    "finished_at",
+    "samples_per_second", "units_per_second", "matmul_flops_per_second", "flops_utilization",
+    "started_at", "finished_at",
 })  # fmt: skip
 
 
@@ -75,7 +78,7 @@ class RunRecord:
 
     run_id: str
     study: str
-    family: str  # "gpt", "clip", "captioner" or "word_predictor"
+    family: str  # "gpt", "clip", "captioner", "word_predictor" or one's own
     model: str  # layers x width, e.g. "gpt_4x128"
     trunk_id: str
     seed: int | None  # None: a model that was trained elsewhere
@@ -88,11 +91,15 @@ class RunRecord:
     n_params_matmul: int
     n_params_by_group: dict[str, int]
 
-    # D counts what was processed along the run's path, repeats included.
+    # D counts what was processed along the run's path, repeats included: tokens, samples, or units
+    # of a family's own.
+    unit: str | None = None  # what D counts; None: a record that is older than this column
     n_tokens: int | None = None
     n_tokens_unique: int | None = None
     n_samples: int | None = None
     n_samples_unique: int | None = None
+    n_units: int | None = None
+    n_units_unique: int | None = None
 
     # C of the whole path from step 0, in each counting convention.
     flops: float | None = None
@@ -122,16 +129,32 @@ class RunRecord:
     seconds_eval: float | None = None
     tokens_per_second: float | None = None
     samples_per_second: float | None = None
+    units_per_second: float | None = None
     matmul_flops_per_second: float | None = None  # of large products here, in this precision
     flops_utilization: float | None = None  # share of that rate which `flops` were trained at
 
     val_batch_size: int | None = None
+    family_metrics: list[str] | None = None  # that its studies are about, the loss first
     metrics: dict[str, float] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     evaluations: list[Evaluation] = field(default_factory=list)  # a metric is in one of them
     started_at: str = ""
     finished_at: str = ""
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def counted(self) -> str:
+        """The word for D in columns and logged rows: tokens, samples or units."""
+        words = ("tokens", "samples", "units")
+        held = [word for word in words if getattr(self, f"n_{word}") is not None]
+        return held[0] if held else self.unit or "samples"
+
+    @property
+    def n_processed(self) -> int | None:
+        """D; None for an imported model."""
+        return next(
+            (n for n in (self.n_tokens, self.n_samples, self.n_units) if n is not None), None
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; columns without a value are left out."""

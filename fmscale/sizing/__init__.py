@@ -24,9 +24,8 @@ from fmscale.sizing.counting import FLOPS_FORMULA
 from fmscale.sizing.gpt import GPTShape
 from fmscale.sizing.gpt3 import gpt3_shape
 from fmscale.sizing.recipe import Recipe
+from fmscale.sizing.shape import Shape, TokenShape, counted_as
 from fmscale.sizing.towers import BagShape, ResNetShape, TextShape, VisionShape
-
-Shape = GPTShape | CLIPShape | CaptionerShape | WordPredictorShape
 
 __all__ = [
     "FLOPS_FORMULA",
@@ -38,7 +37,9 @@ __all__ = [
     "ResNetShape",
     "Shape",
     "TextShape",
+    "TokenShape",
     "VisionShape",
     "WordPredictorShape",
+    "counted_as",
     "gpt3_shape",
 ]

@@ -1,6 +1,5 @@
 """Counting rules that all shapes share."""
 
-from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 
 FLOPS_FORMULA: dict[str, str] = {
@@ -14,14 +13,6 @@ FLOPS_FORMULA: dict[str, str] = {
 }
 """What each compute column counts; stored beside the numbers."""
 
-# Groups that are tables: looked up or added, never multiplied by an activation (the tied GPT head
-# is the exception and is handled in GPTShape).
-EMBEDDING_GROUPS = (
-    "token_embedding",
-    "position_embedding",
-    "class_embedding",
-    "output_embedding",  # a head of its own: multiplied, but a table of the vocabulary all the same
-)
 # Groups that are matrices applied to activations.
 MATMUL_GROUPS = ("patch", "conv", "attention", "mlp", "projection")
 
@@ -74,7 +65,3 @@ def block_forward_flops(n_layer: int, d_model: int, d_ff: int, n_keys: float) ->
 def check_batch(batch_size: int) -> None:
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size <= 0:
         raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
-
-
-def sum_of(groups: Mapping[str, int], names: tuple[str, ...]) -> int:
-    return sum(count for name, count in groups.items() if name in names)

@@ -5,18 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fmscale.sizing.counting import (
-    EMBEDDING_GROUPS,
-    MATMUL_GROUPS,
-    check_heads,
-    check_positive,
-    sum_of,
-)
+from fmscale.sizing.counting import check_heads, check_positive
 from fmscale.sizing.recipe import GPT2, Recipe
+from fmscale.sizing.shape import TokenShape
 
 
 @dataclass(frozen=True)
-class GPTShape:
+class GPTShape(TokenShape):
     """Size of a GPT: blocks of a recipe, by default GPT-2's."""
 
     n_layer: int
@@ -28,7 +23,6 @@ class GPTShape:
     recipe: Recipe = GPT2
 
     family: ClassVar[str] = "gpt"
-    unit: ClassVar[str] = "tokens"
 
     def __post_init__(self) -> None:
         check_positive(self)
@@ -40,10 +34,6 @@ class GPTShape:
     def label(self) -> str:
         """Layers x width, e.g. "gpt_4x128"."""
         return f"{self.recipe.name}_{self.n_layer}x{self.d_model}"
-
-    def forward_macs(self) -> dict[str, int]:
-        """Multiply-adds of the parts that see different inputs; a language model has one."""
-        return {}
 
     @property
     def d_hidden(self) -> int:
@@ -83,22 +73,9 @@ class GPTShape:
         return {name: count for name, count in groups.items() if not absent.get(name)}
 
     @property
-    def n_params_total(self) -> int:
-        """Every trained number, a tied embedding once."""
-        return sum(self.param_groups().values())
-
-    @property
-    def n_params_non_embedding(self) -> int:
-        """Total without token and position tables (Kaplan et al. 2020), biases and norms kept.
-
-        An output table of its own is left out too.
-        """
-        return self.n_params_total - sum_of(self.param_groups(), EMBEDDING_GROUPS)
-
-    @property
     def n_params_matmul(self) -> int:
         """Weights that multiply activations: the blocks' matrices and the output head."""
-        return sum_of(self.param_groups(), MATMUL_GROUPS) + self.vocab_size * self.d_model
+        return super().n_params_matmul + self.vocab_size * self.d_model
 
     def n_keys(self, layer: int) -> int:
         """Positions that a query of a block meets, before the causal mask."""

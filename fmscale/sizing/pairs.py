@@ -1,15 +1,10 @@
 """What all models of image-text pairs count alike, whatever they are trained to do."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import ClassVar
 
-from fmscale.sizing.counting import (
-    EMBEDDING_GROUPS,
-    MATMUL_GROUPS,
-    check_batch,
-    check_positive,
-)
+from fmscale.sizing.counting import check_batch, check_positive
+from fmscale.sizing.shape import Shape
 from fmscale.sizing.towers import CaptionShape, ImageShape, VisionShape
 
 # Image tower, pixels, patch, text tower -> name. Radford et al. 2021, Tables 19 and 20; from
@@ -34,7 +29,7 @@ PUBLISHED = {
 }
 
 
-class PairShape(ABC):
+class PairShape(Shape, ABC):
     """Base of the shapes that see an image and a caption; a subclass counts its own parts.
 
     A subclass is a dataclass with at least these three fields, and names its parameter groups
@@ -45,9 +40,8 @@ class PairShape(ABC):
     image: ImageShape
     text: CaptionShape
 
-    family: ClassVar[str]  # what an objective asks for
     unit: ClassVar[str] = "samples"
-    contrasts: ClassVar[bool] = False  # pairs of a batch meet: it must not be split in parts
+    metrics: ClassVar[tuple[str, ...]] = ("val_loss", "zero_shot_error")
 
     def __post_init__(self) -> None:
         check_positive(self)
@@ -67,10 +61,6 @@ class PairShape(ABC):
     def _kind(self) -> str:
         """First part of the label."""
         return self.family
-
-    @abstractmethod
-    def param_groups(self) -> dict[str, int]:
-        """Parameters by part and role (`image_mlp`, ...); the sum is `n_params_total`."""
 
     @abstractmethod
     def params_met(self) -> dict[str, int]:
@@ -95,24 +85,10 @@ class PairShape(ABC):
         """Forward FLOPs where image and text meet, for one pair."""
         return 0
 
-    def _is_matmul(self, group: str) -> bool:
-        """Whether a group's weights multiply activations."""
-        return group.endswith(MATMUL_GROUPS)
-
     @property
-    def n_params_total(self) -> int:
-        """Every trained number of both towers and of what joins them."""
-        return sum(self.param_groups().values())
-
-    @property
-    def n_params_non_embedding(self) -> int:
-        """Total without token, position and class tables; the patch matrix stays, it multiplies."""
-        return self.n_params_total - _embedding(self.param_groups())
-
-    @property
-    def n_params_matmul(self) -> int:
-        """Weights that multiply activations: patch, attention, MLP and projection matrices."""
-        return sum(n for name, n in self.param_groups().items() if self._is_matmul(name))
+    def vocabulary(self) -> int:
+        """Tokens of captions."""
+        return self.text.vocab_size
 
     def image_groups(self) -> dict[str, int]:
         """Parameters of the image tower and of its projection, by role."""
@@ -148,14 +124,11 @@ class PairShape(ABC):
         shared = 2 * self.image_macs() + self._meeting_flops(batch_size)
         met = self.params_met()
         total = sum(met.values())
+        tables = sum(n for name, n in met.items() if name.endswith("embedding"))
         return {
             "flops": 3 * (shared + self._text_flops(causal=False)),
             "flops_causal": 3 * (shared + self._text_flops(causal=True)),
             "flops_6nd": 6 * total,
-            "flops_6nd_non_embedding": 6 * (total - _embedding(met)),
+            "flops_6nd_non_embedding": 6 * (total - tables),
             "flops_6nd_matmul": 6 * sum(n for name, n in met.items() if self._is_matmul(name)),
         }
-
-
-def _embedding(groups: Mapping[str, int]) -> int:
-    return sum(count for name, count in groups.items() if name.endswith(EMBEDDING_GROUPS))

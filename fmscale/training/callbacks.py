@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 
 from fmscale.job import Job
 from fmscale.runs.store import RunFolder
+from fmscale.sizing import counted_as
 from fmscale.training.outlet import Outlet
 
 PROGRESS_EVERY_SECONDS = 0.5  # reports to the sweep's display
@@ -71,7 +72,7 @@ def metrics_row(
         annealed: the learning rate has been brought down; only the end of a run can be.
     """
     n_units = job.pace.n_units(step)
-    axes = {"step": step, job.shape.unit: n_units, "flops": job.flops(n_units)["flops"]}
+    axes = {"step": step, counted_as(job.shape.unit): n_units, "flops": job.flops(n_units)["flops"]}
     return {**axes, **values, "annealed": annealed}
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fmscale.build import build_model, build_parts
 from fmscale.job import Job
 from fmscale.models.layers import Attention, Block
+from fmscale.sizing import GPTShape
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def measure(job: Job, n_steps: int, seeds: Sequence[int]) -> list[Movement]:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    width: int = job.shape.d_model  # type: ignore[union-attr]
+    assert isinstance(job.shape, GPTShape), job.shape
+    width = job.shape.d_model
     return [Movement(width, layer, step, *total) for (layer, step), total in sums.items()]
 
 

@@ -17,7 +17,7 @@ class RunCard:
     name: str  # the run's own id
     study: str
     job_type: str  # "run" or "trunk"
-    unit: str  # "tokens" or "samples": the default horizontal axis
+    unit: str  # tokens, samples or units: the default horizontal axis
     folder: Path  # the run's folder in the store
     tags: tuple[str, ...]
     config: dict[str, Any]
@@ -39,7 +39,7 @@ class RunCard:
             name=record.run_id,
             study=folder.study,
             job_type="run",
-            unit="samples" if record.n_tokens is None else "tokens",
+            unit=record.counted,
             folder=place,
             tags=(folder.study, record.family, record.model),
             config=config,

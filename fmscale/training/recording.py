@@ -16,12 +16,13 @@ from fmscale.runs.hyperparameters import SECTIONS
 from fmscale.runs.provenance import environment, git_state
 from fmscale.runs.record import Evaluation, RunRecord
 from fmscale.runs.store import now
-from fmscale.sizing import FLOPS_FORMULA
+from fmscale.sizing import FLOPS_FORMULA, counted_as
 from fmscale.training.fit import Fitted
 from fmscale.training.ranks import current_ranks
 from fmscale.training.utilization import matmul_rate, utilization
 
 HYPERPARAMETERS = (*SECTIONS, "rules")
+PARTS = ("image", "text")  # whose forward pass has a column of its own
 
 
 def make_record(
@@ -43,7 +44,8 @@ def make_record(
         measured: final metrics; None for a run that diverged.
         seconds_before: training time of the trunk up to the branch.
     """
-    unit, shape = job.shape.unit, job.shape
+    shape = job.shape
+    unit = counted_as(shape.unit)
     n_units = job.pace.n_units(fitted.step)
     per_item = parts.data.units_per_item
     order = item_order(parts.data, job.config["seed"])
@@ -60,6 +62,8 @@ def make_record(
         run_id=branch.run_id,
         study=str(config["study"]),
         family=shape.family,
+        unit=shape.unit,
+        family_metrics=list(shape.metrics),
         model=shape.label,
         trunk_id=job.trunk_id,
         seed=config["seed"],
@@ -74,7 +78,7 @@ def make_record(
         **flops,
         flops_marginal=job.marginal_flops(branch),
         flops_formula=FLOPS_FORMULA["flops"],
-        **{f"forward_macs_{part}": n for part, n in shape.forward_macs().items()},
+        **{f"forward_macs_{k}": n for k, n in shape.forward_macs().items() if k in PARTS},
         n_steps=fitted.step,
         batch_size=config["batch_size"],
         batch_tokens=job.units_per_step if unit == "tokens" else None,

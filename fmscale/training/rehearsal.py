@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from fmscale.objectives.pair_encoding import BATCH_NORMS
 from fmscale.settings import ConfigError
 from fmscale.sizing import Shape
 
-FAMILIES = {shape.family for shape in get_args(Shape)}
 N_ITEMS = 2  # in the batch that is tried: the fewest that a contrastive loss takes
 TOLERANCE = 0.1  # between the FLOPs that a shape states and those that torch counts
 N_CALLS = 16  # of a model and its parts, after which an evaluator has shown what it asks
@@ -40,12 +39,12 @@ def rehearse(job: Job, parts: Parts) -> None:
     """
     families = getattr(parts.objective, "families", (job.shape.family,))
     # A family of one's own is judged by trying.
-    if job.shape.family in FAMILIES - set(families):
+    if _is_ours(job.shape) and job.shape.family not in families:
         raise ConfigError(
             f"objective {type(parts.objective).__name__} trains {' or '.join(families)} models, "
             f"not {job.shape.family}; choose an objective of the model's kind"
         )
-    known, needed = _vocabulary(job.shape), _vocabulary(parts.data)
+    known, needed = job.shape.vocabulary, getattr(parts.data, "vocab_size", None)
     if known is not None and needed is not None and needed > known:
         raise ConfigError(
             f"the data have {needed} tokens, the model knows {known}; set the model's vocab_size "
@@ -112,7 +111,7 @@ def _try_loss(model: nn.Module, shape: Shape, parts: Parts, items: dict[str, Ten
         raise ConfigError(f"model, objective and data do not fit together: {reason}") from error
     if _is_ours(model) and _is_ours(shape):
         return  # counted exactly where they are tested
-    n_units = len(next(iter(items.values()))) * (shape.seq_len if shape.unit == "tokens" else 1)  # type: ignore[union-attr]
+    n_units = len(next(iter(items.values()))) * shape.units_per_item
     stated = shape.train_flops_per_unit(N_ITEMS)["flops"]
     counted = 3 * counter.get_total_flops() / n_units  # the backward pass as twice the forward one
     if counted and abs(stated / counted - 1) > TOLERANCE:
@@ -179,9 +178,3 @@ def _check_causal(model: nn.Module, shape: Any) -> None:
 
 def _is_ours(part: Any) -> bool:
     return type(part).__module__.partition(".")[0] == "fmscale"
-
-
-def _vocabulary(part: Any) -> int | None:
-    """Tokens that a shape or a data set has; None where there is no vocabulary."""
-    found: int | None = getattr(getattr(part, "text", part), "vocab_size", None)
-    return found

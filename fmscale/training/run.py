@@ -17,6 +17,7 @@ from fmscale.planner import segments_to, study_of
 from fmscale.runs.lock import Held, RunLock
 from fmscale.runs.store import RunFolder, Study, now
 from fmscale.settings import ConfigError
+from fmscale.sizing import counted_as
 from fmscale.training import checkpoint, sharded_checkpoint
 from fmscale.training.callbacks import StepCallback, metrics_row
 from fmscale.training.fit import Fitted, Report, fit_steps, parts_of
@@ -252,7 +253,7 @@ def _card(job: Job, folder: RunFolder, kind: str, config: dict[str, Any]) -> Run
         name=folder.run_id,
         study=study,
         job_type=kind,
-        unit=job.shape.unit,
+        unit=counted_as(job.shape.unit),
         folder=folder.path.resolve(),
         tags=(study, job.shape.family, job.shape.label),
         config=config,

@@ -79,8 +79,7 @@ class CourseWatch(StepCallback):
             own = {branch.run_id for branch in self.job.branches}
             config = self.job.config
             self._references = finished_runs(
-                self.study, config["objective"]["_target_"], self.job.shape.unit,
-                config["batch_size"], own,
+                self.study, config["objective"]["_target_"], config["batch_size"], own
             )  # fmt: skip
         return self._references
 

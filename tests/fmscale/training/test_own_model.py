@@ -154,7 +154,8 @@ def test_a_model_that_is_not_what_its_shape_says_is_refused_before_training(
     [
         ("    def forward_macs(self):\n        return {}\n", "", "ConvShape lacks forward_macs;"),
         ('"flops_causal": weights, ', "", "train_flops_per_unit lacks flops_causal;"),
-        ('unit = "tokens"', 'unit = "words"', "ConvShape.unit='words' must be one of tokens"),
+        ('unit = "tokens"', 'unit = "in words"', "ConvShape.unit='in words' must be one of tokens"),
+        ('unit = "tokens"', 'unit = "words"', "which counts words; use budget.units"),
         ("return sum(self.param_groups().values())", "return 1", "is not the sum of its groups"),
         ("return self.n_params_matmul + self.d_model - self.vocab_size * self.d_model",
          "return 784_000", "n_params_non_embedding=784,000 is not the total without the groups"),

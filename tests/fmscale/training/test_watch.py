@@ -77,10 +77,10 @@ def test_a_planted_bad_rate_is_flagged_at_a_fifth_and_a_good_run_is_not(
     # Flagged runs do not become the measure of others.
     run.train_branch(bad, bad.branches[0])
     objective = "fmscale.objectives.NextToken"
-    ids = {reference.run_id for reference in finished_runs(study, objective, "tokens", 16)}
+    ids = {reference.run_id for reference in finished_runs(study, objective, 16)}
     assert len(ids) == 9
     assert short.run_id not in ids
-    assert not finished_runs(study, "fmscale.objectives.PairwiseSigmoid", "tokens", 16)
+    assert not finished_runs(study, "fmscale.objectives.PairwiseSigmoid", 16)
 
     # Watching changed no number: alone in a store, with nothing to be judged by, the same result.
     apart = plan_one([*tiny, *APART, "seed=5", f"paths.runs_dir={tmp_path / 'apart'}"])
