@@ -25,6 +25,7 @@ SCHEMA_VERSION = 1
 # Nested parts of a record that are kept whole (provenance), not spread into columns.
 NESTED = (
     "hyperparameters", "data", "environment", "git", "n_params_by_group", "units", "evaluations",
+    "family_metrics",
 )  # fmt: skip
 CHECKSUM = "checksum"  # key of an object that says which one was written
 BROKEN = "broken:"

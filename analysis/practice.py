@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.table import RunTable
+from analysis.table import D_COLUMNS, RunTable, data_column
 
 CONFIGURATION = Path(__file__).parent.parent / "conf"
 SIZE = re.compile(r"(?P<line>.+)_(?P<depth>\d+)x(?P<width>\d+)")  # gpt_4x128
@@ -31,7 +31,7 @@ class Practice:
     """
 
     study: str
-    unit: str  # "tokens" or "samples"
+    unit: str  # what D counts
     sizes: dict[str, float]  # name -> N, trained or not
     unique: float | None  # tokens or samples of training data there are
     flops_per_second: float | None  # of the largest run
@@ -39,6 +39,11 @@ class Practice:
     dates: tuple[str, str] | None  # first and last day on which a run finished
     data: str | None  # its name
     overrides: str | None  # what the command must say besides size and length
+
+    @property
+    def budget(self) -> str:
+        """The key of a length: tokens, samples, or units where the family has one of its own."""
+        return self.unit if f"n_{self.unit}" in D_COLUMNS else "units"
 
     def nearest(self, n: float) -> str | None:
         """The name of the size that lies nearest, in proportion."""
@@ -66,13 +71,13 @@ class Practice:
     def _sweep(
         self, more: str, size: str, length: str, most: float, remarks: Sequence[str] = ()
     ) -> str:
-        given = self.overrides or f"study={self.study} budget={self.unit}"
+        given = self.overrides or f"study={self.study} budget={self.budget}"
         passes = self.passes(most) or 0.0
         again = f" budget.max_epochs={ceil(passes)}" if passes > 1 else ""
         unknown = [] if self.overrides else ["and what else the study's sweep was given"]
         told = "; ".join([*remarks, *unknown])
         return (
-            f"fmscale sweep {given}{more} model={choice(size)} budget.{self.unit}={length}{again}"
+            f"fmscale sweep {given}{more} model={choice(size)} budget.{self.budget}={length}{again}"
             + (f"  # {told}" if told else "")
         )
 
@@ -90,7 +95,8 @@ def practice_of(table: RunTable) -> Practice | None:
         return None
     if frame["study"].nunique() != 1 or frame["family"].nunique() != 1:
         return None
-    unit = "samples" if "n_samples" in frame and frame["n_samples"].notna().any() else "tokens"
+    counted = (data_column(table) or "n_tokens").removeprefix("n_")
+    unit = _of_all(frame["unit"].dropna().tolist()) if "unit" in frame else None
     study, family = str(frame["study"].iloc[0]), str(frame["family"].iloc[0])
     data = _of_all([_part(cell, "name") for cell in frame.get("data", [])])
     rate = machine = None
@@ -104,7 +110,7 @@ def practice_of(table: RunTable) -> Practice | None:
             machine = _part(environment, "cpu") if device in (None, "cpu") else device
     days = sorted(str(t)[:10] for t in frame.get("finished_at", []) if isinstance(t, str) and t)
     return Practice(
-        study, unit, _sizes(table), _unique(table, unit), rate, machine,
+        study, unit or counted, _sizes(table), _unique(table, counted), rate, machine,
         (days[0], days[-1]) if days else None, data, _overrides(table, study, family, data),
     )  # fmt: skip
 

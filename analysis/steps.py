@@ -12,6 +12,7 @@ from analysis.table import TableError
 
 MOST = 4000  # steps of a curve that are kept as they are
 BINS = 320  # a decade of compute, for longer ones: 32 within the bandwidth of the smoothing
+COUNTED = ("tokens", "samples", "units")  # keys of D; a row has one
 AVERAGED = "n_averaged"  # column of a table of curves
 
 Steps = NDArray[np.float64]  # (n, 4): compute, tokens or samples read, metric, steps averaged
@@ -32,7 +33,7 @@ def read_steps(path: Path, metric: str) -> Steps:
                 raise TableError(problem)
             try:
                 row = json.loads(line)
-                seen = row.get("tokens", row.get("samples"))
+                seen = next((row[k] for k in COUNTED if row.get(k) is not None), None)
                 if key not in row:
                     key = next((k for k in row if k.replace("/", "_") == metric), key)
                 if row.get(key) is not None and row.get("flops") is not None:

@@ -35,7 +35,7 @@ UNITS = {
 
 # Counting conventions of a run record: columns for N, columns for C.
 N_COLUMNS = ("n_params_total", "n_params_non_embedding", "n_params_matmul")
-D_COLUMNS = ("n_tokens", "n_samples")
+D_COLUMNS = ("n_tokens", "n_samples", "n_units")
 C_COLUMNS = ("flops", "flops_causal", "flops_6nd", "flops_6nd_non_embedding", "flops_6nd_matmul")
 
 
@@ -210,8 +210,17 @@ def between(names: Iterable[Any], before: str, after: str) -> dict[str, str]:
     }
 
 
+def metrics_of(table: RunTable) -> tuple[str, ...]:
+    """The columns that a study of a run store is about, the loss first: as its family says, or, in
+    records that do not say, as those of GPT and CLIP were."""
+    stated = [m for m in table.frame.get("family_metrics", ()) if isinstance(m, list)]
+    if stated:
+        return tuple(stated[-1])
+    return ("val_loss", "zero_shot_error")[: 2 if data_column(table) == "n_samples" else 1]
+
+
 def data_column(table: RunTable) -> str | None:
-    """The column of a run store that holds D: tokens or samples; None if the runs have neither, or
-    both."""
+    """The column of a run store that holds D: tokens, samples or units of a family's own; None if
+    the runs have none, or several."""
     held = [c for c in D_COLUMNS if c in table.frame and table.frame[c].notna().any()]
     return held[0] if len(held) == 1 else None

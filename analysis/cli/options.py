@@ -19,7 +19,7 @@ from analysis.objectives import ALIASES, OBJECTIVES
 from analysis.outputs import replacing, write_text
 from analysis.report.study import COMPUTE, PARAMETERS
 from analysis.select import drop_highest, final_runs, positive_values, where
-from analysis.table import RunTable, TableError, data_column
+from analysis.table import RunTable, TableError, data_column, metrics_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,7 +129,7 @@ def read_mapped(
         columns["N"] = columns["N"] or PARAMETERS
         columns["D"] = columns["D"] or data_column(table)
         columns["C"] = columns["C"] or COMPUTE
-        columns["metric"] = columns["metric"] or "val_loss"
+        columns["metric"] = columns["metric"] or metrics_of(table)[0]
     derive = {
         letter.upper(): getattr(args, f"{letter}_from")
         for letter in "ndc"

@@ -54,6 +54,7 @@ UNITS = {
     "n_params_matmul": "parameters N (matrix products)",
     "n_tokens": "training tokens D",
     "n_samples": "training samples seen D",
+    "n_units": "training units D",
     "val_loss": "validation loss [nats]",
     "zero_shot_error": "zero-shot error [fraction]",
 }

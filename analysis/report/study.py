@@ -32,13 +32,10 @@ from analysis.scores import aicc
 from analysis.select import cross_section, final_runs, largest_compute, positive_values
 from analysis.selection import log_errors
 from analysis.sensitivity import sensitivity
-from analysis.table import D_COLUMNS, RunTable, TableError, data_column
+from analysis.table import D_COLUMNS, RunTable, TableError, data_column, metrics_of
 
-METRICS = {"n_tokens": ("val_loss",), "n_samples": ("val_loss", "zero_shot_error")}
-BOUNDS = {"zero_shot_error": (0.0, 1.0)}
 PARAMETERS = "n_params_total"
 COMPUTE = "flops"
-LOSS = "val_loss"
 CLEARLY = 10.0  # difference in AICc beyond which a law has no support (Burnham & Anderson 2004)
 OPTIMAL_REFITS = 400  # enough for an interval of an exponent that 19 fits are made for
 LARGE = 2000  # runs; a report of more leaves out what takes minutes, and says so
@@ -172,7 +169,8 @@ def analyze_study(
     noise: dict[str, Noise | None] = {}
     if metric is not None:
         table = map_columns(table, {"metric": metric})
-    wanted = METRICS[data] if metric is None else (metric,)
+    measures = metrics_of(table)
+    wanted = measures if metric is None else (metric,)
     for metric in wanted:
         if metric not in table.frame or table.frame[metric].notna().sum() == 0:
             notes.append(f"no run has {metric}: it is not fitted")
@@ -189,7 +187,7 @@ def analyze_study(
     if curves is not None:
         curves = map_columns(curves, {"N": parameters, "D": "n_seen", "C": compute})
     refits = min(bootstrap, OPTIMAL_REFITS)
-    optimal = compute_optimal(table, data, refits, seed, curves)
+    optimal = compute_optimal(table, measures[0], data, refits, seed, curves)
     outlook, no_outlook = None, ""
     try:
         outlook = look_ahead(table, wanted[0], flops, priced)
@@ -201,17 +199,17 @@ def analyze_study(
 
 
 def compute_optimal(
-    table: RunTable, data: str, bootstrap: int, seed: int, curves: RunTable | None = None
+    table: RunTable, loss: str, data: str, bootstrap: int, seed: int, curves: RunTable | None = None
 ) -> dict[str, Any]:
     """N*(C) and D*(C) of the validation loss, three ways and under each convention."""
-    if LOSS not in table.frame or table.frame[LOSS].notna().sum() < 3:
-        return {"refused": f"too few runs have {LOSS}"}
-    usable = positive_values(table, [], LOSS)
+    if loss not in table.frame or table.frame[loss].notna().sum() < 3:
+        return {"refused": f"too few runs have {loss}"}
+    usable = positive_values(table, [], loss)
     try:
-        found = compare_approaches(usable, LOSS, "pareto", bootstrap, seed, curves)
+        found = compare_approaches(usable, loss, "pareto", bootstrap, seed, curves)
         if len(usable) > LARGE:
             return {**found, "conventions": []}
-        found["conventions"] = under_conventions(usable, LOSS, data, bootstrap, seed)
+        found["conventions"] = under_conventions(usable, loss, data, bootstrap, seed)
     except (FitError, TableError) as reason:
         return {"refused": str(reason)}
     return found
@@ -255,7 +253,7 @@ def _panel(
         common = {
             "metric": metric,
             "columns": columns,
-            "bounds": BOUNDS.get(metric),
+            "bounds": _bounds(chosen, metric),
             "bootstrap": bootstrap,
             "seed": seed,
         }
@@ -279,6 +277,12 @@ def _panel(
         metric, against, rule, tuple(good), tuple(full), tuple(refused), sizes, choices,
         floor_of(chosen, metric),
     )  # fmt: skip
+
+
+def _bounds(table: RunTable, metric: str) -> tuple[float, float] | None:
+    """A fraction lies between 0 and 1; the records say which metrics are fractions."""
+    stated = {cell.get(metric) for cell in table.frame.get("units", ()) if isinstance(cell, dict)}
+    return (0.0, 1.0) if stated == {"fraction"} else None
 
 
 def _most_likely(fits: Sequence[FitResult]) -> int:

@@ -159,7 +159,9 @@ class RunRecord:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; columns without a value are left out."""
         row = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-        row["units"] = {k: UNITS[k] for k in row if k in UNITS} | self.units
+        own = self.unit or "units"
+        units = {k: UNITS[k].replace("units", own) for k in row if k in UNITS}
+        row["units"] = units | self.units
         return row
 
     def with_evaluation(
