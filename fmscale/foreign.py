@@ -138,9 +138,9 @@ def check_text_tokens(folder: Path, data: Any, vocab_size: int) -> None:
     Raises:
         ConfigError: if both write a probe text differently.
     """
-    from fmscale.data.text.tokenizer import PROBE, FileTokenizer
+    from fmscale.data.text.tokenizer import PROBE, FileTokenizer, tokenizer_of
 
-    path, tokenizer = folder / TOKENIZER, getattr(data, "tokenizer", None)
+    path, tokenizer = folder / TOKENIZER, tokenizer_of(data)
     if not path.exists() or tokenizer is None:
         return check_unseen_tokens(folder, data, vocab_size)
     theirs = FileTokenizer(path, separator=0).encode_batch([PROBE])[0].tolist()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from fmscale.data.counter_random import random_order
+
+if TYPE_CHECKING:
+    from fmscale.data.protocol import TrainingData
 
 
 class Order(Protocol):
@@ -29,18 +32,32 @@ class Supply(NamedTuple):
     share: float  # of all items drawn
 
 
-def item_order(data: Any, seed: int) -> Order:
-    """The data's own order where they have one, as a mixture does; else one without replacement."""
-    own = getattr(data, "order", None)  # of a Markov chain, which is a number and no order of items
-    order: Order = own(seed) if callable(own) else SeededOrder(data.n_items, seed)
-    return order
+@runtime_checkable
+class OrderedData(Protocol):
+    """Data with an order of their own, as a mixture has."""
+
+    def item_order(self, seed: int) -> Order: ...
 
 
-def supplies(data: Any) -> list[Supply]:
+@runtime_checkable
+class SuppliedData(Protocol):
+    """Data that are drawn from several sources."""
+
+    def supplies(self) -> list[Supply]: ...
+
+
+def item_order(data: TrainingData, seed: int) -> Order:
+    """The data's own order where they have one; else one without replacement."""
+    if isinstance(data, OrderedData):
+        return data.item_order(seed)
+    return SeededOrder(data.n_items, seed)
+
+
+def supplies(data: TrainingData) -> list[Supply]:
     """The sources that the data are drawn from: one, except for mixtures."""
-    own = getattr(data, "supplies", None)
-    found: list[Supply] = [Supply("the data", data.n_items, 1.0)] if own is None else own()
-    return found
+    if isinstance(data, SuppliedData):
+        return data.supplies()
+    return [Supply("the data", data.n_items, 1.0)]
 
 
 class SeededOrder:

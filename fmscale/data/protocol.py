@@ -6,20 +6,22 @@ batches of an unbroken one, whatever the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fmscale.data.zero_shot_task import ZeroShotTask
+
 
 @runtime_checkable
 class TrainingData(Protocol):
     """A training set with a fixed validation set; see `token_dataset` and `scenes`."""
 
-    unit: Literal["tokens", "samples"]  # what D counts
+    unit: str  # what D counts: tokens, samples, or the word of a family of one's own
     val_batch_size: int  # items per validation batch; a contrastive loss depends on it
 
     @property
@@ -46,6 +48,45 @@ class TrainingData(Protocol):
 
     def describe(self) -> dict[str, object]:
         """Name, content hash, counts and settings, as stored in every run record."""
+        ...
+
+
+class TextData(TrainingData, Protocol):
+    """Sequences of tokens; batches are {"tokens": (B, seq_len + 1)}."""
+
+    seq_len: int
+    vocab_size: int
+    n_val_tokens: int | None
+
+    @property
+    def val_bytes_per_token(self) -> float | None:
+        """Of the validation text; None where tokens are no bytes of a text."""
+        ...
+
+
+class PairData(TrainingData, Protocol):
+    """Image-caption pairs; batches are {"image", "text"}. Tasks may be none."""
+
+    tokenizer: PromptTokenizer
+    seq_len: int
+
+    @property
+    def zero_shot_tasks(self) -> Sequence[ZeroShotTask]: ...
+
+
+class PromptTokenizer(Protocol):
+    """Turns prompts into rows of token ids."""
+
+    def encode(self, texts: Sequence[str], seq_len: int) -> np.ndarray: ...
+
+
+@runtime_checkable
+class KnowsFloor(Protocol):
+    """Pairs whose making says how low a contrastive loss can be expected to fall."""
+
+    @property
+    def loss_floor(self) -> tuple[float, float]:
+        """Nats per pair, and the standard error of it."""
         ...
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from fmscale.data.counter_random import random_order
+from fmscale.data.protocol import PairData
 from fmscale.data.zero_shot_task import ZeroShotTask, halves
 from fmscale.evaluation.features import check_tasks, image_features
 from fmscale.evaluation.metric import Metric, Objective
-from fmscale.evaluation.zero_shot import ZeroShotData
 
 COARSE = np.logspace(-6, 6, 7)  # 1 / L2 strength; the paper sweeps 96 steps over the same range
 FINE = np.logspace(-0.75, 0.75, 4)  # around the best of these
@@ -74,7 +74,7 @@ class Adaptation:
         if not any(suitable(task) for task in check_tasks(data)):
             raise ValueError("no task has fixed classes with at least 4 images each to probe.")
 
-    def __call__(self, model: Any, data: ZeroShotData, objective: Objective) -> Iterator[Metric]:
+    def __call__(self, model: Any, data: PairData, objective: Objective) -> Iterator[Metric]:
         self.check(data)
         tasks = [task for task in data.zero_shot_tasks if suitable(task)]
         errors: dict[str, list[float]] = {}

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fmscale.data.jsonl_rows import read_rows
+from fmscale.data.protocol import TextData
 from fmscale.data.text.tokenizer import TextTokenizer
 from fmscale.evaluation.confidence import (
     accuracy_of_most_confident,
@@ -106,7 +107,7 @@ class Answers:
             for q, right in self.rows[self.shots :]
         ]
 
-    def __call__(self, model: Any, data: Any, objective: Objective) -> Iterator[Metric | Rows]:
+    def __call__(self, model: Any, data: TextData, objective: Objective) -> Iterator[Metric | Rows]:
         tokenizer = text_tokenizer(data)
         asked = self.asked(tokenizer)
         written = complete(model, [q.context for q in asked], self.n_tokens, line_ends(tokenizer))

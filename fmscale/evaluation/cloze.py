@@ -15,6 +15,7 @@ import numpy as np
 
 from fmscale.data.jsonl_rows import read_rows
 from fmscale.data.prompts.labelled_texts import check_choices
+from fmscale.data.protocol import TextData
 from fmscale.data.text.tokenizer import TextTokenizer
 from fmscale.evaluation.in_context import text_tokenizer
 from fmscale.evaluation.language import check_language
@@ -57,7 +58,7 @@ class LastWord:
             n_cut += cut
         return prompts, n_cut
 
-    def __call__(self, model: Any, data: Any, objective: Objective) -> Iterator[Metric]:
+    def __call__(self, model: Any, data: TextData, objective: Objective) -> Iterator[Metric]:
         prompts, n_cut = self.prompts(text_tokenizer(data), model.shape.seq_len)
         scored = score(model, prompts)
         hits = np.array([s.is_likeliest(p.answer) for s, p in zip(scored, prompts, strict=True)])
@@ -109,7 +110,7 @@ class FilledBlank:
             n_cut += cut
         return prompts, n_cut
 
-    def __call__(self, model: Any, data: Any, objective: Objective) -> Iterator[Metric]:
+    def __call__(self, model: Any, data: TextData, objective: Objective) -> Iterator[Metric]:
         prompts, n_cut = self.prompts(text_tokenizer(data), model.shape.seq_len)
         scored = iter(score(model, [prompt for own in prompts for prompt in own]))
         hits, hits_per_byte = [], []

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fmscale.data.protocol import TextData
+from fmscale.data.text.tokenizer import tokenizer_of
 from fmscale.evaluation.language import check_language
 from fmscale.evaluation.metric import Metric, Objective, Rows
 from fmscale.evaluation.sampling import generate
@@ -76,7 +78,7 @@ class MachineDetector:
     def _per_sequence(self, data: Any) -> int:
         """Texts that are cut out of one sequence; made-up languages have a first token."""
         n: int = (data.seq_len + 1) // (self.n_prompt + self.n_tokens)
-        return n if getattr(data, "tokenizer", None) is not None else min(n, 1)
+        return n if tokenizer_of(data) is not None else min(n, 1)
 
     def texts(self, data: Any) -> np.ndarray:
         """Held-out texts with their prompts, (n, n_prompt + n_tokens), an even number of them."""
@@ -90,7 +92,7 @@ class MachineDetector:
         chosen = np.random.default_rng(self.seed).permutation(len(found))[: 2 * n]
         return found[chosen]
 
-    def __call__(self, model: Any, data: Any, objective: Objective) -> Iterator[Metric | Rows]:
+    def __call__(self, model: Any, data: TextData, objective: Objective) -> Iterator[Metric | Rows]:
         self.check(data)
         texts = self.texts(data)
         human, prompts = np.split(texts, 2)
@@ -164,7 +166,7 @@ def two_sample_test(
 
 
 def _decoder(data: Any) -> Callable[[np.ndarray], str]:
-    tokenizer = getattr(data, "tokenizer", None)
+    tokenizer = tokenizer_of(data)
     if tokenizer is None:  # symbols of a made-up language
         return lambda tokens: " ".join(map(str, tokens.tolist()))
     return lambda tokens: tokenizer.decode(tokens).decode(errors="replace")

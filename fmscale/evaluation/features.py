@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fmscale.data.protocol import TrainingData
+from fmscale.data.protocol import PairData
 from fmscale.data.zero_shot_task import Images, ZeroShotTask
 from fmscale.evaluation.metric import measuring
 
@@ -33,10 +33,6 @@ class PairVectors(NamedTuple):
     text: Tensor  # (n, d_embed)
     scale: Tensor  # (n_batches,) factor on the cosines
     captions: Tensor  # (n, T) token ids
-
-
-class PairData(TrainingData, Protocol):
-    """Data whose batches are {"image", "text"}, such as `Scenes`."""
 
 
 def check_pairs(data: Any) -> None:

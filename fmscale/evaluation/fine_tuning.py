@@ -29,6 +29,7 @@ from fmscale.data.prompts.labelled_texts import (
     transform,
 )
 from fmscale.data.prompts.toy_labelled import toy_examples
+from fmscale.data.protocol import TextData
 from fmscale.evaluation.in_context import text_tokenizer
 from fmscale.evaluation.labelled_classifier import Batch, LabelledClassifier
 from fmscale.evaluation.language import HeldOutText, check_language
@@ -129,7 +130,7 @@ class FineTuning:
                 "tokens. Choose a run with a longer context."
             )
 
-    def __call__(self, model: GPT, data: Any, objective: Objective) -> Iterator[Metric | Rows]:
+    def __call__(self, model: GPT, data: TextData, objective: Objective) -> Iterator[Metric | Rows]:
         device = next(model.parameters()).device
         train, test = self._read(self.train, data), self._read(self.test, data)
         prefix = f"finetune/{self.name}"

@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmscale.data.counter_random import random_order
+from fmscale.data.protocol import PairData
 from fmscale.data.zero_shot_task import ZeroShotTask
 from fmscale.evaluation.adaptation import suitable
 from fmscale.evaluation.features import check_tasks, encoded
 from fmscale.evaluation.likelihood import predicts_captions
 from fmscale.evaluation.metric import Metric, Objective
-from fmscale.evaluation.zero_shot import ZeroShot, ZeroShotData, answers
+from fmscale.evaluation.zero_shot import ZeroShot, answers
 
 _ORDER_STREAM = 0xF17E
 WARMUP_SHARE = 0.1
@@ -98,7 +99,7 @@ class ImageFineTuning:
         """Refuse tasks that cannot be fine-tuned on."""
         self._select([task for task in check_tasks(data) if task.named])
 
-    def __call__(self, model: Any, data: ZeroShotData, objective: Objective) -> Iterator[Metric]:
+    def __call__(self, model: Any, data: PairData, objective: Objective) -> Iterator[Metric]:
         if predicts_captions(model):  # no class vectors to start from
             return
         named = [task for task in data.zero_shot_tasks if task.named]

@@ -17,7 +17,8 @@ from fmscale.data.counter_random import random_bits
 from fmscale.data.prompts.arithmetic_tasks import Rendering
 from fmscale.data.prompts.prompt_task import PromptTask
 from fmscale.data.prompts.prompt_tasks import build_tasks
-from fmscale.data.text.tokenizer import TextTokenizer
+from fmscale.data.protocol import TextData
+from fmscale.data.text.tokenizer import TextTokenizer, tokenizer_of
 from fmscale.evaluation.language import check_language
 from fmscale.evaluation.metric import Metric, Objective, Rows
 from fmscale.evaluation.scoring import (
@@ -130,7 +131,7 @@ class InContext:
         head, (tail,) = split_prompt(tokenizer, context, [answer], [tokenizer.separator])
         return Prompt(head, tail)
 
-    def __call__(self, model: Any, data: Any, objective: Objective) -> Iterator[Metric | Rows]:
+    def __call__(self, model: Any, data: TextData, objective: Objective) -> Iterator[Metric | Rows]:
         tokenizer = text_tokenizer(data)
         ends = line_ends(tokenizer)
         rows = []
@@ -183,7 +184,7 @@ def text_tokenizer(data: Any) -> TextTokenizer:
     Raises:
         ValueError: if its tokens stand for no text.
     """
-    tokenizer: TextTokenizer | None = getattr(data, "tokenizer", None)
+    tokenizer = tokenizer_of(data)
     if tokenizer is None:
         raise ValueError(
             f"the tokens of {type(data).__name__} stand for no text; choose a run that was trained "

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.data.languages.known_language import KnownLanguage
-from fmscale.data.text.token_dataset import ByteText
+from fmscale.data.protocol import TextData
 from fmscale.evaluation.metric import Metric, Objective, mean_metrics, measuring
 
 
@@ -55,9 +54,7 @@ class HeldOutText:
         """Only a language has a next token."""
         check_language(data)
 
-    def __call__(
-        self, model: nn.Module, data: ByteText | KnownLanguage, objective: Objective
-    ) -> Iterator[Metric]:
+    def __call__(self, model: nn.Module, data: TextData, objective: Objective) -> Iterator[Metric]:
         losses = []
         with measuring(model) as device:
             for batch in data.validation_batches(self.batch_size or data.val_batch_size):

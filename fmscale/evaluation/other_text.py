@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fmscale.data.jsonl_rows import read_rows
+from fmscale.data.protocol import TextData
 from fmscale.data.text.tokenizer import TextTokenizer
 from fmscale.evaluation.in_context import text_tokenizer
 from fmscale.evaluation.language import check_language
@@ -61,7 +62,7 @@ class OtherText:
                 yield Prompt(tokens[begin:done], tokens[done:end])
                 done, end = end, min(len(tokens), end + stride)
 
-    def __call__(self, model: Any, data: Any, objective: Objective) -> Iterator[Metric]:
+    def __call__(self, model: Any, data: TextData, objective: Objective) -> Iterator[Metric]:
         self.check(data)
         tokenizer = text_tokenizer(data)
         windows = list(self.windows(tokenizer, model.shape.seq_len))

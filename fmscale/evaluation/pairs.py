@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.evaluation.features import PairData, check_pairs, pair_vectors
+from fmscale.data.protocol import KnowsFloor, PairData
+from fmscale.evaluation.features import check_pairs, pair_vectors
 from fmscale.evaluation.likelihood import held_out_likelihood, predicts_captions
 from fmscale.evaluation.metric import Metric, Objective, mean_metrics
 
@@ -46,10 +47,10 @@ class HeldOutPairs:
         # with the pair itself: the standard error over pairs is near that over batches.
         yield from mean_metrics("val/loss", torch.cat(losses), "nats/pair")
         # Rendered scenes know more than which captions are the same.
-        known = getattr(data, "loss_floor", None)
-        floor = (
-            collision_floor(vectors.captions, data.val_batch_size) if known is None else known[0]
-        )
+        if isinstance(data, KnowsFloor):
+            floor = data.loss_floor[0]
+        else:
+            floor = collision_floor(vectors.captions, data.val_batch_size)
         yield Metric("val/loss_floor", floor, "nats/pair")
         yield Metric("val/match_accuracy", float(torch.cat(hits).mean()), "fraction")
 

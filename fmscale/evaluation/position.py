@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fmscale.data.languages.known_language import KnownLanguage
+from fmscale.data.protocol import TextData
 from fmscale.evaluation.language import check_language, token_nats
 from fmscale.evaluation.metric import Metric, Objective, measuring
 
@@ -25,10 +26,10 @@ class LossByPosition:
         """Only a language has positions."""
         check_language(data)
 
-    def __call__(self, model: nn.Module, data: object, objective: Objective) -> Iterator[Metric]:
+    def __call__(self, model: nn.Module, data: TextData, objective: Objective) -> Iterator[Metric]:
         losses, oracle = [], []
         with measuring(model) as device:
-            for batch in data.validation_batches(data.val_batch_size):  # type: ignore[attr-defined]
+            for batch in data.validation_batches(data.val_batch_size):
                 nats = token_nats(model, batch["tokens"].to(device)).double().cpu()
                 losses.append(nats)
                 if isinstance(data, KnownLanguage):

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fmscale.evaluation.features import PairData, check_pairs, pair_vectors
+from fmscale.data.protocol import PairData
+from fmscale.evaluation.features import check_pairs, pair_vectors
 from fmscale.evaluation.likelihood import predicts_captions
 from fmscale.evaluation.metric import Metric, Objective
 

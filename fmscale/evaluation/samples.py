@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fmscale.data.protocol import TextData
 from fmscale.data.text.tokenizer import TextTokenizer
 from fmscale.evaluation.in_context import text_tokenizer
 from fmscale.evaluation.language import check_language
@@ -64,7 +65,7 @@ class Samples:
         check_language(data)
         text_tokenizer(data)
 
-    def __call__(self, model: Any, data: Any, objective: Objective) -> Iterator[Metric | Rows]:
+    def __call__(self, model: Any, data: TextData, objective: Objective) -> Iterator[Metric | Rows]:
         rows = [
             {
                 "prompt": prompt,

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fmscale.data.protocol import PairData, PromptTokenizer
 from fmscale.data.zero_shot_task import ZeroShotTask
 from fmscale.evaluation.features import check_tasks, encoded, image_vectors
 from fmscale.evaluation.likelihood import likeliest, predicts_captions
 from fmscale.evaluation.metric import Metric, Objective, measuring
-
-
-class PromptTokenizer(Protocol):
-    """Turns prompts into rows of token ids."""
-
-    def encode(self, texts: Sequence[str], seq_len: int) -> np.ndarray: ...
-
-
-class ZeroShotData(Protocol):
-    """Data that brings zero-shot tasks along, such as `Scenes`."""
-
-    tokenizer: PromptTokenizer
-    seq_len: int
-
-    @property
-    def zero_shot_tasks(self) -> Sequence[ZeroShotTask]: ...
 
 
 class ZeroShot:
@@ -57,7 +42,7 @@ class ZeroShot:
         for task in self._select(check_tasks(data)):
             data.tokenizer.encode(task.prompts(), data.seq_len)
 
-    def __call__(self, model: Any, data: ZeroShotData, objective: Objective) -> Iterator[Metric]:
+    def __call__(self, model: Any, data: PairData, objective: Objective) -> Iterator[Metric]:
         tasks = self._select(data.zero_shot_tasks)
         accuracies = []
         for task in tasks:

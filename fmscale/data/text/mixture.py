@@ -17,7 +17,7 @@ import numpy as np
 
 from fmscale.data.order import Supply
 from fmscale.data.text.mixture_order import MixtureOrder
-from fmscale.data.text.tokenizer import TextTokenizer
+from fmscale.data.text.tokenizer import TextTokenizer, tokenizer_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,7 +133,7 @@ class Mixture:
             if share > 0
         ]
 
-    def order(self, seed: int) -> MixtureOrder:
+    def item_order(self, seed: int) -> MixtureOrder:
         """Which sequence comes when."""
         sizes = {name: source.data.n_items for name, source in self.sources.items()}
         return MixtureOrder(sizes, self.shares, seed)
@@ -142,7 +142,7 @@ class Mixture:
     def tokenizer(self) -> TextTokenizer | None:
         """That of the sources whose ids are not moved, where they are text."""
         for source in self.sources.values():
-            tokenizer: TextTokenizer | None = getattr(source.data, "tokenizer", None)
+            tokenizer = tokenizer_of(source.data)
             if source.offset == 0 and tokenizer is not None:
                 return tokenizer
         return None

@@ -44,6 +44,12 @@ class TextTokenizer(Protocol):
         ...
 
 
+def tokenizer_of(data: Any) -> TextTokenizer | None:
+    """The tokenizer of some data; None where their tokens stand for no text."""
+    found: TextTokenizer | None = getattr(data, "tokenizer", None)
+    return found
+
+
 class ByteTokenizer:
     """One token per byte. The separator is the zero byte, which no text file contains."""
 
