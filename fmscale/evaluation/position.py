@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fmscale.data.languages.known_language import KnownLanguage
 from fmscale.data.protocol import TextData
@@ -27,7 +27,8 @@ class LossByPosition:
         check_language(data)
 
     def __call__(self, model: nn.Module, data: TextData, objective: Objective) -> Iterator[Metric]:
-        losses, oracle = [], []
+        losses: list[Tensor] = []
+        oracle: list[Tensor] = []
         with measuring(model) as device:
             for batch in data.validation_batches(data.val_batch_size):
                 nats = token_nats(model, batch["tokens"].to(device)).double().cpu()
