@@ -38,8 +38,9 @@ def param_groups(model: Grouped, weight_decay: float, lr: float) -> list[dict[st
         role = name.rsplit("_", 1)[-1]
         if role not in (*DECAYED, *NOT_DECAYED):
             raise ValueError(
-                f"parameter group {name!r} is neither decayed nor spared; add {role!r} to DECAYED "
-                "or NOT_DECAYED in fmscale/optim/param_groups.py"
+                f"parameter group {name!r} is neither decayed nor spared; end its name with one of "
+                f"{', '.join(DECAYED)} (decayed), {', '.join(NOT_DECAYED)} (spared), or give an "
+                "optimizer of your own"
             )
         key = role in DECAYED, factors.get(name, 1.0)
         chosen.setdefault(key, [])
