@@ -196,13 +196,13 @@ def _table(title: str, rows: list[dict[str, str]], varied: dict[str, list[str]])
 
 
 def _outcome_row(study: Study, job: Job, branch: Branch) -> dict[str, str]:
-    folder = study.run(branch.run_id)
+    folder, metric = study.run(branch.run_id), job.shape.metrics[0]
     row = {
         "model": job.shape.label,
         "seed": str(job.config["seed"]),
         "D": short_number(branch.n_units),
         "C": f"{job.flops(branch.n_units)['flops']:.3g}",
-        "val_loss": "",
+        metric: "",
         "train s": "",
         "MFU": "",
     }
@@ -210,11 +210,11 @@ def _outcome_row(study: Study, job: Job, branch: Branch) -> dict[str, str]:
         status = folder.status()
         return {**row, "status": status["state"] if status else "missing"}
     record = folder.record()
-    loss = record.metrics.get("val_loss")
+    loss = record.metrics.get(metric)
     seconds, utilization = record.seconds_train, record.flops_utilization
     return {
         **row,
-        "val_loss": f"{loss:.4f}" if loss is not None else "",
+        metric: f"{loss:.4f}" if loss is not None else "",
         "train s": f"{seconds:.1f}" if seconds is not None else "",
         "MFU": f"{utilization:.0%}" if utilization is not None else "",
         "status": record.status,
