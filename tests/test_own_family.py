@@ -109,8 +109,19 @@ def test_its_report_is_drawn_with_its_measures_and_its_law(study, tmp_path):
     assert "refused" not in found.optimal
     law = analysis.fit(Settling(), found.table, metric="val_error", bootstrap=0)
     assert 0 <= law.parameters["c"] < min(runs.frame["val_error"])
-    main(["report", str(study.path), "--out", str(tmp_path / "out"), "--bootstrap", "20"])
+    main(
+        [
+            "report",
+            str(study.path),
+            "--out",
+            str(tmp_path / "out"),
+            "--bootstrap",
+            "20",
+            "--laws",
+            f"{OWN[:-1]}:Settling",
+        ]
+    )
     page = (tmp_path / "out" / "report.html").read_text()
-    assert all(word in page for word in ("follower", "val_error", "sign_wrong"))
+    assert all(word in page for word in ("follower", "val_error", "sign_wrong", "settling"))
     answer = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
     assert answer
