@@ -3,19 +3,19 @@
 Stands alone: numpy, scipy and pandas at import, plotting libraries when something is plotted.
 """
 
-from analysis.certificate import Certificate, FitError, SolverOptions
-from analysis.envelope import envelope
-from analysis.files import map_columns, read_table
 from analysis.fit import Constraints, fit
-from analysis.intervals import IntervalOptions
 from analysis.laws import LAWS, Law, Parameter, SumLaw, Term, get_law, register
-from analysis.load import load_runs
-from analysis.objectives import OBJECTIVES, get_objective
 from analysis.plot import plot_fit
-from analysis.points import Noise
 from analysis.result import FitResult
-from analysis.select import final_runs, largest, where
-from analysis.table import Dropped, RunTable, TableError
+from analysis.solver.global_fit import Certificate, FitError, SolverOptions
+from analysis.solver.objectives import OBJECTIVES, get_objective
+from analysis.tables.envelope import envelope
+from analysis.tables.files import map_columns, read_table
+from analysis.tables.filters import final_runs, largest, where
+from analysis.tables.points import Noise
+from analysis.tables.run_store import load_runs
+from analysis.tables.table import Dropped, RunTable, TableError
+from analysis.uncertainty.intervals import IntervalOptions
 from analysis.versions import __version__
 
 FitResult.plot = plot_fit

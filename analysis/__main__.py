@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from analysis import __version__
-from analysis.certificate import FitError
 from analysis.cli import (
     adaptation,
     chain,
@@ -28,6 +27,7 @@ from analysis.cli import (
 )
 from analysis.cli.options import check_folder
 from analysis.cli.screen import output_that_may_close
+from analysis.solver.global_fit import FitError
 
 COMMANDS = (
     table,

@@ -10,18 +10,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis import identifiability, scores
-from analysis.certificate import FitError, Optimum, SolverOptions, certify, optimize
-from analysis.intervals import IntervalOptions, Uncertainty, make_intervals
-from analysis.kernel import Problem, make_problem
+from analysis.diagnostics import identifiability, scores
 from analysis.laws import Law, get_law, place_of, remember
 from analysis.laws.constraints import Limits, constrain
 from analysis.laws.law import Array
-from analysis.objectives import Objective, get_objective
-from analysis.points import Points
 from analysis.result import FitResult
-from analysis.sample import take_sample
-from analysis.table import RunTable
+from analysis.solver.global_fit import FitError, Optimum, SolverOptions, certify, optimize
+from analysis.solver.objectives import Objective, get_objective
+from analysis.solver.problem import Problem, make_problem
+from analysis.solver.sample import take_sample
+from analysis.tables.points import Points
+from analysis.tables.table import RunTable
+from analysis.uncertainty.intervals import IntervalOptions, Uncertainty, make_intervals
 from analysis.versions import versions
 
 

@@ -21,7 +21,7 @@ from scipy.optimize import brentq, least_squares
 from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
-from analysis.table import TableError
+from analysis.tables.table import TableError
 
 Array = NDArray[np.float64]
 FLOORS = ("shared", "free")  # one for both recipes; one each. A number pins it.

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.certificate import Optimum, optimize
 from analysis.fit import fit
-from analysis.kernel import Problem, make_problem
-from analysis.objectives import get_objective
-from analysis.points import Points, make_points
 from analysis.result import FitResult
-from analysis.table import RunTable
+from analysis.solver.global_fit import Optimum, optimize
+from analysis.solver.objectives import get_objective
+from analysis.solver.problem import Problem, make_problem
+from analysis.tables.points import Points, make_points
+from analysis.tables.table import RunTable
 
 
 def refit(

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from analysis.certificate import Certificate
 from analysis.laws import LAWS, Law, get_law
 from analysis.laws.constraints import constrain
 from analysis.laws.law import Array
 from analysis.outputs import write_text
-from analysis.points import Noise
-from analysis.profiles import Interval
-from analysis.table import C_COLUMNS, D_COLUMNS, N_COLUMNS, Dropped
-from analysis.uncertainty import percentiles
+from analysis.solver.global_fit import Certificate
+from analysis.tables.points import Noise
+from analysis.tables.table import C_COLUMNS, D_COLUMNS, N_COLUMNS, Dropped
+from analysis.uncertainty.bootstrap import percentiles
+from analysis.uncertainty.profile_likelihood import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.certificate import FitError
 from analysis.refit import refit
 from analysis.result import FitResult
-from analysis.table import TableError
+from analysis.solver.global_fit import FitError
+from analysis.tables.table import TableError
 
 DELTAS = (1e-4, 1e-3, 1e-2)
 TOP_DROPPED = (1, 2, 5, 10)

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis import adaptation, language
+from analysis.transfer import clip as adaptation
+from analysis.transfer import gpt as language
 from fmscale.data.prompts.task_documents import TaskDocuments
 from fmscale.data.scenes.dataset import Scenes
 from fmscale.evaluation.adaptation import Adaptation, suitable
@@ -67,7 +68,7 @@ def test_columns_of_the_other_family_are_absent_not_zero(trained):
 
 
 def test_both_sides_speak_of_the_same_schema():
-    assert analysis.load.SCHEMA_VERSION == SCHEMA_VERSION
+    assert analysis.tables.run_store.SCHEMA_VERSION == SCHEMA_VERSION
 
 
 def test_an_export_and_the_analysis_have_the_same_columns_of_what_runs_differ_in(tmp_path):
@@ -101,7 +102,7 @@ def test_an_export_and_the_analysis_have_the_same_columns_of_what_runs_differ_in
 
 
 def test_both_sides_know_which_settings_of_the_trainer_change_the_numbers():
-    assert analysis.hyperparameters.TRAINER == TRAINER_IDENTITY_KEYS
+    assert analysis.tables.hyperparameters.TRAINER == TRAINER_IDENTITY_KEYS
 
 
 def test_both_sides_find_a_changed_digit(trained):

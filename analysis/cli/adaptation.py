@@ -6,7 +6,12 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from analysis.adaptation import (
+from analysis.cli.options import add_shared, add_source_options, write_figures, write_json
+from analysis.plot.style import short_number
+from analysis.tables.files import read_table
+from analysis.tables.filters import final_runs
+from analysis.tables.table import TableError
+from analysis.transfer.clip import (
     accuracies,
     agreement,
     bounded,
@@ -16,11 +21,6 @@ from analysis.adaptation import (
     longest_runs,
     median_and_mean,
 )
-from analysis.cli.options import add_shared, add_source_options, write_figures, write_json
-from analysis.files import read_table
-from analysis.plot.style import short_number
-from analysis.select import final_runs
-from analysis.table import TableError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.choice import Pool, choose_runs, fit_law
 from analysis.cli.options import read_mapped, write_json
 from analysis.cli.screen import table_text, wrapped
-from analysis.files import read_table
+from analysis.forecasting.choice import Pool, choose_runs, fit_law
+from analysis.forecasting.next_runs import WORTH
 from analysis.laws import get_law
-from analysis.next_runs import WORTH
-from analysis.select import positive_values
-from analysis.table import RunTable, TableError
+from analysis.tables.files import read_table
+from analysis.tables.filters import positive_values
+from analysis.tables.table import RunTable, TableError
 
 
 def choose(args: argparse.Namespace, budget: float) -> int:

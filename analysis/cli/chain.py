@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.chain import Chain
 from analysis.cli.options import add_shared, parse_assignments, write_json
-from analysis.forecast import forecast
-from analysis.numerals import parse_unit
+from analysis.optima.law_optimum import forecast
 from analysis.result import FitResult
-from analysis.table import TableError
+from analysis.tables.number_formats import parse_unit
+from analysis.tables.table import TableError
+from analysis.two_step import Chain
 
 EXAMPLE = "fmscale-analysis chain loss.json link.json --flops 1e21 --flops 1e22"
 

@@ -17,9 +17,9 @@ from analysis.cli.options import (
     write_json,
 )
 from analysis.cli.screen import progress, table_text, wrapped
+from analysis.compare import FORECAST, compare, rolling_origin
 from analysis.laws import get_law
-from analysis.select import positive_values
-from analysis.selection import FORECAST, compare, rolling_origin
+from analysis.tables.filters import positive_values
 
 # Column of the comparison, heading on the screen, factor.
 COLUMNS = (

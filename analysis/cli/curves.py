@@ -7,16 +7,16 @@ from pathlib import Path
 
 from analysis.cli.options import add_shared, add_table_options, read_mapped, write_json
 from analysis.cli.screen import progress
-from analysis.files import map_columns
-from analysis.load import is_store, load_curves
-from analysis.numerals import parse_unit
+from analysis.optima.training_curves import approach_1_curves
 from analysis.plot.curves import plot_training_curves
 from analysis.plot.style import save_axes
 from analysis.report.study import COMPUTE, PARAMETERS
-from analysis.select import positive_values
-from analysis.table import RunTable, TableError
-from analysis.training_curves import approach_1_curves
-from analysis.wandb_source import unfold_chart
+from analysis.tables.files import map_columns
+from analysis.tables.filters import positive_values
+from analysis.tables.number_formats import parse_unit
+from analysis.tables.run_store import is_store, load_curves
+from analysis.tables.table import RunTable, TableError
+from analysis.tables.wandb_source import unfold_chart
 
 EXAMPLE = "fmscale-analysis curves runs/gpt_isoflop --plot curves.png"
 

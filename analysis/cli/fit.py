@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.card import fit_card
-from analysis.certificate import STARTS, FitError
 from analysis.cli.options import (
     add_objective_options,
     add_shared,
@@ -24,20 +22,22 @@ from analysis.cli.options import (
     write_json,
 )
 from analysis.cli.screen import progress, table_text, wrapped
-from analysis.files import map_columns, read_table
+from analysis.compare import influence
+from analysis.diagnostics.scores import distances
 from analysis.fit import fit
-from analysis.intervals import INTERVALS
 from analysis.laws import LAWS, get_law
-from analysis.objectives import get_objective
 from analysis.outputs import write_text
 from analysis.plot.style import save_axes
 from analysis.plot.tornado import plot_tornado
+from analysis.report.fit_card import fit_card
 from analysis.result import FitResult
-from analysis.scores import distances
-from analysis.select import names_in, positive_values
-from analysis.selection import influence
 from analysis.sensitivity import headline, sensitivity, tornado
-from analysis.table import RunTable, TableError
+from analysis.solver.global_fit import STARTS, FitError
+from analysis.solver.objectives import get_objective
+from analysis.tables.files import map_columns, read_table
+from analysis.tables.filters import names_in, positive_values
+from analysis.tables.table import RunTable, TableError
+from analysis.uncertainty.intervals import INTERVALS
 
 EXAMPLE = (
     'fmscale-analysis fit points.csv --law joint --n "Model Size" --c "Training FLOP" --d-from 6nd '

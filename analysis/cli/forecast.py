@@ -13,13 +13,19 @@ from typing import Any
 
 from analysis.cli.ladder import forecast_ladder
 from analysis.cli.options import add_shared, add_table_options, write_json
-from analysis.forecast import Budget, budget_from_hours, forecast, stored_rule, target_loss
-from analysis.numerals import parse_unit
-from analysis.optimal import ComputeRule
+from analysis.forecasting.registered import FOLDER
+from analysis.optima.compute_optimal import ComputeRule
+from analysis.optima.law_optimum import (
+    Budget,
+    budget_from_hours,
+    forecast,
+    stored_rule,
+    target_loss,
+)
 from analysis.plot.fan import draw_fan
 from analysis.plot.style import save_axes
-from analysis.registered import FOLDER
 from analysis.result import FitResult
+from analysis.tables.number_formats import parse_unit
 
 PEAK = "989T"
 EXAMPLE = (

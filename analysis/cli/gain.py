@@ -15,14 +15,14 @@ from analysis.cli.options import (
     write_json,
 )
 from analysis.cli.screen import table_text, wrapped
-from analysis.envelope import SAME
 from analysis.gain import FLOORS, Gain, Ladder, gain
-from analysis.groups import label_groups
-from analysis.numerals import parse_unit
 from analysis.plot.gain import plot_gain
 from analysis.plot.style import save_axes
-from analysis.select import positive_values
-from analysis.table import RunTable, TableError
+from analysis.tables.envelope import SAME
+from analysis.tables.filters import positive_values
+from analysis.tables.groups import label_groups
+from analysis.tables.number_formats import parse_unit
+from analysis.tables.table import RunTable, TableError
 
 EXAMPLE = "fmscale-analysis gain adamw.csv muon.csv --c flops --loss loss --target 1e21"
 

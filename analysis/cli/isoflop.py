@@ -15,14 +15,14 @@ from analysis.cli.options import (
     write_json,
 )
 from analysis.cli.screen import progress
-from analysis.envelope import RULES
-from analysis.isoflop import METHODS, IsoFlop, PowerOfCompute, fit_isoflop
-from analysis.optimal import compare_approaches
+from analysis.optima.compute_optimal import compare_approaches
+from analysis.optima.isoflop import METHODS, IsoFlop, PowerOfCompute, fit_isoflop
 from analysis.plot.isoflop import plot_frontier, plot_isoflop
 from analysis.plot.style import save_axes
-from analysis.pooling import check_agreement
-from analysis.select import final_runs, positive_values, where
-from analysis.table import RunTable, TableError
+from analysis.tables.envelope import RULES
+from analysis.tables.filters import final_runs, positive_values, where
+from analysis.tables.pooling import check_agreement
+from analysis.tables.table import RunTable, TableError
 from analysis.versions import versions
 
 EXAMPLE = (

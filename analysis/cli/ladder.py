@@ -13,22 +13,22 @@ import pandas as pd
 
 from analysis.cli.options import read_mapped, write_json
 from analysis.cli.screen import plan_lines, progress, table_text, wrapped
-from analysis.decision import decide, decimals, range_text, told
-from analysis.files import map_columns, read_table
-from analysis.forecast import Budget
 from analysis.forecasting import Forecaster
 from analysis.forecasting.answer import cautions, rows_of, shared_laws, summary, verdict
+from analysis.forecasting.decision import decide, decimals, range_text, told
 from analysis.forecasting.optimum import compute_needed
 from analysis.forecasting.places import compute_of, coordinates, ladder_rule, make_ladder
+from analysis.forecasting.proposals import Proposals, propose
+from analysis.forecasting.registered import register
 from analysis.laws.law import Array
-from analysis.numerals import parse_unit
-from analysis.optimal import ComputeRule
-from analysis.pooling import check_agreement
-from analysis.practice import practice_of
-from analysis.proposals import Proposals, propose
-from analysis.registered import register
-from analysis.select import evaluate_query, positive_values
-from analysis.table import D_COLUMNS, N_COLUMNS, RunTable, TableError
+from analysis.optima.compute_optimal import ComputeRule
+from analysis.optima.law_optimum import Budget
+from analysis.tables.files import map_columns, read_table
+from analysis.tables.filters import evaluate_query, positive_values
+from analysis.tables.number_formats import parse_unit
+from analysis.tables.pooling import check_agreement
+from analysis.tables.practice import practice_of
+from analysis.tables.table import D_COLUMNS, N_COLUMNS, RunTable, TableError
 
 SHOWN = 20  # rows on the screen
 LAWS_SHOWN = 0.01  # share of a law that is worth a line

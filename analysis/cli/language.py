@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.cli.options import add_shared, add_source_options, write_figures, write_json
-from analysis.files import read_table
-from analysis.language import (
+from analysis.plot.style import short_number
+from analysis.tables.files import read_table
+from analysis.tables.filters import final_runs
+from analysis.tables.table import TableError
+from analysis.transfer.gpt import (
     all_shot_columns,
     calibration_tables,
     detector_law,
@@ -18,9 +21,6 @@ from analysis.language import (
     positions,
     shot_columns,
 )
-from analysis.plot.style import short_number
-from analysis.select import final_runs
-from analysis.table import TableError
 
 if TYPE_CHECKING:
     import pandas as pd

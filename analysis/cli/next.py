@@ -16,12 +16,12 @@ from analysis.cli.candidates import choose
 from analysis.cli.ladder import Ground, can_plan, planned_run, stand_on
 from analysis.cli.options import add_shared, add_table_options, write_json
 from analysis.cli.screen import plan_lines, wrapped
-from analysis.decision import told
+from analysis.forecasting.decision import told
 from analysis.forecasting.optimum import best_place
+from analysis.forecasting.proposals import Proposals, propose
 from analysis.laws.law import Array
-from analysis.numerals import parse_unit
-from analysis.proposals import Proposals, propose
-from analysis.table import RunTable
+from analysis.tables.number_formats import parse_unit
+from analysis.tables.table import RunTable
 
 EXAMPLE = (
     "fmscale-analysis next runs/my_study --flops 1e21 --budget 1e18; "

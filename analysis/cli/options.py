@@ -11,15 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.envelope import RULES, envelope
-from analysis.files import DERIVATIONS, HISTORY_KEYS, map_columns, read_table, warn_of_repeated_ids
 from analysis.json_values import finite
 from analysis.laws import LAWS, Law, get_law
-from analysis.objectives import ALIASES, OBJECTIVES
 from analysis.outputs import replacing, write_text
 from analysis.report.study import COMPUTE, PARAMETERS
-from analysis.select import drop_highest, final_runs, positive_values, where
-from analysis.table import RunTable, TableError, data_column, metrics_of
+from analysis.solver.objectives import ALIASES, OBJECTIVES
+from analysis.tables.envelope import RULES, envelope
+from analysis.tables.files import (
+    DERIVATIONS,
+    HISTORY_KEYS,
+    map_columns,
+    read_table,
+    warn_of_repeated_ids,
+)
+from analysis.tables.filters import drop_highest, final_runs, positive_values, where
+from analysis.tables.table import RunTable, TableError, data_column, metrics_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

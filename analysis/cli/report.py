@@ -9,13 +9,13 @@ from pathlib import Path
 from analysis.cli.options import add_shared, parse_laws
 from analysis.cli.score import registered_lines
 from analysis.cli.screen import plan_lines, progress, wrapped
-from analysis.files import read_table
-from analysis.load import load_curves
-from analysis.numerals import parse_unit
-from analysis.registered import FOLDER, registered, tally
+from analysis.forecasting.registered import FOLDER, registered, tally
 from analysis.report import analyze_study, write_report
 from analysis.report.study import COMPUTE, PARAMETERS, StudyReport
-from analysis.table import RunTable, TableError
+from analysis.tables.files import read_table
+from analysis.tables.number_formats import parse_unit
+from analysis.tables.run_store import load_curves
+from analysis.tables.table import RunTable, TableError
 
 EXPONENTS = ("b", "c", "alpha", "beta", "alpha_N", "alpha_D", "E")
 EXAMPLE = "fmscale-analysis report runs/gpt_demo runs/clip_demo --out reports/demo"

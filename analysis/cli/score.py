@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis.cli.options import add_shared, add_table_options, read_mapped, write_json
 from analysis.cli.screen import wrapped
-from analysis.registered import (
+from analysis.forecasting.registered import (
     FOLDER,
     Registered,
     load_registered,
@@ -21,7 +21,7 @@ from analysis.registered import (
     score,
     tally,
 )
-from analysis.table import RunTable
+from analysis.tables.table import RunTable
 
 EXAMPLE = (
     "fmscale-analysis forecast runs/ladder --n 7e9 --d 140e9 --register big; "

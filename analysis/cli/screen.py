@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from analysis.proposals import Proposals
+    from analysis.forecasting.proposals import Proposals
 
 WIDTH = 80
 

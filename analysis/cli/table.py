@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 
 from analysis.cli.options import add_shared, add_source_options
-from analysis.delimited import without_formulas
-from analysis.files import read_table
-from analysis.load import NESTED
 from analysis.outputs import replacing
-from analysis.select import final_runs, where
-from analysis.table import TableError
+from analysis.tables.delimited import without_formulas
+from analysis.tables.files import read_table
+from analysis.tables.filters import final_runs, where
+from analysis.tables.run_store import NESTED
+from analysis.tables.table import TableError
 
 EXAMPLE = "fmscale-analysis table runs/gpt_demo --out runs.csv"
 SHOWN = (

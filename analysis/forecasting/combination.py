@@ -19,7 +19,7 @@ from analysis.forecasting.posterior import Posterior, fit_shape
 from analysis.forecasting.prior import Experience, experience
 from analysis.forecasting.shapes import CURVES, SURFACES, Shape
 from analysis.laws.law import Array
-from analysis.table import TableError
+from analysis.tables.table import TableError
 
 DISCOUNTS = (0.0, 2.0)  # power of compute by which a run's weight falls: the whole, and the top
 VIEWS = len(DISCOUNTS)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from analysis.certificate import FitError
 from analysis.forecasting.combination import GROWTH, Forecaster
 from analysis.forecasting.places import compute_of
 from analysis.laws.law import Array
-from analysis.optimal import ComputeRule
+from analysis.optima.compute_optimal import ComputeRule
+from analysis.solver.global_fit import FitError
 
 GRID = 241  # sizes tried
 REACH = 3.0  # decades tried below and above sizes in proportion to those of the ladder

@@ -10,8 +10,8 @@ from scipy.stats import spearmanr
 
 from analysis.forecasting.ladder import Ladder
 from analysis.laws.law import Array
-from analysis.optimal import ComputeRule, compute_rule
-from analysis.table import RunTable, TableError
+from analysis.optima.compute_optimal import ComputeRule, compute_rule
+from analysis.tables.table import RunTable, TableError
 
 RISING = 0.5  # rank correlation of metric and size; a forecast is of something that falls
 

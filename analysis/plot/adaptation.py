@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis.adaptation import (
+from analysis.plot.labels import label_ends, label_points
+from analysis.plot.style import log_ticks, new_figure, short_number, size_colors, style
+from analysis.transfer.clip import (
     HALFWAY,
     WITHIN,
     accuracies,
@@ -23,8 +25,6 @@ from analysis.adaptation import (
     shots,
     skill,
 )
-from analysis.plot.labels import label_ends, label_points
-from analysis.plot.style import log_ticks, new_figure, short_number, size_colors, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

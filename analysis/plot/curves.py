@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.optima.training_curves import TrainingCurves
 from analysis.plot.style import axis_label, drawing, log_ticks, short_number, size_colors
-from analysis.training_curves import TrainingCurves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.isoflop import IsoFlop
+from analysis.optima.isoflop import IsoFlop
 from analysis.plot.style import (
     axis_label,
     drawing,

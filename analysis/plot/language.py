@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis.language import (
+from analysis.plot.fits import curve
+from analysis.plot.style import new_figure, short_number, size_colors, style
+from analysis.transfer.gpt import (
     BASELINES,
     ShotColumn,
     detector_law,
@@ -17,8 +19,6 @@ from analysis.language import (
     positions,
     shot_columns,
 )
-from analysis.plot.fits import curve
-from analysis.plot.style import new_figure, short_number, size_colors, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.decision import Outlook
+from analysis.forecasting.decision import Outlook
 from analysis.plot.style import MANY, axis_label, drawing, log_ticks, outside_legend
 
 if TYPE_CHECKING:

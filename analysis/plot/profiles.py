@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.plot.style import drawing, log_ticks, outside_legend
-from analysis.profiles import Profile, profile
 from analysis.refit import solve_again
 from analysis.result import FitResult
+from analysis.uncertainty.profile_likelihood import Profile, profile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.decision import Outlook
+from analysis.forecasting.decision import Outlook
+from analysis.forecasting.registered import Registered, tally
 from analysis.plot.outlook import COLOR, ladder_range
 from analysis.plot.style import axis_label, log_tick_values
-from analysis.registered import Registered, tally
 from analysis.report.parts import escaped, finite_list, rows_table, scatter, thinned, transparent
 from analysis.report.study import StudyReport
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.card import fit_card
-from analysis.isoflop import PowerOfCompute
+from analysis.diagnostics.lack_of_fit import MISFIT
+from analysis.forecasting.registered import Registered
 from analysis.json_values import finite
-from analysis.misfit import MISFIT
+from analysis.optima.isoflop import PowerOfCompute
 from analysis.plot.fits import curve, label
 from analysis.plot.style import (
     MANY,
@@ -21,8 +21,8 @@ from analysis.plot.style import (
     size_colors,
     some_sizes,
 )
-from analysis.registered import Registered
 from analysis.report.answer import answer_html, outlook_figure, plan_html, registered_html
+from analysis.report.fit_card import fit_card
 from analysis.report.parts import (
     escaped,
     finite_list,

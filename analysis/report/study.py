@@ -14,25 +14,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.certificate import FitError
-from analysis.decision import MOST_PLANNED, Outlook, look_ahead
-from analysis.envelope import envelope
-from analysis.files import map_columns
+from analysis.compare import log_errors
+from analysis.diagnostics.identifiability import distinct
+from analysis.diagnostics.lack_of_fit import MISFIT
+from analysis.diagnostics.scores import aicc
 from analysis.fit import fit
-from analysis.forecast import Budget
-from analysis.identifiability import distinct
+from analysis.forecasting.decision import MOST_PLANNED, Outlook, look_ahead
+from analysis.forecasting.proposals import Proposals
 from analysis.laws import SumLaw, get_law, standard_laws
-from analysis.misfit import MISFIT
-from analysis.optimal import compare_approaches, under_conventions
-from analysis.points import Noise
-from analysis.proposals import Proposals
-from analysis.repeats import measure_noise
+from analysis.optima.compute_optimal import compare_approaches, under_conventions
+from analysis.optima.law_optimum import Budget
 from analysis.result import FitResult
-from analysis.scores import aicc
-from analysis.select import cross_section, final_runs, largest_compute, positive_values
-from analysis.selection import log_errors
 from analysis.sensitivity import sensitivity
-from analysis.table import D_COLUMNS, RunTable, TableError, data_column, metrics_of
+from analysis.solver.global_fit import FitError
+from analysis.tables.envelope import envelope
+from analysis.tables.files import map_columns
+from analysis.tables.filters import cross_section, final_runs, largest_compute, positive_values
+from analysis.tables.points import Noise
+from analysis.tables.repeats import measure_noise
+from analysis.tables.table import D_COLUMNS, RunTable, TableError, data_column, metrics_of
 
 PARAMETERS = "n_params_total"
 COMPUTE = "flops"

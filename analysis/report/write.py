@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.card import fit_card, noise_text
-from analysis.decision import Outlook
-from analysis.isoflop import PowerOfCompute
+from analysis.forecasting.decision import Outlook
+from analysis.forecasting.registered import Registered
 from analysis.json_values import finite
+from analysis.optima.isoflop import PowerOfCompute
 from analysis.outputs import write_text
 from analysis.plot import new_figure, plot_joint, plot_laws, plot_residuals, save, style
 from analysis.plot.outlook import plot_outlook
 from analysis.plot.style import MANY, draw_floor, outside_legend
 from analysis.plot.tornado import plot_tornado
-from analysis.registered import Registered
+from analysis.report.fit_card import fit_card, noise_text
 from analysis.report.html import render_html
 from analysis.report.study import Panel, StudyReport
 from analysis.result import FitResult

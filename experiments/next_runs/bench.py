@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.choice import Pool, choose_runs, fit_law
+from analysis.forecasting.choice import Pool, choose_runs, fit_law
 from analysis.laws.law import Array, Columns, Law, Parameter
 
 AT_ONCE = 0.2  # of the runs there are: as many are chosen between two fits

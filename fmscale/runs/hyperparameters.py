@@ -1,6 +1,7 @@
 """What the runs of a study differ in, as columns named by the keys of the configuration.
 
-`analysis.load` finds the same columns in the records; a contract test keeps both in step.
+`analysis.tables.run_store` finds the same columns in the records; a contract test keeps both in
+step.
 """
 
 from __future__ import annotations

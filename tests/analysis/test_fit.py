@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from analysis import LAWS, FitError, FitResult, TableError, fit
-from analysis.optimal import ComputeRule, optimum_closed
-from tests.analysis.test_laws import NATURAL
+from analysis.optima.compute_optimal import ComputeRule, optimum_closed
+from tests.analysis.laws.test_laws import NATURAL
 
 HOFFMANN = NATURAL["joint"]
 

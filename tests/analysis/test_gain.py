@@ -8,7 +8,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.gain import Ladder, gain
-from analysis.table import TableError
+from analysis.tables.table import TableError
 
 # A public ladder of two recipes, floor 1.6 and exponent 0.0941 (loss in nats, speed in tokens/s).
 COMPUTE = np.array([2.19e17, 1.70e18, 9.00e18, 2.83e19])

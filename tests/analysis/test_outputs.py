@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.files import read_table
 from analysis.outputs import replacing, write_text
+from analysis.tables.files import read_table
 
 N = np.geomspace(1e6, 1e9, 8)
 FIT = ["fit", "t.csv", "--law", "power", "--x", "params", "--loss", "loss", "--interval", "none",

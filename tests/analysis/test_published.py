@@ -12,7 +12,7 @@ import pytest
 
 from analysis import fit, map_columns, read_table, where
 from analysis.__main__ import main
-from analysis.select import drop_highest
+from analysis.tables.filters import drop_highest
 
 FOLDER = os.environ.get("FMSCALE_PUBLISHED_TABLES")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="FMSCALE_PUBLISHED_TABLES is not set")

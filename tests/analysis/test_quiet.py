@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis import LAWS, FitError, fit, get_law
-from analysis.forecast import forecast
-from analysis.table import TableError
+from analysis.optima.law_optimum import forecast
+from analysis.tables.table import TableError
 
 
 def one_column():

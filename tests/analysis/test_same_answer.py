@@ -9,10 +9,10 @@ import pytest
 
 from analysis import RunTable, final_runs, fit, load_runs, map_columns, read_table
 from analysis.__main__ import main
-from analysis.clusters import find_clusters
-from analysis.repeats import measure_noise
 from analysis.report import analyze_study
 from analysis.report.write import to_json
+from analysis.tables.clusters import find_clusters
+from analysis.tables.repeats import measure_noise
 from fmscale.export import rows, to_csv
 from fmscale.runs.store import Study
 from tests.analysis.planted import write_study

@@ -12,7 +12,7 @@ from analysis.forecasting.optimum import best_allocation, compute_needed
 from analysis.forecasting.places import compute_of, ladder_rule
 from analysis.forecasting.prior import experience
 from analysis.forecasting.shapes import CURVES, SURFACES
-from analysis.table import TableError
+from analysis.tables.table import TableError
 from experiments.forecasts.learn import VARIABLES, score
 from experiments.forecasts.planted import planted_cases
 

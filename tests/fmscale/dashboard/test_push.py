@@ -55,8 +55,8 @@ def push(study: Study):
 
 
 def test_a_pushed_study_comes_back_as_the_table_of_the_store(study, server):
-    from analysis.load import load_runs
-    from analysis.wandb_source import load_wandb
+    from analysis.tables.run_store import load_runs
+    from analysis.tables.wandb_source import load_wandb
 
     pushed = push(study)
     assert len(pushed.uploaded) == 2
@@ -82,7 +82,7 @@ def test_what_live_runs_tell_and_what_is_pushed_are_the_same(study, server):
 
 
 def test_a_run_that_two_studies_use_is_in_the_group_of_each_and_one_run_of_a_table(study, server):
-    from analysis.wandb_source import load_wandb
+    from analysis.tables.wandb_source import load_wandb
 
     other = Study.open(study.path.parent, "other")
     first, second = study.runs()
@@ -101,7 +101,7 @@ def test_a_run_that_two_studies_use_is_in_the_group_of_each_and_one_run_of_a_tab
 
 
 def test_what_runs_differ_in_comes_back_from_wandb(study, server, tiny, plan_one):
-    from analysis.wandb_source import load_wandb
+    from analysis.tables.wandb_source import load_wandb
 
     job = plan_one([*tiny, "budget.tokens=2560", "model.dropout=0.5"])
     run.train_trunk(job)

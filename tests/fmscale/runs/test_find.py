@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 import analysis
-from analysis.table import TableError
+from analysis.tables.table import TableError
 from fmscale.export import rows
 from fmscale.runs.find import find
 from fmscale.runs.record import Evaluation

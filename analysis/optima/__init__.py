@@ -1,0 +1,1 @@
+"""Compute-optimal sizes: by a law, by IsoFLOP parabolas, by whole training curves."""

@@ -1,0 +1,1 @@
+"""How sure a fit is: refits, profiles and the noise that runs share."""
