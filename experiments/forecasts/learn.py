@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
+from scipy.stats import norm
 
 from analysis.forecasting.combination import combine
 from analysis.forecasting.prior import FILE, NAMES, Experience
@@ -79,8 +80,18 @@ def score(case: Case, learned: Experience) -> list[dict[str, object]]:
         }
     )
     means = runs.groupby(case.bin).mean().assign(runs=np.bincount(case.bin)[np.unique(case.bin)])
+    means[["nearest_covered", "nearest_half"]] = [nearest(case, k) for k in means.index]
     key = {"kind": case.kind, "source": case.source, "name": case.name, "cut": case.cut}
     return [{**key, "distance": BINS[int(k)], **row} for k, row in means.iterrows()]
+
+
+def nearest(case: Case, distance: int) -> tuple[float, float]:
+    """What the law that proved nearest says of itself: share covered, half width."""
+    asked, seen = case.bin == distance, case.outlook
+    error = np.abs(case.y - seen.center)[..., asked]
+    best = np.unravel_index(error.mean(axis=2).argmin(), error.shape[:2])
+    reach = norm.ppf(0.975) * np.hypot(seen.spread[best][asked], seen.noise[best])
+    return float((error[best] <= reach).mean()), float(np.expm1(reach).mean())
 
 
 def main(folder: Path) -> None:
@@ -113,6 +124,8 @@ def show(results: pd.DataFrame) -> None:
     real = results[~results["planted"]]
     runs = real[["covered", "covered50"]].mul(real["runs"], axis=0).assign(runs=real["runs"])
     print(runs.groupby(real["kind"]).sum().round().to_string())
+    own = real.groupby(["kind", "distance"])[["nearest_covered", "nearest_half"]]
+    print(own.agg({"nearest_covered": "mean", "nearest_half": "median"}).round(3).to_string())
     before, key = pd.read_csv(HERE / "before.csv"), ["source", "name", "cut", "distance"]
     for remedy in REMEDIES:
         both = real[real["kind"] == "surface"].merge(before[before["law"] == remedy], on=key)
