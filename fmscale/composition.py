@@ -13,11 +13,15 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from hydra import compose, initialize_config_module
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 import conf
@@ -46,8 +50,27 @@ def with_config_dir(overrides: Sequence[str], folder: str | None) -> list[str]:
         raise ConfigError(f"--config-dir {folder} is no folder; give one with configurations")
     if any(override.startswith("hydra.searchpath=") for override in overrides):
         raise ConfigError("--config-dir and hydra.searchpath say the same; give one of them")
-    path = str(Path(folder).resolve()).replace("'", r"\'")
-    return [f"hydra.searchpath=['file://{path}']", *overrides]
+    return [f"hydra.searchpath=[{quoted(f'file://{Path(folder).resolve()}')}]", *overrides]
+
+
+def quoted(text: str | Path) -> str:
+    """A text as the value of an override, whatever is in it."""
+    return "'" + str(text).replace("'", r"\'") + "'"
+
+
+def compose_launcher(overrides: Sequence[str]) -> Any:
+    """The launcher that a sweep with these overrides has, once ours are registered; None: Hydra's.
+
+    Raises:
+        ConfigError: for a launcher or an option that there is not.
+    """
+    try:
+        with initialize_config_module("conf", version_base="1.3"):
+            config = compose("train", overrides=list(overrides), return_hydra_config=True)
+            chosen = config.hydra.launcher
+            return instantiate(chosen) if "backend" in chosen else None
+    except HydraException as error:
+        raise ConfigError(str(error)) from error
 
 
 def check_sizes(overrides: Sequence[str]) -> None:

@@ -14,9 +14,11 @@ from rich.console import Console
 from fmscale.composition import Composer, add_config_dir, check_sizes, with_config_dir
 from fmscale.job import Job
 from fmscale.launching import register_launchers
-from fmscale.launching.pool import Pool, Task
-from fmscale.launching.sweep import check_all, cores, default_threads
+from fmscale.launching.backend import Event, Task
+from fmscale.launching.pool import Workers
+from fmscale.launching.preflight import check_all
 from fmscale.planner import merge
+from fmscale.planning.sweep import Sweep
 from fmscale.pricing import Speed, print_plan
 from fmscale.settings import ConfigError, config_errors_exit
 from fmscale.train import plan_job
@@ -64,28 +66,34 @@ def expand(overrides: list[str]) -> list[Job]:
         raise ConfigError(f"{error} ({' '.join(overrides)})") from error
 
 
-def measure(jobs: list[Job]) -> dict[str, Speed]:
+def measure(sweep: Sweep) -> dict[str, Speed]:
     """Train a few steps of each size in worker processes, as a sweep would.
 
     Returns:
         Speed by `trunk_id`; jobs of the same shape and batch are measured once.
     """
     measured: dict[tuple[str, int], Speed] = {}
-    representative = {(job.shape.label, job.units_per_step): job for job in jobs}
+    representative = {(job.shape.label, job.units_per_step): job for job in sweep.jobs}
     keys = list(representative)
-    n_threads = default_threads(jobs)
-    console = Console()
-    with Pool(max(1, cores() // n_threads), n_threads) as pool:
+    backend, console = Workers(), Console()
+    backend.open(sweep)
+
+    def note(event: Event) -> list[Task]:
+        if event.name == "failed":
+            raise ConfigError(event.fields["reason"])
+        if event.name == "done":
+            measured[keys[event.task.jobs[0]]] = Speed(**event.fields["result"])
+            status.update(f"measured {len(measured)} of {len(keys)} sizes")
+        return []
+
+    with backend:
         with console.status("checking the configuration"):
-            check_all(pool, list(representative.values()))
+            check_all(list(representative.values()), backend)
         with console.status("measuring a few steps of each size") as status:
-            tasks = [Task("speed", representative[key].config, job=i) for i, key in enumerate(keys)]
-            for event in pool.run(tasks):
-                if event.name == "failed":
-                    raise ConfigError(event.fields["reason"])
-                measured[keys[event.task.job]] = Speed(**event.fields["result"])
-                status.update(f"measured {len(measured)} of {len(keys)} sizes")
-    return {job.trunk_id: measured[job.shape.label, job.units_per_step] for job in jobs}
+            jobs = enumerate(representative.values())
+            tasks = [Task("speed", [job.config], jobs=(index,)) for index, job in jobs]
+            backend.run(tasks, note)
+    return {job.trunk_id: measured[job.shape.label, job.units_per_step] for job in sweep.jobs}
 
 
 def main() -> None:
@@ -104,9 +112,9 @@ def main() -> None:
     )
     options = parser.parse_intermixed_args()
     with config_errors_exit():
-        jobs = expand(with_config_dir(options.overrides, options.config_dir))
-        speeds = {} if options.no_measure else measure(jobs)
-        print_plan(jobs, speeds, options.price)
+        sweep = Sweep(expand(with_config_dir(options.overrides, options.config_dir)))
+        speeds = {} if options.no_measure else measure(sweep)
+        print_plan(sweep, speeds, options.price)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 from fmscale.job import Branch, Job
 from fmscale.runs.earlier import finished_of, trained_as
-from fmscale.runs.reuse import adopt_run, adopt_trunk, finished_elsewhere, others, trunk_steps
+from fmscale.runs.reuse import finished_elsewhere, others, trunk_steps
 from fmscale.runs.store import RunFolder, Study
 from fmscale.sizing import counted_as
 
@@ -92,23 +92,22 @@ class JobPlan:
         return self.job.flops(pace.n_units(stop) - pace.n_units(start))["flops"]
 
 
-def plan_jobs(jobs: Iterable[Job]) -> list[JobPlan]:
-    """The cheapest plan of a sweep, one entry a trunk, in the order of the jobs."""
-    return [plan_job(job) for job in merge(jobs)]
+def plan_job(job: Job, *, elsewhere: bool = True) -> JobPlan:
+    """What a job still needs, given what lies in the store.
 
-
-def plan_job(job: Job) -> JobPlan:
-    """What a job still needs, given what lies in the store."""
+    Args:
+        elsewhere: count what other studies have trained.
+    """
     study = study_of(job)
     done, adopted, left = [], [], []
     for branch in job.branches:
         if study.run(branch.run_id).is_finished():
             done.append(branch)
-        elif (other := finished_elsewhere(study, branch.run_id)) is not None:
+        elif elsewhere and (other := finished_elsewhere(study, branch.run_id)) is not None:
             adopted.append((branch, other))
         else:
             left.append(branch)
-    saved = trunk_steps(study, job.trunk_id)
+    saved = trunk_steps(study, job.trunk_id, elsewhere=elsewhere)
     wanted = {b.branch_step for b in left if b.branch_step} - set(saved)
     return JobPlan(job, tuple(done), tuple(adopted), tuple(left), segments_to(wanted, saved))
 
@@ -128,31 +127,6 @@ def segments_to(wanted: Iterable[int], saved: Mapping[int, str | None]) -> tuple
         else:
             segments.append(Segment(start, stop, saved.get(start)))
     return tuple(segments)
-
-
-def take_over(jobs: Iterable[Job]) -> list[str]:
-    """Bring what other studies of the store have trained into the jobs' own study.
-
-    Finished runs are taken as they are; of a trunk, the checkpoints that the missing runs start
-    from or that their trunk goes on from. What another process trains at this moment is left to it.
-
-    Returns:
-        The ids of the runs taken over.
-    """
-    taken = []
-    for plan in map(plan_job, jobs):
-        study = study_of(plan.job)
-        for branch, source in plan.adopted:
-            if adopt_run(source, study):
-                taken.append(branch.run_id)
-        saved = trunk_steps(study, plan.job.trunk_id)
-        starts = {segment.start for segment in plan.segments}
-        for step in sorted(starts | {branch.branch_step for branch in plan.left}):
-            owner = saved.get(step)
-            if owner is not None:
-                source = Study(study.path.parent / owner).trunk(plan.job.trunk_id)
-                adopt_trunk(source, study, step)
-    return taken
 
 
 def under_known_ids(job: Job) -> Job:
@@ -178,12 +152,6 @@ def under_known_ids(job: Job) -> Job:
 def study_of(job: Job) -> Study:
     """The study folder a job writes to."""
     return Study.open(job.config["paths"]["runs_dir"], str(job.config["study"]))
-
-
-def unfinished(job: Job) -> list[Branch]:
-    """Branches without a record."""
-    study = study_of(job)
-    return [branch for branch in job.branches if not study.run(branch.run_id).is_finished()]
 
 
 def merge(jobs: Iterable[Job]) -> list[Job]:

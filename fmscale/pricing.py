@@ -11,8 +11,9 @@ from rich.table import Table
 from fmscale.build import build_data
 from fmscale.data.order import supplies
 from fmscale.job import Branch, Job
-from fmscale.launching.sweep import check_limits, cores, default_threads
-from fmscale.planner import JobPlan, plan_jobs
+from fmscale.planner import JobPlan
+from fmscale.planning.estimates import cores, default_threads
+from fmscale.planning.sweep import Sweep
 from fmscale.runs.identity import short_number
 
 MIN_GAIN = 1.15  # bf16 must be so many times as fast to be worth a word
@@ -38,7 +39,7 @@ class Bill:
     seconds_apart: float | None
 
 
-def print_plan(jobs: list[Job], speeds: dict[str, Speed], price: float | None) -> None:
+def print_plan(sweep: Sweep, speeds: dict[str, Speed], price: float | None) -> None:
     """Print the tables of sizes and runs, and the totals.
 
     Args:
@@ -48,7 +49,7 @@ def print_plan(jobs: list[Job], speeds: dict[str, Speed], price: float | None) -
     Raises:
         ConfigError: after the tables, if what is left exceeds the sweep's limits.
     """
-    plans = plan_jobs(jobs)
+    jobs, plans = sweep.jobs, sweep.plans
     total = bill(plans, speeds)
     n_threads = default_threads(jobs)
     n_workers = max(1, cores() // n_threads)
@@ -63,7 +64,7 @@ def print_plan(jobs: list[Job], speeds: dict[str, Speed], price: float | None) -
     for line in [*summary(plans, total), *advice(jobs, speeds)]:
         console.print(line, highlight=False)
     if total.seconds is None or total.seconds_apart is None:
-        check_limits(jobs, n_workers=n_workers)
+        sweep.check_limits(n_workers)
         return
     hours, apart = (s / n_workers / 3600 for s in (total.seconds, total.seconds_apart))
     console.print(
@@ -78,7 +79,7 @@ def print_plan(jobs: list[Job], speeds: dict[str, Speed], price: float | None) -
             f"{dollars((apart - hours) * price)} saved.",
             highlight=False,
         )
-    jobs[0].limits.check(total.flops, hours, "measured")
+    sweep.check_limits(n_workers, total.seconds)
 
 
 def bill(plans: Sequence[JobPlan], speeds: dict[str, Speed]) -> Bill:

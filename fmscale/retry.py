@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 from fmscale.build import build_shape
+from fmscale.composition import compose_launcher, quoted
 from fmscale.job import Job
-from fmscale.launching.sweep import drop_broken, run_sweep
+from fmscale.launching import register_launchers
+from fmscale.launching.backend import Backend
+from fmscale.launching.driver import Options, run
+from fmscale.launching.preflight import drop_broken
 from fmscale.planner import merge
+from fmscale.planning.sweep import Sweep
 from fmscale.runs.earlier import completed, finished_of
 from fmscale.runs.files import Broken
 from fmscale.runs.find import FORMS, find
 from fmscale.runs.store import RunFolder, Study
 from fmscale.settings import ConfigError, config_errors_exit
+from fmscale.signals import interrupt
 from fmscale.trust import stored_config
 
 EXAMPLE = """\
@@ -22,7 +29,14 @@ examples:
   fmscale retry gpt_demo
   fmscale retry gpt_demo --runs gpt_2x24-524k-s1-20fe0f3392
   fmscale retry gpt_demo --max-halvings 2     # what ran out of memory, in smaller micro-batches
+  fmscale retry gpt_demo launcher=slurm hydra.launcher.partition=gpu    # queued, not trained here
 """
+FLAGS = (  # options of the launcher by shorter names
+    ("--workers", "n_workers", "processes; default: cores / threads"),
+    ("--threads", "n_threads", "CPU threads of each process"),
+    ("--max-retries", "max_retries", "of a run that fails again"),
+    ("--max-halvings", "max_halvings", "of the micro-batch of a run that is out of memory"),
+)
 
 
 def unfinished_jobs(study: Study, names: list[str] | None = None) -> list[Job]:
@@ -75,6 +89,33 @@ def _find(study: Study, name: str) -> RunFolder:
     return find(study.path.parent, f"{study.path.name}/{own}")
 
 
+def launcher_of(study: Study, overrides: list[str]) -> tuple[Backend, Options]:
+    """What trains the runs, as for a sweep of this study.
+
+    Args:
+        overrides: "launcher=NAME" and "hydra.launcher.KEY=VALUE".
+
+    Raises:
+        ConfigError: for another override, or what is no option of the launcher.
+    """
+    for override in overrides:
+        if not override.lstrip("+").startswith(("launcher=", "hydra.launcher.", "hydra/launcher=")):
+            raise ConfigError(
+                f"{override}: runs are trained as they were asked for; only the launcher can be "
+                "chosen (launcher=..., hydra.launcher.KEY=...)"
+            )
+    register_launchers()
+    place = [f"paths.runs_dir={quoted(study.path.parent)}", f"study={study.path.name}"]
+    launcher = compose_launcher([*place, *overrides])
+    if launcher is not None:
+        return launcher.open_backend(), Options(**launcher.options)
+
+    from fmscale.launching.in_process import InProcess
+    from fmscale.launching.tasks import do_task  # imports torch
+
+    return InProcess(do_task), Options()
+
+
 def main() -> None:
     """Entry point of `fmscale retry`."""
     parser = argparse.ArgumentParser(
@@ -84,16 +125,16 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study")
+    parser.add_argument(
+        "launcher", nargs="*", metavar="launcher=NAME hydra.launcher.KEY=VALUE",
+        help="what trains them, as for fmscale sweep; default: workers on this machine",
+    )  # fmt: skip
     parser.add_argument("--runs", nargs="+", metavar="RUN", help=f"only these: {FORMS}")
     parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
-    parser.add_argument("--workers", type=int, help="processes; default: cores / threads")
-    parser.add_argument("--threads", type=int, help="CPU threads of each process")
-    parser.add_argument("--max-retries", type=int, default=0, help="of a run that fails again")
-    parser.add_argument(
-        "--max-halvings", type=int, default=0,
-        help="of the micro-batch of a run that is out of memory",
-    )  # fmt: skip
-    options = parser.parse_args()
+    for flag, key, meaning in FLAGS:
+        parser.add_argument(flag, type=int, dest=key, help=meaning)
+    options = parser.parse_intermixed_args()
+    signal.signal(signal.SIGTERM, interrupt)
     with config_errors_exit():
         try:
             study = Study.open(options.runs_dir, options.study)
@@ -105,13 +146,9 @@ def main() -> None:
         if not jobs:
             print(f"Nothing to retry: every run of {options.study} is finished or running.")
             return
-        failed = run_sweep(
-            jobs,
-            n_workers=options.workers,
-            n_threads=options.threads,
-            max_retries=options.max_retries,
-            max_halvings=options.max_halvings,
-        )
+        given = [(key, getattr(options, key)) for _, key, _ in FLAGS]
+        flags = [f"hydra.launcher.{key}={value}" for key, value in given if value is not None]
+        failed = run(Sweep(jobs), *launcher_of(study, [*options.launcher, *flags]))
     sys.exit(1 if failed else 0)
 
 

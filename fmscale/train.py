@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
@@ -19,6 +20,7 @@ from fmscale.composition import check_sizes
 from fmscale.content import marks
 from fmscale.job import Job
 from fmscale.launching import register_launchers
+from fmscale.launching.driver import Options
 from fmscale.planner import under_known_ids
 from fmscale.runs.secrets import find_secret
 from fmscale.settings import ConfigError, config_errors_exit
@@ -76,9 +78,10 @@ def run(cfg: DictConfig) -> None:
         job = plan_job(cfg)
         check_world(job, world)
 
-        from fmscale.launching.solo import train_job  # imports torch
+        from fmscale.launching.job_process import train_job
 
-        train_job(job, world)
+        if train_job(job, world, Options.of(HydraConfig.get().launcher)):
+            sys.exit(1)
 
 
 def main() -> None:

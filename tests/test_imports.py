@@ -41,8 +41,7 @@ HYDRA_IN = {
     "fmscale/plan.py",
     "fmscale/build.py",
     "fmscale/composition.py",
-    "fmscale/launching/plugins/hydra_plugins/fmscale_local.py",
-    "fmscale/launching/plugins/hydra_plugins/fmscale_remote.py",
+    "fmscale/launching/plugins/hydra_plugins/fmscale_launchers.py",
 }
 
 

@@ -14,6 +14,7 @@ from fmscale.composition import with_config_dir
 from fmscale.dashboard.panels import study_sections
 from fmscale.forecast.reference import FORECAST, FRACTIONS, finished_runs
 from fmscale.plan import expand
+from fmscale.planning.sweep import Sweep
 from fmscale.runs.store import Study
 from fmscale.settings import ConfigError
 from fmscale.training.run import check, train_branch, train_trunk
@@ -71,7 +72,7 @@ def test_records_hold_its_name_unit_and_measures(study):
 
 def test_the_plan_prices_it_in_its_unit_and_names_the_budget_it_takes(overrides, capsys):
     jobs = expand([*overrides, "+model.shape.width=4,64", "budget.units=1280"])
-    pricing.print_plan(jobs, {}, None)
+    pricing.print_plan(Sweep(jobs), {}, None)
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("follower_64", "/frame", "D (frames)", "2.69k", "1.28k"))
     with pytest.raises(ConfigError, match=r"which counts frames; use budget.units"):

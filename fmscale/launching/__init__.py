@@ -1,4 +1,4 @@
-"""How a sweep's jobs run: in warm worker processes here, or handed to joblib, Slurm or Ray."""
+"""How a sweep is trained: one driver, and the backends that start its jobs."""
 
 import importlib
 import sys
@@ -13,5 +13,4 @@ def register_launchers() -> None:
     """Make `hydra/launcher=fmscale_*` known, also to a Hydra that has looked already."""
     if PLUGINS not in sys.path:
         sys.path.append(PLUGINS)
-    for module in ("fmscale_local", "fmscale_remote"):
-        importlib.import_module(f"hydra_plugins.{module}").register()
+    importlib.import_module("hydra_plugins.fmscale_launchers").register()

@@ -15,8 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fmscale.job import Branch, Job
-from fmscale.launching.pool import Event
+from fmscale.launching.backend import Event, Task
 from fmscale.planner import study_of
+from fmscale.planning.estimates import seconds_of
+from fmscale.planning.sweep import Sweep
 from fmscale.runs.hyperparameters import differing, headed
 from fmscale.runs.identity import short_number
 from fmscale.runs.store import Study
@@ -35,19 +37,15 @@ class SweepDisplay:
     finished run, so that logs stay readable.
     """
 
-    def __init__(self, jobs: list[Job], seconds: dict[str, float], n_done: int) -> None:
-        """Args:
-        seconds: expected duration of each unfinished run, trunk share included.
-        n_done: runs that were complete before this sweep.
-        """
-        self.jobs = jobs
-        self.expected = seconds
-        self.n_done = n_done
-        self.n_left = len(seconds)
+    def __init__(self, sweep: Sweep) -> None:
+        self.jobs = sweep.jobs
+        self.plans = sweep.plans
+        self.n_left = sweep.n_left
+        self.n_done = sweep.n_runs - self.n_left
         self.console = Console()
         self.began = self.printed_at = time.monotonic()
         self.work_done = 0.0  # expected seconds of finished tasks
-        self.work_total = sum(seconds.values())
+        self.work_total = sweep.seconds
         self.at_work: dict[int, tuple[Event, TaskID, float]] = {}
         self.held: dict[int, str] = {}  # tasks that another process has in hand
         self.bars = Progress(
@@ -69,18 +67,17 @@ class SweepDisplay:
         if self.console.is_terminal:
             self.live.stop()
 
-    def update(self, event: Event, failed: dict[str, str]) -> None:
-        """Take note of what a worker said."""
-        job = self.jobs[event.task.job]
-        key = id(event.task)
+    def update(self, event: Event) -> None:
+        """Take note of what has happened."""
+        task, key = event.task, id(event.task)
         if event.name == "progress":
-            begin, end = _span(event, job)
+            begin, end = self._span(task)
             share = (event.fields["step"] - begin) / max(1, end - begin)
             if key not in self.at_work:
-                bar = self.bars.add_task(_title(event, job), total=1.0)
+                bar = self.bars.add_task(self._title(task), total=1.0)
                 self.at_work[key] = (event, bar, 0.0)
             _, bar, _ = self.at_work[key]
-            self.at_work[key] = (event, bar, share * _work(event, job, self))
+            self.at_work[key] = (event, bar, share * self._work(task))
             self.bars.update(bar, completed=share)
         if event.name == "held":
             if key not in self.held:
@@ -91,11 +88,7 @@ class SweepDisplay:
         if event.name in ("done", "failed"):
             if key in self.at_work:
                 self.bars.remove_task(self.at_work.pop(key)[1])
-            if event.name == "failed" and not _lost(event, job, failed):
-                self._print(f"  again   {_title(event, job)}: {event.fields['reason']}")
-            else:
-                self.work_done += _work(event, job, self)
-                self._count(event, job, failed)
+            self._count(event)
 
         if not self.console.is_terminal and self._quiet_for() > LINE_EVERY_SECONDS:
             self._print(f"  {self._headline()}")
@@ -107,23 +100,58 @@ class SweepDisplay:
         self.console.print(line, highlight=False)
         self.printed_at = time.monotonic()
 
-    def _count(self, event: Event, job: Job, failed: dict[str, str]) -> None:
-        if event.task.kind == "branch":
+    def _count(self, event: Event) -> None:
+        task, title = event.task, self._title(event.task)
+        lost = event.fields.get("lost", [])  # runs that are given up
+        if task.kind == "group":
+            how = f": not at once ({event.fields['reason']})" if event.name == "failed" else ""
+            self._print(f"  vmapped {title}{how}")
+            return
+        if event.name == "failed" and not lost:
+            self._print(f"  again   {title}: {event.fields['reason']}")
+            return
+        self.work_done += self._work(task)
+        self.n_left -= len(lost)
+        if event.name == "failed":
+            self._print(f"  FAILED {title}: {event.fields['reason']}")
+        elif task.kind == "branch":
             self.n_left -= 1
-            if event.name == "done":
-                self.n_done += 1
+            self.n_done += 1
             if not self.console.is_terminal:
-                word = "done  " if event.name == "done" else "FAILED"
-                self._print(f"  {word} {_title(event, job)}   {self._headline()}")
-        elif event.name == "failed":
-            self.n_left -= len(_lost(event, job, failed))
-            self._print(f"  FAILED {_title(event, job)}: {event.fields['reason']}")
+                self._print(f"  done   {title}   {self._headline()}")
+
+    def _branch(self, task: Task) -> Branch | None:
+        branches = self.jobs[task.jobs[0]].branches
+        return next((branch for branch in branches if branch.run_id == task.run_id), None)
+
+    def _span(self, task: Task) -> tuple[int, int]:
+        """First and last step of a task."""
+        branch, job = self._branch(task), self.jobs[task.jobs[0]]
+        if branch is not None:
+            return branch.branch_step, branch.n_steps
+        return 0, job.trunk_steps if task.kind == "trunk" else job.branches[-1].n_steps
+
+    def _title(self, task: Task) -> str:
+        branch, job = self._branch(task), self.jobs[task.jobs[0]]
+        length = short_number(branch.n_units) if branch is not None else task.kind
+        seeds = ",".join(str(self.jobs[index].config["seed"]) for index in task.jobs)
+        return f"{job.shape.label} seed {seeds} {length:>6}"
+
+    def _work(self, task: Task) -> float:
+        """Expected seconds of a task; of what only groups others, none, once it is done."""
+        if task.kind == "group":
+            return sum(seconds_of(self.jobs[i], self.plans[i].steps) for i in task.jobs)
+        plan, branch = self.plans[task.jobs[0]], self._branch(task)
+        if branch is not None:
+            return seconds_of(plan.job, branch.n_steps - branch.branch_step)
+        trunk = sum(s.stop - s.start for s in plan.segments) if task.kind == "trunk" else 0
+        return seconds_of(plan.job, trunk)
 
     def _headline(self) -> str:
         running = len(self.at_work)
         counts = f"{self.n_done} done · {running} at work · {self.n_left} left"
         if self.held:
-            counts += f" · {len(self.held)} in other hands"
+            counts += f" · {len(self.held)} held by another process"
         return f"{counts} · ETA {self._eta()}"
 
     def _eta(self) -> str:
@@ -219,35 +247,3 @@ def _outcome_row(study: Study, job: Job, branch: Branch) -> dict[str, str]:
         "MFU": f"{utilization:.0%}" if utilization is not None else "",
         "status": record.status,
     }
-
-
-def _branch(event: Event, job: Job) -> Branch | None:
-    return next((b for b in job.branches if b.run_id == event.task.run_id), None)
-
-
-def _lost(event: Event, job: Job, failed: dict[str, str]) -> list[str]:
-    """Runs that a failed task gives up; none if it is tried again."""
-    ids = [event.task.run_id] if event.task.run_id else [b.run_id for b in job.branches]
-    return [run_id for run_id in ids if run_id in failed]
-
-
-def _span(event: Event, job: Job) -> tuple[int, int]:
-    """First and last step of a task."""
-    branch = _branch(event, job)
-    return (branch.branch_step, branch.n_steps) if branch else (0, job.trunk_steps)
-
-
-def _title(event: Event, job: Job) -> str:
-    branch = _branch(event, job)
-    length = short_number(branch.n_units) if branch else "trunk"
-    return f"{job.shape.label} seed {job.config['seed']} {length:>6}"
-
-
-def _work(event: Event, job: Job, display: SweepDisplay) -> float:
-    """Expected seconds of a task: a run's expectation covers its share of the trunk."""
-    branch = _branch(event, job)
-    open_branches = [b for b in job.branches if b.run_id in display.expected]
-    total = sum(display.expected[b.run_id] for b in open_branches)
-    steps = sum(job.marginal_steps(b) for b in open_branches)
-    own = branch.n_steps - branch.branch_step if branch else job.trunk_steps
-    return total * own / steps if steps else 0.0

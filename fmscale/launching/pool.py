@@ -1,53 +1,28 @@
-"""A pool of warm worker processes, driven from a parent that imports no torch."""
+"""Warm worker processes on this machine, driven from a parent that imports no torch."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fmscale.runs.lock import HELD_SECONDS
+from fmscale.launching.backend import Backend, Event, Report, Task
+from fmscale.planning.estimates import cores, default_threads
+from fmscale.planning.sweep import Sweep
 
 STOP_SECONDS = 120.0  # that workers have to finish and save their steps, before they are killed
 
 
-@dataclass
-class Task:
-    """One unit of work for a worker, with what may follow it."""
-
-    kind: str  # "check", "pack", "trunk", "branch" or "speed"
-    config: dict[str, Any]
-    run_id: str | None = None  # the branch, or None
-    weight: float = 1.0  # expected seconds; heavier tasks start first
-    job: int = 0  # index of the job it belongs to
-    halvings: int = 0  # of the micro-batch, for want of memory; each doubles the accumulation
-
-    def message(self) -> str:
-        fields = {"kind": self.kind, "config": self.config, "run_id": self.run_id,
-                  "halvings": self.halvings}  # fmt: skip
-        return json.dumps(fields) + "\n"
-
-
-@dataclass
-class Event:
-    """Something a worker said, or that it is gone."""
-
-    task: Task
-    name: str  # "progress", "branch_ready", "held", "done", "failed"
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
 class Worker:
-    """One process; its events arrive on the pool's queue."""
+    """One process; its events arrive on a queue that all share."""
 
     def __init__(self, events: queue.Queue[tuple[Worker, dict[str, Any]]], n_threads: int) -> None:
         environment = {
@@ -71,7 +46,7 @@ class Worker:
         self.task = task
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(task.message())
+            self.process.stdin.write(json.dumps(task.fields) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             return
@@ -91,20 +66,43 @@ class Worker:
             self.process.stdin.close()  # whatever becomes of the step, no other task comes
 
 
-class Pool:
-    """Runs tasks on `n_workers` processes; a worker that dies is replaced."""
+class Workers(Backend):
+    """`n_workers` processes; one that dies is replaced.
 
-    def __init__(self, n_workers: int, n_threads: int) -> None:
+    Args:
+        n_workers: None: as many as cores divided by threads.
+        n_threads: CPU threads of each; None: 1 where all models are small, else all cores.
+    """
+
+    def __init__(self, n_workers: int | None = None, n_threads: int | None = None) -> None:
         self.n_workers = n_workers
+        self.n_slots = n_workers or math.inf
         self.n_threads = n_threads
         self._queue: queue.Queue[tuple[Worker, dict[str, Any]]] = queue.Queue()
         self._workers: list[Worker] = []
         self._killed_for_memory = killed_for_memory()
 
-    def __enter__(self) -> Pool:
-        return self
+    def open(self, sweep: Sweep) -> int:
+        self.n_threads = self.n_threads or default_threads(sweep.jobs)
+        self.n_slots = n_workers = self.n_workers or max(1, cores() // self.n_threads)
+        return n_workers
 
-    def __exit__(self, *error: object) -> None:
+    def start(self, tasks: list[Task]) -> None:
+        for task in tasks:
+            worker = next((worker for worker in self._workers if worker.task is None), None)
+            if worker is None:
+                worker = Worker(self._queue, self.n_threads or 1)
+                self._workers.append(worker)
+            worker.give(task)
+
+    def events(self, report: Report, timeout: float | None) -> None:
+        with contextlib.suppress(queue.Empty):
+            worker, message = self._queue.get(timeout=timeout)
+            event = self._understand(worker, message)
+            if event is not None:
+                report(event)
+
+    def leave(self) -> None:
         for worker in self._workers:
             worker.stop()
         deadline = time.monotonic() + STOP_SECONDS
@@ -122,49 +120,20 @@ class Pool:
                 worker.process.kill()
             raise
 
-    def run(
-        self, tasks: list[Task], follow: Callable[[Event], list[Task]] = lambda event: []
-    ) -> Iterator[Event]:
-        """Run tasks, heaviest first, and yield what happens.
-
-        A task whose run another process trains is "held": it is tried again later.
-
-        Args:
-            tasks: what is ready now.
-            follow: called with each event; returns tasks that became ready through it.
-        """
-        waiting = list(tasks)
-        held: list[tuple[float, Task]] = []  # when to try again
-        while waiting or held or any(worker.task for worker in self._workers):
-            now = time.monotonic()
-            waiting += [task for due, task in held if due <= now]
-            held = [(due, task) for due, task in held if due > now]
-            self._hand_out(waiting)
-            pause = max(0.0, min(due for due, _ in held) - now) if held else None
-            try:
-                worker, message = self._queue.get(timeout=pause)
-            except queue.Empty:
-                continue
-            event = self._understand(worker, message)
-            if event is None:
-                continue
-            if event.name == "held":
-                held.append((time.monotonic() + HELD_SECONDS, event.task))
-            waiting += follow(event)
-            yield event
-
     def _understand(self, worker: Worker, message: dict[str, Any]) -> Event | None:
         """The event a message stands for; None if it is of no interest to anybody."""
-        name, task = message.pop("event"), worker.task
-        if (name == "gone" or message.get("leaves")) and worker in self._workers:
+        name, task = message["event"], worker.task
+        leaves = name == "gone" or message.get("state") == "oom"
+        if leaves and worker in self._workers:
             self._workers.remove(worker)
         if task is None or name == "started":
             return None
         if name == "gone":
-            name, message = "failed", self._end_of_process(message["code"])
-        if name in ("done", "failed", "held"):
+            message = self._end_of_process(message["code"])
+        event = Event.of(task, message)
+        if event.ends:
             worker.task = None
-        return Event(task, name, message)
+        return event
 
     def _end_of_process(self, code: int) -> dict[str, Any]:
         """Why a worker that said nothing any more is gone."""
@@ -173,26 +142,14 @@ class Pool:
         if code in (-9, 137):
             before, self._killed_for_memory = self._killed_for_memory, killed_for_memory()
             if None not in (before, self._killed_for_memory) and before != self._killed_for_memory:
-                state, reason = "oom", f"{reason}: killed by the system for want of memory"
+                state, reason = "oom", f"{reason}: killed by the system for its use of memory"
             else:
-                reason += " (killed; often for lack of memory)"
-        return {"reason": reason, "traceback": None, "state": state}
-
-    def _hand_out(self, waiting: list[Task]) -> None:
-        """Give waiting tasks to idle workers, starting workers as needed."""
-        waiting.sort(key=lambda task: task.weight)
-        while waiting:
-            idle = next((worker for worker in self._workers if worker.task is None), None)
-            if idle is None:
-                if len(self._workers) >= self.n_workers:
-                    return
-                idle = Worker(self._queue, self.n_threads)
-                self._workers.append(idle)
-            idle.give(waiting.pop())
+                reason += " (killed; often for its use of memory)"
+        return {"event": "failed", "reason": reason, "state": state}
 
 
 def killed_for_memory() -> int | None:
-    """Processes of this container or job that the system has killed for want of memory so far.
+    """Processes of this container or job that the system has killed for their use of memory so far.
 
     None where it does not count them (not Linux, or control groups of version 1).
     """

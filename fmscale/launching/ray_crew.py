@@ -1,4 +1,4 @@
-"""Jobs as tasks of Ray, on this machine or on a cluster that is up."""
+"""Tasks of Ray, on this machine or on a cluster that is up."""
 
 from __future__ import annotations
 
@@ -6,37 +6,36 @@ import os
 import signal
 from typing import Any
 
-from fmscale.launching.carry_out import Order, carry_out
-from fmscale.launching.remote import Crew
+from fmscale.launching.backend import Task
+from fmscale.launching.job_process import JobSpec, run_job
+from fmscale.launching.remote import Remote
 from fmscale.settings import ConfigError
 from fmscale.signals import Interrupted
 
 
-class RayCrew(Crew):
-    """One Ray task a job.
+class Ray(Remote):
+    """One Ray task each; Ray knows where there is room.
 
     Args:
-        init: arguments of `ray.init`; `address: auto` joins a running cluster.
-        remote: options of each task, e.g. `num_cpus: 4`, `num_gpus: 1`, `max_retries: 3`.
+        ray: `init`, arguments of `ray.init`: `address: auto` joins a running cluster; and `remote`,
+            options of each task, e.g. `num_cpus: 4`, `num_gpus: 1`, `max_retries: 3`.
+        common: arguments of every `Remote`.
     """
 
-    def __init__(self, init: dict[str, Any], remote: dict[str, Any]) -> None:
+    def __init__(self, ray: dict[str, dict[str, Any]], **common: Any) -> None:
+        super().__init__(**common)
         try:
-            import ray
+            import ray as library
         except ImportError as error:
             raise ConfigError(
                 "launcher=ray needs the package ray: pip install 'fmscale[ray]'"
             ) from error
-        self.ray = ray
-        self.init = {"include_dashboard": False, "log_to_driver": False, **init}
-        self.remote = remote
-        self._open: dict[Any, int] = {}
-        self._ended: dict[int, str] = {}
+        self.ray = library
+        self.init = {"include_dashboard": False, "log_to_driver": False, **ray["init"]}
+        self.remote = ray["remote"]
+        self._open: dict[Any, int] = {}  # reference -> id of the task
 
-    def width(self, n_jobs: int) -> int:
-        return n_jobs
-
-    def start(self, orders: dict[int, Order], keys: dict[int, str]) -> None:
+    def _connect(self) -> None:
         # Ray would have its workers make way for whatever else this machine does (nice 15), for
         # minutes on end on a busy one.
         os.environ.setdefault("RAY_worker_niceness", "0")
@@ -48,22 +47,25 @@ class RayCrew(Crew):
         finally:
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would exit with code 15
         self.name_what_is_lacking()
+
+    def send(self, specs: dict[int, JobSpec], tasks: list[Task]) -> None:
+        if not self.ray.is_initialized():
+            self._connect()
         task = self.ray.remote(**self.remote)(_work) if self.remote else self.ray.remote(_work)
-        self._open = {task.remote(order): index for index, order in orders.items()}
+        self._open |= {task.remote(spec): index for index, spec in specs.items()}
 
-    def ended(self) -> dict[int, str]:
-        if self._open:
-            ready, _ = self.ray.wait(list(self._open), num_returns=len(self._open), timeout=0)
-            for reference in ready:
-                self._ended[self._open.pop(reference)] = self._how(reference)
-        return dict(self._ended)
+    def ended(self) -> dict[int, dict[str, Any]]:
+        if not self._open:
+            return {}
+        ready, _ = self.ray.wait(list(self._open), num_returns=len(self._open), timeout=0)
+        return {self._open.pop(reference): self._outcome(reference) for reference in ready}
 
-    def _how(self, reference: Any) -> str:
+    def _outcome(self, reference: Any) -> dict[str, Any]:
         try:
-            self.ray.get(reference)
+            return dict(self.ray.get(reference))
         except Exception as error:  # Ray has a kind for every way to die
-            return f"its Ray task failed: {type(error).__name__}: {error}".splitlines()[0]
-        return "its Ray task ended without a word"
+            reason = f"its Ray task failed: {type(error).__name__}: {error}".splitlines()[0]
+        return {"event": "failed", "state": "failed", "reason": reason}
 
     def name_what_is_lacking(self) -> None:
         """Ray lets a task wait for ever for what no machine has, in case one joins that does."""
@@ -77,7 +79,7 @@ class RayCrew(Crew):
                     f"cluster has more than {most:g}: the jobs wait until one joins."
                 )
 
-    def leave(self, *, finished: bool) -> None:
+    def leave(self) -> None:
         # As from Ctrl-C: a task at work saves its step; one that waits never starts.
         for reference in self._open:
             self.ray.cancel(reference)
@@ -86,9 +88,9 @@ class RayCrew(Crew):
         self.ray.shutdown()
 
 
-def _work(order: Order) -> dict[str, str]:
+def _work(spec: JobSpec) -> dict[str, Any]:
     """What a Ray task does; cancelled, it saves its step and ends like any other."""
     try:
-        return carry_out(order)
-    except Interrupted:
-        return {}
+        return run_job(spec)
+    except Interrupted as error:
+        return {"event": "failed", "state": "interrupted", "reason": str(error)}

@@ -1,204 +1,93 @@
-"""A sweep whose jobs run in processes that a library or a scheduler starts.
+"""Tasks in processes that a library or a scheduler starts, on this machine or elsewhere.
 
-Each job is one trunk with its runs, in one process. The parent learns what happens from the run
-store alone; from the crew it learns only which jobs have come to an end.
+How a task ended, its process says; how far it is, the run store.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
-from fmscale.job import Branch, Job
-from fmscale.launching.carry_out import Order
-from fmscale.launching.display import SweepDisplay, print_outcome
-from fmscale.launching.outlets import reach_outlets
-from fmscale.launching.pool import Event, Pool, Task
-from fmscale.launching.sweep import (
-    check_all,
-    check_limits,
-    check_options,
-    default_threads,
-    key_of,
-    left_to_train,
-    prepared,
-    seconds_of,
-    submit,
-)
-from fmscale.planner import study_of, unfinished
+from fmscale.launching.backend import Backend, Event, Report, Task
+from fmscale.launching.job_process import JobSpec
+from fmscale.planner import study_of
+from fmscale.planning.estimates import default_threads
+from fmscale.planning.sweep import Sweep
+from fmscale.runs.reuse import trunk_steps
 from fmscale.runs.store import RunFolder
-from fmscale.world import World, check_world
-
-TRAINED_IN_VAIN = ("failed", "oom")  # states with a reason that the job itself has noted
 
 
-class Crew(ABC):
-    """Those who carry out orders, somewhere else."""
+class Remote(Backend):
+    """A backend that polls.
 
-    world = World()  # of each job
-
-    @abstractmethod
-    def width(self, n_jobs: int) -> int:
-        """How many of `n_jobs` jobs may run at the same time, for an estimate of hours."""
-
-    @abstractmethod
-    def start(self, orders: dict[int, Order], keys: dict[int, str]) -> None:
-        """Hand out all orders at once.
-
-        Args:
-            orders: by index of the job.
-            keys: a name of each job that stays the same from sweep to sweep.
-
-        Raises:
-            ConfigError: if they cannot be handed out.
-        """
-
-    @abstractmethod
-    def ended(self) -> dict[int, str]:
-        """Jobs that no process works on any more, and how that is said to a person."""
-
-    @abstractmethod
-    def leave(self, *, finished: bool) -> None:
-        """The parent goes; `finished` is False if jobs may still be at work."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What all crews have in common."""
-
-    n_threads: int | None = None  # CPU threads of a job; None: 1 for small models, else all
-    on_error: str = "continue"  # with the other jobs, or "stop" the sweep at the first failure
-    max_retries: int = 0  # of a failed trunk or run, in its job's process
-    poll_seconds: float = 2.0  # between two looks at the store and the crew
-
-
-def run_remote_sweep(jobs: list[Job], crew: Crew, options: Options) -> bool:
-    """Train what is missing of all jobs' runs; the counterpart of `run_sweep`.
-
-    Returns:
-        True if a run failed or was lost.
-
-    Raises:
-        ConfigError: before any training, if a job's parts cannot be built, the sweep would cost
-            more than its limits, or the crew cannot be reached.
+    Args:
+        n_threads: CPU threads of a task; None: 1 where all models are small, else all.
+        poll_seconds: between two looks at the store and the tasks.
     """
-    check_options(options.on_error, options.max_retries)
-    jobs = prepared(jobs)
-    for job in jobs:
-        check_world(job, crew.world)
-    todo = left_to_train(jobs)
-    if not todo:
-        return False
-    small = default_threads(jobs) == 1
-    n_threads = options.n_threads or (1 if small else None)
-    waiting = {index: job for index, job in enumerate(jobs) if unfinished(job)}
-    check_limits(jobs, crew.width(len(waiting)))
-    reach_outlets(job.config for job in jobs)
-    with Pool(1, n_threads or default_threads(jobs)) as pool:
-        check_all(pool, list(waiting.values()))
-    submit(jobs)
 
-    orders = {
-        index: Order(job.config, os.getcwd(), n_threads, options.max_retries)
-        for index, job in waiting.items()
-    }
-    total = {branch.run_id: seconds_of(job, job.marginal_steps(branch)) for job, branch in todo}
-    n_done = sum(len(job.branches) for job in jobs) - len(todo)
-    watch = Watch(jobs, waiting)
-    finished = False
-    crew.start(orders, {index: key_of(job) for index, job in waiting.items()})
-    try:
-        with SweepDisplay(jobs, total, n_done=n_done) as display:
-            while not watch.is_over:
-                # First who has ended, then the store: an ended job's last words are in it.
-                for event in watch.look(crew.ended()):
-                    display.update(event, watch.failed)
-                if options.on_error == "stop" and watch.failed:
-                    break
-                if not watch.is_over:
-                    time.sleep(options.poll_seconds)
-        finished = watch.is_over
-    finally:
-        crew.leave(finished=finished)
-    print_outcome(jobs, watch.failed)
-    return bool(watch.failed)
+    is_here = False
 
+    def __init__(self, n_threads: int | None = None, poll_seconds: float = 2.0) -> None:
+        self.n_threads = n_threads
+        self.poll_seconds = poll_seconds
+        self.tasks: list[Task] = []  # started and not over
 
-class Watch:
-    """Follows jobs by what they write into the run store."""
+    def open(self, sweep: Sweep) -> int:
+        self.jobs = sweep.jobs
+        if self.n_threads is None and default_threads(sweep.jobs) == 1:
+            self.n_threads = 1
+        return len(sweep.left)
 
-    def __init__(self, jobs: list[Job], waiting: dict[int, Job]) -> None:
-        """Args:
-        jobs: all jobs of the sweep.
-        waiting: those with something to train, by index.
-        """
-        self.failed: dict[str, str] = {}  # run id -> reason
-        self._open = {index: list(unfinished(job)) for index, job in waiting.items()}
-        self._jobs = jobs
-        self._tasks: dict[tuple[int, str | None], Task] = {}
+    def start(self, tasks: list[Task]) -> None:
+        self.send({id(t): JobSpec(t.fields, os.getcwd(), self.n_threads) for t in tasks}, tasks)
+        self.tasks += tasks
 
-    @property
-    def is_over(self) -> bool:
-        return not self._open
-
-    def look(self, ended: dict[int, str]) -> list[Event]:
-        """What has happened since the last look.
+    @abstractmethod
+    def send(self, specs: dict[int, JobSpec], tasks: list[Task]) -> None:
+        """Hand specifications out, all at once.
 
         Args:
-            ended: jobs without a process; what is not finished of them is lost.
+            specs: by `id` of the task.
         """
-        events: list[Event] = []
-        for index, branches in list(self._open.items()):
-            events += self._progress(index, branches)
-            still = [b for b in branches if not self._folder(index, b).is_finished()]
-            events += [self._event(index, b, "done") for b in branches if b not in still]
-            if index in ended:
-                events += [self._lose(index, branch, ended[index]) for branch in still]
-                still = []
-            self._open[index] = still
-            if not still:
-                del self._open[index]
-        return events
 
-    def _progress(self, index: int, branches: list[Branch]) -> Iterator[Event]:
-        job = self._jobs[index]
-        trunk = study_of(job).trunk(job.trunk_id)
-        places = [(None, trunk), *((b, self._folder(index, b)) for b in branches)]
-        for branch, folder in places:
-            status = folder.status()
-            if status is not None and status["state"] == "running":
-                event = self._event(index, branch, "progress")
-                event.fields["step"] = status["step"]
-                yield event
-            elif branch is None and status is not None and (index, None) in self._tasks:
-                yield self._event(index, None, "done")
-                del self._tasks[index, None]
+    @abstractmethod
+    def ended(self) -> dict[int, dict[str, Any]]:
+        """Tasks that no process works on any more: how, as `run_job` says it."""
 
-    def _lose(self, index: int, branch: Branch, how: str) -> Event:
-        folder = self._folder(index, branch)
-        status = folder.status()
-        if status is not None and status["state"] in TRAINED_IN_VAIN:
-            reason = status["reason"]
-        else:
-            reason = f"{how}; the same command goes on with it"
-            step = status["step"] if status is not None else 0
-            folder.set_status("interrupted", step=step, n_steps=branch.n_steps, reason=how)
-        self.failed[branch.run_id] = reason
-        event = self._event(index, branch, "failed")
-        event.fields["reason"] = reason
-        return event
+    def events(self, report: Report, timeout: float | None) -> None:
+        # First who has ended, then the store: an ended task's last words are in it.
+        ended = self.ended()
+        over = [task for task in self.tasks if id(task) in ended]
+        for task in self.tasks:
+            for event in self.look(task):
+                report(event)
+        self.tasks = [task for task in self.tasks if id(task) not in ended]
+        for task in over:
+            report(Event.of(task, ended[id(task)]))
+        if not over:
+            time.sleep(self.poll_seconds if timeout is None else min(self.poll_seconds, timeout))
 
-    def _folder(self, index: int, branch: Branch) -> RunFolder:
-        return study_of(self._jobs[index]).run(branch.run_id)
+    def look(self, task: Task) -> Iterator[Event]:
+        """How far a task is, by the run store."""
+        if task.kind == "group":
+            return
+        job = self.jobs[task.jobs[0]]
+        study = study_of(job)
+        if task.run_id is not None:
+            yield from running(task, study.run(task.run_id))
+            return
+        yield from running(task, study.trunk(job.trunk_id))
+        saved = trunk_steps(study, job.trunk_id, elsewhere=False)
+        for branch in job.branches:
+            if branch.branch_step in saved:
+                yield Event(task, "branch_ready", {"run_id": branch.run_id})
 
-    def _event(self, index: int, branch: Branch | None, name: str) -> Event:
-        run_id = branch.run_id if branch is not None else None
-        kind = "branch" if branch is not None else "trunk"
-        job = self._jobs[index]
-        task = self._tasks.setdefault(
-            (index, run_id), Task(kind, job.config, run_id=run_id, job=index)
-        )
-        return Event(task, name)
+
+def running(task: Task, folder: RunFolder) -> Iterator[Event]:
+    """The step of a task that is at work."""
+    status = folder.status()
+    if status is not None and status["state"] == "running":
+        yield Event(task, "progress", {"step": status["step"]})

@@ -9,17 +9,15 @@ its step and ends as well.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import queue
 import signal
 import sys
 import threading
-import traceback
 from typing import Any, TextIO
 
-from fmscale.runs.lock import Held
-from fmscale.runs.secrets import redact_error
 from fmscale.signals import interrupt
 
 
@@ -37,35 +35,15 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    from fmscale.launching.tasks import run_task  # imports Lightning: seconds, once
-    from fmscale.training.supervision import is_out_of_memory
+    from fmscale.launching.tasks import do_task  # imports Lightning: seconds, once
 
     _send(events, {"event": "started", "pid": os.getpid()})
     while (task := tasks.get()) is not None:
         at_work.set()
-        try:
-            result = run_task(task, lambda event: _send(events, event))
-        except Held as error:
-            _send(events, {"event": "held", "reason": str(error)})
-        except Exception as error:
-            # What a failed allocation leaves behind would starve the next task: a fresh process
-            # takes this one's place.
-            leaves = is_out_of_memory(error)
-            redact_error(error)
-            _send(
-                events,
-                {
-                    "event": "failed",
-                    "state": "oom" if leaves else "failed",
-                    "reason": f"{type(error).__name__}: {error}",
-                    "traceback": traceback.format_exc(),
-                    "leaves": leaves,
-                },
-            )
-            if leaves:
-                return
-        else:
-            _send(events, {"event": "done", "result": result})
+        message = do_task(task, functools.partial(_send, events))
+        _send(events, message)
+        if message.get("state") == "oom":
+            return  # a fresh process takes this one's place
         at_work.clear()
 
 

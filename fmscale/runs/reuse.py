@@ -44,13 +44,14 @@ def finished_elsewhere(study: Study, run_id: str) -> RunFolder | None:
     return None
 
 
-def trunk_steps(study: Study, trunk_id: str) -> dict[int, str | None]:
+def trunk_steps(study: Study, trunk_id: str, *, elsewhere: bool = True) -> dict[int, str | None]:
     """Steps after which a checkpoint of a trunk exists -> the study that has it.
 
-    None stands for `study` itself, which is preferred where several have one.
+    None stands for `study` itself, which is preferred where several have one, and the only one
+    that is asked without `elsewhere`.
     """
     found: dict[int, str | None] = {}
-    for other in others(study):
+    for other in others(study) if elsewhere else ():
         for step in steps_saved(other.trunk(trunk_id).checkpoints):
             found.setdefault(step, other.path.name)
     return found | dict.fromkeys(steps_saved(study.trunk(trunk_id).checkpoints), None)

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fmscale.planner import Segment, merge, plan_job, plan_jobs, study_of, take_over
+from fmscale.planner import Segment, merge, plan_job, study_of
+from fmscale.planning.sweep import Sweep
 from fmscale.runs.reuse import trunk_steps
 from fmscale.runs.store import Study
 from fmscale.training import run
@@ -59,12 +60,12 @@ def test_another_study_gives_its_runs_and_its_trunk(tiny, plan_one):
 
     here, there = study_of(second), study_of(first)
     assert trunk_steps(here, second.trunk_id)[64] == "first"
-    (taken,) = take_over([second])
+    (taken,) = Sweep([second]).take_over()
     stored = [study.run(taken).path / "record.json" for study in (here, there)]
     assert stored[0].read_bytes() == stored[1].read_bytes()
     assert here.run(taken).record().study == "second"
     assert trunk_steps(here, second.trunk_id)[64] is None
-    assert take_over([second]) == []
+    assert Sweep([second]).take_over() == []
     train(second)
 
     # The same numbers as a store that never saw the first study.
@@ -118,12 +119,12 @@ def test_what_another_process_trains_is_not_taken_over(tiny, plan_one):
     folder, trunk = here.run(second.branches[0].run_id), here.trunk(second.trunk_id)
     with folder.lock(), trunk.lock():
         trunk.append_metrics({"step": 1})
-        assert take_over([second]) == []
+        assert Sweep([second]).take_over() == []
         assert not folder.is_finished()
         assert trunk.metrics() == [{"step": 1}]
-    assert take_over([second]) == [folder.run_id]
+    assert Sweep([second]).take_over() == [folder.run_id]
     assert [row["step"] for row in trunk.metrics()] == list(range(2, 65, 2))
-    assert take_over([second]) == []
+    assert Sweep([second]).take_over() == []
 
 
 def test_sweeps_that_take_over_the_same_runs_at_once_leave_them_whole(tiny, plan_one):
@@ -135,7 +136,7 @@ def test_sweeps_that_take_over_the_same_runs_at_once_leave_them_whole(tiny, plan
     for name in ("second", "third", "fourth"):
         second = plan_one([*tiny, WARM, f"study={name}", "budget.tokens=[2560,5120]"])
         with ThreadPoolExecutor(4) as crowd:
-            taken = list(crowd.map(lambda job: take_over([job]), [second] * 4))
+            taken = list(crowd.map(lambda job: Sweep([job]).take_over(), [second] * 4))
         assert sorted(itertools.chain(*taken)) == sorted(b.run_id for b in first.branches)
         here = study_of(second).run(branch.run_id)
         assert here.record() == dataclasses.replace(there.record(), study=name)
@@ -150,7 +151,7 @@ def test_jobs_of_one_trunk_are_merged(tiny, plan_one):
     (merged,) = merge(jobs)
     assert [b.run_id for b in merged.branches] == [jobs[0].branches[0].run_id,
                                                    jobs[1].branches[0].run_id]  # fmt: skip
-    (plan,) = plan_jobs(jobs)
+    (plan,) = Sweep(jobs).plans
     assert plan.steps == 64 + 8 + 16
     other = plan_one([*tiny, WARM, "budget.tokens=2560", "seed=2"])
     assert len(merge([*jobs, other])) == 2
@@ -162,6 +163,6 @@ def test_a_run_begun_here_gives_way_to_the_finished_one(tiny, plan_one):
     second = plan_one([*tiny, WARM, "study=second", "budget.tokens=2560"])
     here = study_of(second)
     here.run(second.branches[0].run_id).create("seed: 1\n")
-    take_over([second])
+    Sweep([second]).take_over()
     assert here.run(second.branches[0].run_id).is_finished()
     assert [p.name for p in here.path.iterdir()] == [second.branches[0].run_id]

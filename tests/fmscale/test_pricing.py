@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from fmscale.plan import expand
-from fmscale.planner import plan_jobs
+from fmscale.planning.sweep import Sweep
 from fmscale.pricing import Speed, dollars, runs_table, sizes_table, towers_table
 
 OBJECTIVES = "objective=contrastive,sigmoid,bag_of_words,caption"
@@ -46,7 +46,7 @@ def test_the_work_of_image_and_caption_is_shown_apart(jobs):
 def test_a_priced_table_fits_a_terminal_and_adds_up_over_workers(tmp_path):
     jobs = expand(["experiment=gpt_demo", "model=gpt/2x24", f"paths.runs_dir={tmp_path}"])
     speed, n_workers, price = Speed(seconds_per_step=0.5, seconds_eval=0.0), 2, 3.0
-    plans = plan_jobs(jobs)
+    plans = Sweep(jobs).plans
     table = runs_table(plans, {job.trunk_id: speed for job in jobs}, price / n_workers)
     assert [column.header for column in table.columns][-3:] == ["time", "price", "work"]
     shown = sum(float(cell.removeprefix("$")) for cell in cells(table, 5))

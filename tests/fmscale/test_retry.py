@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fmscale.launching.sweep import submit
-from fmscale.planner import plan_jobs, study_of
+from fmscale.launching.preflight import submit
+from fmscale.planner import study_of
+from fmscale.planning.sweep import Sweep
 from fmscale.retry import unfinished_jobs
 from fmscale.settings import ConfigError
 from fmscale.training import run
@@ -16,7 +17,7 @@ WARM = "schedule.warmup_units=256"
 @pytest.fixture
 def job(tiny, plan_one):
     job = plan_one([*tiny, WARM, "budget.tokens=[2560,5120,10240]"])  # 40, 80, 160 steps
-    submit([job])
+    submit(Sweep([job]))
     return job
 
 
@@ -28,7 +29,7 @@ def test_runs_of_one_trunk_are_one_job_with_the_ids_they_had(job):
     jobs = unfinished_jobs(study_of(job))
     assert ids(jobs) == ids([job])
     assert jobs[0].trunk_id == job.trunk_id
-    assert [plan.steps for plan in plan_jobs(jobs)] == [128 + 8 + 16 + 32]
+    assert [plan.steps for plan in Sweep(jobs).plans] == [128 + 8 + 16 + 32]
 
 
 def test_finished_and_running_runs_are_left_alone(job):
@@ -44,7 +45,7 @@ def test_finished_and_running_runs_are_left_alone(job):
 
 def test_runs_that_differ_in_more_than_the_budget_stay_apart(job, tiny, plan_one):
     other = plan_one([*tiny, WARM, "budget.tokens=2560", "seed=2"])
-    submit([other])
+    submit(Sweep([other]))
     found = sorted(unfinished_jobs(study_of(job)), key=lambda j: j.config["seed"])
     assert ids(found) == ids([job, other])
 

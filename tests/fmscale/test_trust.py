@@ -12,8 +12,9 @@ from fmscale import status
 from fmscale.convert import load_run
 from fmscale.evaluate import compose_settings, request, select
 from fmscale.job import Job
-from fmscale.launching.sweep import check_store, submit
+from fmscale.launching.preflight import check_store, submit
 from fmscale.planner import study_of
+from fmscale.planning.sweep import Sweep
 from fmscale.retry import unfinished_jobs
 from fmscale.runs.files import Broken
 from fmscale.runs.find import find
@@ -26,7 +27,7 @@ from fmscale.trust import TRUST, own_targets, stored_config
 @pytest.fixture
 def folder(tiny, plan_one) -> RunFolder:
     job = plan_one([*tiny, "budget.tokens=2560"])
-    submit([job])
+    submit(Sweep([job]))
     return study_of(job).run(job.branches[0].run_id)
 
 

@@ -18,9 +18,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from fmscale.launching.pool import STOP_SECONDS, Event, Task
-from fmscale.launching.solo import train_job
-from fmscale.launching.sweep import SweepState, study_of, submit
+from fmscale.launching.backend import Event, Task
+from fmscale.launching.driver import Options, SweepState
+from fmscale.launching.job_process import train_job
+from fmscale.launching.pool import STOP_SECONDS
+from fmscale.launching.preflight import submit
+from fmscale.planner import study_of
+from fmscale.planning.sweep import Sweep
 from fmscale.world import World
 from tests.fmscale.launching.test_chaos import check_whole, results, workers_of
 from tests.fmscale.launching.test_sweep import ROOT, fmscale, statuses, sweep
@@ -159,8 +163,8 @@ def test_a_stop_saves_the_step_and_tells_the_shell(tiny, tmp_path, command, sign
 
 def test_want_of_memory_halves_the_micro_batch_as_often_as_allowed(tiny, plan_one):
     job = plan_one([*tiny, BUDGETS])
-    submit([job])
-    state = SweepState([job], max_halvings=1)
+    submit(Sweep([job]))
+    state = SweepState(Sweep([job]), Options(max_halvings=1))
     (task,) = state.first_tasks()
 
     def starve(task: Task) -> list[Task]:
@@ -168,7 +172,7 @@ def test_want_of_memory_halves_the_micro_batch_as_often_as_allowed(tiny, plan_on
 
     (again,) = starve(task)
     assert (task.halvings, again.halvings) == (0, 1)
-    assert json.loads(again.message())["halvings"] == 1
+    assert again.fields["halvings"] == 1
     assert starve(again) == []
     assert state.failed == dict.fromkeys((b.run_id for b in job.branches), "out of memory")
     told = {study_of(job).run(b.run_id).status()["state"] for b in job.branches}
@@ -301,10 +305,10 @@ def test_a_store_that_is_moved_away_is_not_made_anew(tiny, tmp_path):
 
 def test_a_broken_manifest_is_written_again_from_the_configurations(tiny, plan_one, capsys):
     job, other = (plan_one([*tiny, BUDGETS, f"seed={seed}"]) for seed in (1, 2))
-    submit([job, other])
+    submit(Sweep([job, other]))
     before = study_of(job).manifest()
     study_of(job).manifest_path.write_text("{")
-    submit([other])
+    submit(Sweep([other]))
     assert study_of(job).manifest() == before
     assert "manifest.json does not hold valid JSON" in capsys.readouterr().out
 
@@ -337,7 +341,7 @@ def test_a_store_that_can_only_be_read_is_read(tiny, plan_one, tmp_path, small_d
     here = [o for o in tiny if not o.startswith("paths.runs_dir")]
     runs = f"paths.runs_dir={small_disk / 'runs'}"
     job = plan_one([*here, runs, "budget.tokens=2560"])
-    submit([job])
+    submit(Sweep([job]))
     train(job)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     refused = sweep([*here, runs, "budget.tokens=5120"], tmp_path)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from fmscale.launching.ray_crew import RayCrew
-from fmscale.launching.solo import train_job
+from fmscale.launching.job_process import train_job
+from fmscale.launching.ray_crew import Ray
 from fmscale.plan import expand
 from fmscale.runs.record import TIMES
 from fmscale.world import World
@@ -88,10 +88,10 @@ def test_ray_gives_the_same_numbers(same_numbers):
 
 @needs_ray
 def test_what_no_machine_of_a_ray_cluster_has_is_named(monkeypatch, capsys):
-    crew = RayCrew({}, {"num_cpus": 2, "num_gpus": 1})
+    backend = Ray({"init": {}, "remote": {"num_cpus": 2, "num_gpus": 1}})
     nodes = [{"Alive": True, "Resources": {"CPU": 8.0}}, {"Alive": False, "Resources": {"GPU": 1}}]
-    monkeypatch.setattr(crew.ray, "nodes", lambda: nodes)
-    crew.name_what_is_lacking()
+    monkeypatch.setattr(backend.ray, "nodes", lambda: nodes)
+    backend.name_what_is_lacking()
     said = capsys.readouterr().out
     assert "hydra.launcher.ray.remote.num_gpus=1, but no machine" in said
     assert "num_cpus" not in said

@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from fmscale.launching import slurm_queue
-from fmscale.launching.solo import train_job
+from fmscale.launching.job_process import train_job
+from fmscale.launching.preflight import submit
+from fmscale.planning.sweep import Sweep
 from fmscale.world import World
 from tests import slurm_cluster
+from tests.fmscale.launching.test_driver import check_every_feature
 from tests.fmscale.launching.test_remote import in_folder, results
-from tests.fmscale.launching.test_sweep import ROOT, statuses, sweep
+from tests.fmscale.launching.test_sweep import ROOT, fmscale, statuses, sweep
 
 WHY_NOT = slurm_cluster.why_not()
 LAUNCHER = [
@@ -178,6 +181,29 @@ def test_the_tasks_of_a_job_train_one_run_and_are_preempted_together(
     for run_id, result in results(there).items():
         assert result["metrics"] == results(calm)[run_id]["metrics"]
         assert result["record"]["environment"]["n_processes"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_job_on_a_node_does_what_every_launcher_does(slurm, tiny, tmp_path, own_code):
+    said = check_every_feature(tiny, tmp_path, own_code, *LAUNCHER)
+    jobs = slurm_ids(tmp_path)
+    assert len(jobs) == 2  # two of a size at once, and one of the other
+    # The killed job was lost, and another one took its place.
+    assert len({job.partition("_")[0] for job in jobs}) == 2
+    assert "again" in said
+
+
+@pytest.mark.timeout(600)
+def test_retry_queues_what_is_missing(slurm, tiny, tmp_path, plan_one):
+    job = plan_one([*tiny, "budget.tokens=[2560,5120]"])
+    submit(Sweep([job]))
+    result = fmscale("retry", "default", *LAUNCHER, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (job_id,) = slurm_ids(tmp_path)
+    assert f"Slurm jobs {job_id}; logs in" in result.stdout
+    assert list(statuses(tmp_path).values()) == ["completed"] * 2
+    assert list((tmp_path / "runs/.hydra/default/slurm").glob(f"{job_id}_*_log.out"))
 
 
 def test_what_slurm_refuses_is_said_as_slurm_says_it(slurm, tiny, tmp_path):

@@ -144,8 +144,8 @@ def test_the_parent_imports_no_torch():
         "import sys\n"
         "from fmscale.launching import register_launchers\n"
         "register_launchers()\n"
-        "import fmscale.train, fmscale.launching.sweep, fmscale.plan, fmscale.status\n"
-        "import hydra_plugins.fmscale_local\n"
+        "import fmscale.train, fmscale.launching.driver, fmscale.plan, fmscale.status\n"
+        "import hydra_plugins.fmscale_launchers\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -251,7 +251,7 @@ def test_a_packed_sweep_trains_every_run(tiny, tmp_path):
     grid = [*tiny, "trainer.precision=32-true", "seed=1,2,3", BUDGETS, "hydra.launcher.pack=3"]
     result = sweep(grid, tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "6 runs in 1 packs" in result.stdout
+    assert "vmapped gpt_1x16 seed 1,2,3" in result.stdout
     assert list(statuses(tmp_path).values()) == ["completed"] * 6
     refused = sweep([*grid, "hydra.launcher.pack=0", "seed=4,5"], tmp_path)
     assert refused.returncode == 1

@@ -13,9 +13,10 @@ from fmscale import config_text
 from fmscale.data.text import sources, token_dataset
 from fmscale.evaluate import compose_settings, measure, request
 from fmscale.job import Job
-from fmscale.launching.sweep import planned, submit
+from fmscale.launching.preflight import submit
 from fmscale.plan import expand
-from fmscale.planner import plan_job, study_of, take_over
+from fmscale.planner import plan_job, study_of
+from fmscale.planning.sweep import Sweep, manifest_entries
 from fmscale.public import RENAMED
 from fmscale.retry import unfinished_jobs
 from fmscale.runs import earlier
@@ -64,7 +65,7 @@ def test_the_same_command_finds_what_was_trained(store, library, study, command)
 
 def test_a_new_study_takes_over_what_was_trained(store, library):
     (job,) = expand([*GPT, f"paths.runs_dir={store}", "study=new"])
-    assert take_over([job]) == [DONE["gpt_old"]]
+    assert Sweep([job]).take_over() == [DONE["gpt_old"]]
     assert study_of(job).run(DONE["gpt_old"]).record().metrics["val_loss"] == pytest.approx(
         2.8227, abs=1e-4
     )
@@ -84,7 +85,7 @@ def test_other_text_or_another_precision_is_another_run(store, library):
 def test_a_job_begun_anew_goes_on_under_its_new_ids(store, library):
     library("f" * 16)
     (job,) = expand([*GPT, f"paths.runs_dir={store}"])
-    submit([job])
+    submit(Sweep([job]))
     library(TEXT)
     (old,) = expand([*GPT, f"paths.runs_dir={store}"])
     library("f" * 16)
@@ -132,7 +133,7 @@ def test_a_study_is_gone_on_with_measured_and_fitted(tiny, plan_one, tmp_path):
     new = plan_one(overrides)
     job = Job.plan({**new.config, "earlier": {"precision": "32-true"}}, new.shape)
     study = study_of(job)
-    submit([job])
+    submit(Sweep([job]))
     run.train_trunk(job)
     run.train_branch(job, job.branches[0])
     as_stored_before(study)
@@ -151,4 +152,5 @@ def test_a_study_is_gone_on_with_measured_and_fitted(tiny, plan_one, tmp_path):
     assert "val_loss" in measure(more, "cpu").metrics
     table = analysis.final_runs(analysis.load_runs(study.path)).frame
     assert sorted(table["run_id"]) == sorted(b.run_id for b in job.branches)
-    assert set(planned(plan_one(overrides))) == set(table["run_id"])  # the sweep finds them, too
+    found = manifest_entries(plan_one(overrides))
+    assert set(found) == set(table["run_id"])  # the sweep finds them, too

@@ -9,7 +9,7 @@ import torch
 
 from fmscale.build import build_model, build_parts
 from fmscale.evaluation.runner import evaluate
-from fmscale.launching.packs import packs_of
+from fmscale.launching.packs import groups_of
 from fmscale.plan import expand
 from fmscale.runs.store import Study
 from fmscale.settings import ConfigError
@@ -100,5 +100,5 @@ def test_mistakes_are_named_and_packs_leave_such_runs_to_themselves(tiny):
     with pytest.raises(ConfigError, match="is for one process, not trainer.strategy=ddp"):
         expand([*tiny, BUDGETS, MIDWAY, "trainer.strategy=ddp", "trainer.devices=2"])
     sweep = [*tiny, BUDGETS, "seed=1,2"]
-    assert [len(pack) for pack in packs_of(expand(sweep), 2)] == [2]
-    assert packs_of(expand([*sweep, MIDWAY]), 2) == []
+    assert [len(group) for group in groups_of(dict(enumerate(expand(sweep))), 2)] == [2]
+    assert groups_of(dict(enumerate(expand([*sweep, MIDWAY]))), 2) == []

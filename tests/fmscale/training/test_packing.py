@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from fmscale.launching.packs import packs_of
+from fmscale.launching.packs import groups_of
 from fmscale.planner import study_of
 from fmscale.signals import Interrupted
 from fmscale.training import checkpoint
@@ -110,9 +110,9 @@ def test_only_seed_and_rate_may_differ_within_a_pack(tiny, plan_one, tmp_path):
     jobs = jobs_in(tiny, plan_one, tmp_path / "runs")
     other = plan_one([*tiny, BUDGETS, "trainer.precision=32-true", "batch_size=8",
                       f"paths.runs_dir={tmp_path / 'runs'}"])  # fmt: skip
-    assert packs_of([*jobs, other], 8) == [jobs]
-    assert [len(pack) for pack in packs_of(jobs, 2)] == [2]
-    assert packs_of(jobs, 1) == []
+    assert groups_of(dict(enumerate([*jobs, other])), 8) == [tuple(range(len(jobs)))]
+    assert [len(group) for group in groups_of(dict(enumerate(jobs)), 2)] == [2]
+    assert groups_of(dict(enumerate(jobs)), 1) == []
 
 
 def test_dropout_and_half_precision_are_refused(tiny, plan_one):

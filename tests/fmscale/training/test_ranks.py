@@ -15,8 +15,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from fmscale.launching.sweep import study_of
 from fmscale.plan import expand
+from fmscale.planner import study_of
 from fmscale.runs.record import TIMES
 from fmscale.training import checkpoint, sharded_checkpoint
 from fmscale.training.checkpoint import Checkpoint

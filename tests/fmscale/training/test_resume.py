@@ -203,14 +203,15 @@ def test_nothing_is_kept_if_so_asked(tiny, plan_one):
 
 
 def test_a_trunks_checkpoint_stays_as_long_as_any_run_needs_it(tiny, plan_one):
-    from fmscale.launching.sweep import submit
+    from fmscale.launching.preflight import submit
+    from fmscale.planning.sweep import Sweep
 
     one = plan_one([*tiny, BUDGETS, "trainer.keep_trunk_end=false"])
     other = plan_one([*tiny, BUDGETS, "evaluation.evaluators.language.batch_size=8",
                       "trainer.keep_trunk_end=false"])  # fmt: skip
     assert other.trunk_id == one.trunk_id
     assert other.branches[0].run_id != one.branches[0].run_id
-    submit([one, other])
+    submit(Sweep([one, other]))
     trunk = study_of(one).trunk(one.trunk_id)
     train(one)
     assert saved_steps(trunk) == [32, 64]

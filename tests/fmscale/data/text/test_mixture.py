@@ -277,11 +277,12 @@ def test_a_run_on_a_mixture_records_the_epochs_of_each_source(tmp_path, text_fol
 
 
 def test_the_plan_shows_the_epochs_of_each_source(tmp_path, text_folder, capsys):
-    from fmscale.plan import print_plan
+    from fmscale.planning.sweep import Sweep
+    from fmscale.pricing import print_plan
 
     jobs = expand([*TINY, f"paths.data_dir={tmp_path}", "budget.tokens=[5120,10240]",
                    f"data.sources.text.data.root={text_folder}"])  # fmt: skip
-    print_plan(jobs, {}, None)
+    print_plan(Sweep(jobs), {}, None)
     shown = capsys.readouterr().out
     for name in ("text", "facts", "chains"):
         assert re.search(rf"{name}\s.*%", shown)

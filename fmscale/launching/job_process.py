@@ -1,0 +1,76 @@
+"""Jobs in a process that somebody else started: a person or torchrun, joblib, Slurm, Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fmscale.build import build_shape
+from fmscale.job import Job
+from fmscale.launching.driver import Options, run
+from fmscale.launching.in_process import InProcess
+from fmscale.launching.outlets import reach_outlets
+from fmscale.planning.estimates import cores
+from fmscale.planning.sweep import Sweep
+from fmscale.world import World, check_world
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What such a process is given; plain values, fixed when the sweep is submitted."""
+
+    task: dict[str, Any]  # configurations are resolved: editing conf/ later changes nothing
+    folder: str  # relative paths in the configurations start here
+    n_threads: int | None  # CPU threads; None: all cores the process may use
+
+
+def run_job(spec: JobSpec) -> dict[str, Any]:
+    """Do one task here; the processes that the scheduler started with this one train along.
+
+    Returns:
+        How it ended, as of `tasks.do_task`; nothing where another process leads.
+    """
+    os.chdir(spec.folder)
+
+    import torch
+
+    from fmscale.launching.tasks import do_task
+
+    torch.set_num_threads(spec.n_threads or cores())
+    world, configs = World.here(), spec.task["configs"]
+    for config in configs:
+        check_world(Job.plan(config, build_shape(config)), world)
+    if world.leads:
+        reach_outlets(configs)  # from here, not from where the sweep was submitted
+    return together(world, lambda: do_task(spec.task)) or {}
+
+
+def train_job(job: Job, world: World, options: Options | None = None) -> bool:
+    """Train one job in this process: what `fmscale train` does.
+
+    Args:
+        world: the processes that train together; each of them comes here.
+
+    Returns:
+        True if a run failed.
+    """
+    from fmscale.launching.tasks import do_task  # imports torch
+
+    backend = InProcess(do_task, world)
+    return bool(together(world, lambda: run(Sweep([job]), backend, options or Options())))
+
+
+def together(world: World, lead: Callable[[], T]) -> T | None:
+    """Rank 0 leads, the others train along; None is what they return."""
+    from fmscale.training.fit import fit_along
+    from fmscale.training.ranks import follow, joined
+
+    with joined(world) as ranks:
+        if ranks is None or world.leads:
+            return lead()
+        follow(ranks, fit_along)
+    return None

@@ -1,0 +1,1 @@
+"""What a sweep trains and what that costs, worked out before any compute; no torch."""
