@@ -34,8 +34,8 @@ def label_points(
     Args:
         text: options of the annotations.
     """
-    figure = ax.figure
-    figure.draw_without_rendering()  # type: ignore[union-attr]
+    figure: Any = ax.figure
+    figure.draw_without_rendering()
     scale = figure.dpi / 72  # pixels in a point
     points = ax.transData.transform(np.column_stack([x, y]))
     taken = [_square(point, POINT * scale) for point in points]
@@ -52,8 +52,8 @@ def label_ends(ax: Axes, x: float, levels: Mapping[str, float], **text: Any) -> 
     Names are moved as little as possible; a line leads from a moved name to its level. They may lie
     outside of the axes, whose layout makes room for them.
     """
-    figure = ax.figure
-    figure.draw_without_rendering()  # type: ignore[union-attr]
+    figure: Any = ax.figure
+    figure.draw_without_rendering()
     names = list(levels)
     ends = ax.transData.transform([(x, levels[name]) for name in names])  # pixels
     size = float(text.get("fontsize", 7))

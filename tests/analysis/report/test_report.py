@@ -308,7 +308,7 @@ def test_markup_in_records_stays_text(hostile):
 
 def test_a_report_of_very_many_runs_is_bounded_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("analysis.report.study.LARGE", 20)
-    for module in ("report.write", "report.html", "report.parts", "plot.joint", "plot.fits"):
+    for module in ("report.write", "report.html", "report.parts", "plot.fits"):
         monkeypatch.setattr(f"analysis.{module}.MANY", 20)
     study = write_study(
         tmp_path / "many", sizes=np.geomspace(2e4, 2e7, 30).round(), budgets=(1e6, 4e6)
