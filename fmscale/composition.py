@@ -59,7 +59,7 @@ def quoted(text: str | Path) -> str:
 
 
 def compose_launcher(overrides: Sequence[str]) -> Any:
-    """The launcher that a sweep with these overrides has, once ours are registered; None: Hydra's.
+    """The launcher that a sweep with these overrides has, once ours are registered.
 
     Raises:
         ConfigError: for a launcher or an option that there is not.
@@ -67,8 +67,7 @@ def compose_launcher(overrides: Sequence[str]) -> Any:
     try:
         with initialize_config_module("conf", version_base="1.3"):
             config = compose("train", overrides=list(overrides), return_hydra_config=True)
-            chosen = config.hydra.launcher
-            return instantiate(chosen) if "backend" in chosen else None
+            return instantiate(config.hydra.launcher)
     except HydraException as error:
         raise ConfigError(str(error)) from error
 

@@ -107,13 +107,7 @@ def launcher_of(study: Study, overrides: list[str]) -> tuple[Backend, Options]:
     register_launchers()
     place = [f"paths.runs_dir={quoted(study.path.parent)}", f"study={study.path.name}"]
     launcher = compose_launcher([*place, *overrides])
-    if launcher is not None:
-        return launcher.open_backend(), Options(**launcher.options)
-
-    from fmscale.launching.in_process import InProcess
-    from fmscale.launching.tasks import do_task  # imports torch
-
-    return InProcess(do_task), Options()
+    return launcher.open_backend(), Options(**launcher.options)
 
 
 def main() -> None:

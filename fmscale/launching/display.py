@@ -46,7 +46,7 @@ class SweepDisplay:
         self.began = self.printed_at = time.monotonic()
         self.work_done = 0.0  # expected seconds of finished tasks
         self.work_total = sweep.seconds
-        self.at_work: dict[int, tuple[Event, TaskID, float]] = {}
+        self.at_work: dict[int, tuple[TaskID, float]] = {}  # bars, and expected seconds done
         self.held: dict[int, str] = {}  # tasks that another process has in hand
         self.bars = Progress(
             TextColumn("  {task.description}"),
@@ -73,11 +73,11 @@ class SweepDisplay:
         if event.name == "progress":
             begin, end = self._span(task)
             share = (event.fields["step"] - begin) / max(1, end - begin)
-            if key not in self.at_work:
+            if key in self.at_work:
+                bar, _ = self.at_work[key]
+            else:
                 bar = self.bars.add_task(self._title(task), total=1.0)
-                self.at_work[key] = (event, bar, 0.0)
-            _, bar, _ = self.at_work[key]
-            self.at_work[key] = (event, bar, share * self._work(task))
+            self.at_work[key] = bar, share * self._work(task)
             self.bars.update(bar, completed=share)
         if event.name == "held":
             if key not in self.held:
@@ -87,7 +87,7 @@ class SweepDisplay:
             self.held.pop(key, None)
         if event.name in ("done", "failed"):
             if key in self.at_work:
-                self.bars.remove_task(self.at_work.pop(key)[1])
+                self.bars.remove_task(self.at_work.pop(key)[0])
             self._count(event)
 
         if not self.console.is_terminal and self._quiet_for() > LINE_EVERY_SECONDS:
@@ -155,7 +155,7 @@ class SweepDisplay:
         return f"{counts} · ETA {self._eta()}"
 
     def _eta(self) -> str:
-        done = self.work_done + sum(share for _, _, share in self.at_work.values())
+        done = self.work_done + sum(seconds for _, seconds in self.at_work.values())
         elapsed = time.monotonic() - self.began
         if done <= 0 or elapsed < 2:
             return "…"

@@ -49,6 +49,21 @@ def run_job(spec: JobSpec) -> dict[str, Any]:
     return together(world, lambda: do_task(spec.task)) or {}
 
 
+def in_process(n_threads: int | None = None, world: World | None = None) -> InProcess:
+    """The backend that trains in this process, and in those that were started with it.
+
+    Args:
+        n_threads: CPU threads; None: as many as torch takes.
+    """
+    import torch
+
+    from fmscale.launching.tasks import do_task
+
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    return InProcess(do_task, world)
+
+
 def train_job(job: Job, world: World, options: Options | None = None) -> bool:
     """Train one job in this process: what `fmscale train` does.
 
@@ -58,9 +73,7 @@ def train_job(job: Job, world: World, options: Options | None = None) -> bool:
     Returns:
         True if a run failed.
     """
-    from fmscale.launching.tasks import do_task  # imports torch
-
-    backend = InProcess(do_task, world)
+    backend = in_process(world=world)
     return bool(together(world, lambda: run(Sweep([job]), backend, options or Options())))
 
 

@@ -61,22 +61,14 @@ class Slurm(Remote):
             which Slurm job has which runs.
         lost_after_seconds: how long a job may have left the queue without its results being seen;
             a file system that several machines share needs a while to show them.
-        n_threads, poll_seconds: as of every `Remote`.
-        options: of `sbatch`, by the names that hydra-submitit-launcher gives them.
+        options: `n_threads`, `poll_seconds`, and those of `sbatch` by the names that
+            hydra-submitit-launcher gives them.
     """
 
     whole_jobs = True
 
-    def __init__(
-        self,
-        *,
-        submitit_folder: str,
-        lost_after_seconds: float,
-        n_threads: int | None,
-        poll_seconds: float,
-        **options: Any,
-    ) -> None:
-        super().__init__(n_threads, poll_seconds)
+    def __init__(self, submitit_folder: str, lost_after_seconds: float, **options: Any) -> None:
+        super().__init__(options.pop("n_threads"), options.pop("poll_seconds"))
         try:
             import submitit  # noqa: F401
         except ImportError as error:

@@ -189,8 +189,8 @@ def test_retry_is_launched_as_a_sweep_is(tiny, plan_one):
     )  # fmt: skip
     backend, asked = launcher_of(study, ["launcher=joblib", "hydra.launcher.on_error=stop"])
     assert (type(backend).__name__, asked) == ("Joblib", Options(on_error="stop"))
-    backend, asked = launcher_of(study, ["launcher=basic"])
-    assert (type(backend).__name__, asked) == ("InProcess", Options())
+    backend, asked = launcher_of(study, ["launcher=basic", "hydra.launcher.max_retries=1"])
+    assert (type(backend).__name__, asked) == ("InProcess", Options(max_retries=1))
     for wrong, message in (
         ("seed=2", "seed=2: runs are trained as they were asked for"),
         ("launcher=nope", "nope"),

@@ -1,4 +1,4 @@
-"""Hydra launchers `fmscale_local`, `fmscale_joblib`, `fmscale_slurm`, `fmscale_ray`.
+"""Hydra launchers `fmscale_basic`, `_local`, `_joblib`, `_slurm` and `_ray`: one, by its backend.
 
 Options of the last three carry the names that Hydra's own plugins for joblib, submitit and Ray give
 them.
@@ -16,7 +16,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from hydra.utils import get_class
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 DRIVER = ("on_error", "max_retries", "max_halvings", "pack")  # options of `driver.Options`
@@ -32,6 +32,13 @@ class CommonConf:
     max_retries: int = 0  # of a failed task, from its last checkpoint
     max_halvings: int = 0  # of the micro-batch of a task that ran out of memory
     pack: int = 1  # small runs that differ in seed and learning rate, computed at once by vmap
+
+
+@dataclass
+class BasicConf(CommonConf):
+    """`launcher=basic`."""
+
+    backend: str = "fmscale.launching.job_process.in_process"
 
 
 @dataclass
@@ -108,7 +115,8 @@ class RayConf(RemoteConf):
     ray: RayPartConf = field(default_factory=RayPartConf)
 
 
-NODES = {"local": LocalConf, "joblib": JoblibConf, "slurm": SlurmConf, "ray": RayConf}
+NODES = {"basic": BasicConf, "local": LocalConf, "joblib": JoblibConf, "slurm": SlurmConf,
+         "ray": RayConf}  # fmt: skip
 for name, node in NODES.items():
     ConfigStore.instance().store(group="hydra/launcher", name=f"fmscale_{name}", node=node)
 
@@ -145,7 +153,7 @@ class SweepLauncher(Launcher):
         Raises:
             ConfigError: if the package behind it is not installed.
         """
-        return get_class(self.backend)(**self.own)
+        return get_method(self.backend)(**self.own)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
