@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import __version__
 from analysis.forecasting.answer import interval_score
 from analysis.forecasting.decision import decimals, told
 from analysis.json_values import finite
 from analysis.outputs import write_text
 from analysis.tables.filters import positive_values
 from analysis.tables.table import RunTable, TableError
+from analysis.versions import __version__
 
 FOLDER = Path("forecasts")
 SCORES = "scores.jsonl"
