@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from analysis.cli.screen import wrapped
-from fmscale.export import rows
+from fmscale.commands.export import rows
 from fmscale.runs.identity import short_number
 from fmscale.runs.store import Study
 

@@ -12,21 +12,30 @@ from fmscale import __version__
 COMMANDS = {
     "train": ("fmscale.train", "train one model, with one run for each budget"),
     "sweep": ("fmscale.train", "train a grid or a preset; finished runs are skipped"),
-    "plan": ("fmscale.plan", "size, FLOPs, time and price of a sweep, before it is launched"),
-    "prepare": ("fmscale.prepare", "text to token shards, streamed and resumable"),
-    "status": ("fmscale.status", "done, running, failed and missing runs"),
-    "retry": ("fmscale.retry", "train failed and missing runs as they were asked for"),
-    "diff": ("fmscale.diff", "what differs between two runs, and why their ids do"),
-    "evaluate": ("fmscale.evaluate", "measure finished runs; the results join their records"),
-    "sample": ("fmscale.sample", "text from trained runs, side by side"),
-    "convert": ("fmscale.convert", "a trained run in the format of another library"),
-    "import": ("fmscale.foreign", "a model of another library as a run, to be measured"),
+    "plan": (
+        "fmscale.commands.plan",
+        "size, FLOPs, time and price of a sweep, before it is launched",
+    ),
+    "prepare": ("fmscale.commands.prepare", "text to token shards, streamed and resumable"),
+    "status": ("fmscale.commands.status", "done, running, failed and missing runs"),
+    "retry": ("fmscale.commands.retry", "train failed and missing runs as they were asked for"),
+    "diff": ("fmscale.commands.diff", "what differs between two runs, and why their ids do"),
+    "evaluate": (
+        "fmscale.commands.evaluate",
+        "measure finished runs; the results join their records",
+    ),
+    "sample": ("fmscale.commands.sample", "text from trained runs, side by side"),
+    "convert": ("fmscale.commands.convert", "a trained run in the format of another library"),
+    "import": (
+        "fmscale.commands.import_model",
+        "a model of another library as a run, to be measured",
+    ),
     "wandb": (
-        "fmscale.dashboard.command",
+        "fmscale.commands.wandb",
         "upload a study to W&B, lay out its workspace or report",
     ),
-    "coord-check": ("fmscale.coord_check", "how far a step moves activations, by width"),
-    "export": ("fmscale.export", "the records of a study as one CSV file"),
+    "coord-check": ("fmscale.commands.coord_check", "how far a step moves activations, by width"),
+    "export": ("fmscale.commands.export", "the records of a study as one CSV file"),
 }
 
 USAGE = """\

@@ -67,10 +67,6 @@ PLACES = {
         "samples.Samples",
         "zero_shot.ZeroShot",
     ),
-    "fmscale.training": (
-        "outlet.NoOutlet",
-        "wandb_outlet.WandbOutlet",
-    ),
 }
 # Earlier name -> public name. What gets another public name is added here, too.
 RENAMED = {
@@ -78,6 +74,9 @@ RENAMED = {
     for package, places in PLACES.items()
     for place in places
 }
+for old, new in (("outlet.NoOutlet", "NoTracker"), ("wandb_outlet.WandbOutlet", "WandbTracker")):
+    for place in (old, old.rpartition(".")[2]):
+        RENAMED[f"fmscale.training.{place}"] = f"fmscale.tracking.{new}"
 
 
 def shown(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:

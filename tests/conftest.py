@@ -84,7 +84,7 @@ def token_files() -> Callable[[Path], Path]:
 @pytest.fixture
 def plan_one() -> Callable[[list[str]], object]:
     """overrides -> the one planned Job they describe."""
-    from fmscale.plan import expand
+    from fmscale.config.jobs import expand
 
     def plan(overrides: list[str]) -> object:
         (job,) = expand(overrides)

@@ -12,8 +12,8 @@ import torch
 import yaml
 from hydra.utils import instantiate
 
-from fmscale.build import build_shape
-from fmscale.plan import expand
+from fmscale.config.build import build_shape
+from fmscale.config.jobs import expand
 
 CONF = Path(__file__).parent.parent / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))

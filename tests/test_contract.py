@@ -11,16 +11,16 @@ import pytest
 import analysis
 from analysis.transfer import clip as adaptation
 from analysis.transfer import gpt as language
-from fmscale.data.prompts.task_documents import TaskDocuments
+from fmscale.commands.export import rows
 from fmscale.data.scenes.dataset import Scenes
-from fmscale.evaluation.adaptation import Adaptation, suitable
-from fmscale.evaluation.fine_tuning import FineTuning
-from fmscale.evaluation.image_finetuning import ImageFineTuning
-from fmscale.evaluation.in_context import InContext
-from fmscale.evaluation.position import LossByPosition
+from fmscale.data.tasks.task_documents import TaskDocuments
+from fmscale.evaluation.image_text.fine_tuning import ImageFineTuning
+from fmscale.evaluation.image_text.probes import Adaptation, suitable
+from fmscale.evaluation.image_text.zero_shot import ZeroShot
+from fmscale.evaluation.language.fine_tuning import FineTuning
+from fmscale.evaluation.language.in_context import InContext
+from fmscale.evaluation.language.position import LossByPosition
 from fmscale.evaluation.runner import evaluate
-from fmscale.evaluation.zero_shot import ZeroShot
-from fmscale.export import rows
 from fmscale.models.gpt import GPT
 from fmscale.objectives.contrastive import Contrastive
 from fmscale.objectives.next_token import NextToken
@@ -30,7 +30,7 @@ from fmscale.runs.record import SCHEMA_VERSION, UNITS
 from fmscale.runs.store import Study
 from fmscale.sizing import GPTShape
 from fmscale.training import run
-from tests.fmscale.evaluation.test_pairs import tiny_clip
+from tests.fmscale.evaluation.image_text.test_pairs import tiny_clip
 from tests.fmscale.runs.test_hyperparameters import BASE, changed
 from tests.fmscale.runs.test_store import record
 

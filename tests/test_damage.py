@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import analysis
-from fmscale import export, status
+from fmscale.commands import export, status
 from fmscale.runs.record import RunRecord
 from fmscale.runs.store import Study
 from tests.fmscale.runs.test_store import record

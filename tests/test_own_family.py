@@ -9,14 +9,14 @@ import pytest
 import analysis
 from analysis.__main__ import main
 from analysis.report.study import analyze_study
-from fmscale import pricing
-from fmscale.composition import with_config_dir
-from fmscale.dashboard.panels import study_sections
+from fmscale.commands import plan_tables
+from fmscale.config.compose import with_config_dir
+from fmscale.config.jobs import expand
+from fmscale.errors import ConfigError
 from fmscale.forecast.reference import FORECAST, FRACTIONS, finished_runs
-from fmscale.plan import expand
 from fmscale.planning.sweep import Sweep
 from fmscale.runs.store import Study
-from fmscale.settings import ConfigError
+from fmscale.tracking.panels import study_sections
 from fmscale.training.run import check, train_branch, train_trunk
 from tests.own_family import NOISE, Settling
 
@@ -72,7 +72,7 @@ def test_records_hold_its_name_unit_and_measures(study):
 
 def test_the_plan_prices_it_in_its_unit_and_names_the_budget_it_takes(overrides, capsys):
     jobs = expand([*overrides, "+model.shape.width=4,64", "budget.units=1280"])
-    pricing.print_plan(Sweep(jobs), {}, None)
+    plan_tables.print_plan(Sweep(jobs), {}, None)
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("follower_64", "/frame", "D (frames)", "2.69k", "1.28k"))
     with pytest.raises(ConfigError, match=r"which counts frames; use budget.units"):

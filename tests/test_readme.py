@@ -19,8 +19,8 @@ import pytest
 import analysis
 from analysis.__main__ import main as analyze
 from fmscale import cli
-from fmscale.evaluate import compose_settings
-from fmscale.plan import expand
+from fmscale.commands.evaluate import compose_settings
+from fmscale.config.jobs import expand
 from fmscale.runs.record import UNITS
 
 ROOT = Path(__file__).parent.parent

@@ -15,12 +15,12 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from fmscale.job import Job
-from fmscale.plan import expand
+from fmscale.config.jobs import expand
+from fmscale.planning.job import Job
+from fmscale.training.distributed.ranks import FitRequest, follow, joined
+from fmscale.training.distributed.world import World
 from fmscale.training.fit import fit_along
-from fmscale.training.ranks import FitRequest, follow, joined
 from fmscale.training.run import train_branch, train_trunk
-from fmscale.world import World
 from tests.slow_disk import slow_disk
 
 

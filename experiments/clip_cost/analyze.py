@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fmscale.plan import expand
+from fmscale.config.jobs import expand
 
 FOLDER = Path(__file__).parent
 PAIRS = 32 * 400e6  # 32 epochs of 400M pairs (Radford et al. 2021, Sec. 2.2 and 2.5)

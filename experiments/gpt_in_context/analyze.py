@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.plot.style import new_figure, short_number, size_colors, style
-from fmscale.data.languages.in_context_markov import InContextMarkov
-from fmscale.data.languages.known_language import VALIDATION_START
+from fmscale.data.known_languages.in_context_markov import InContextMarkov
+from fmscale.data.known_languages.known_language import VALIDATION_START
 
 FOLDER = Path(__file__).parent
 OCTAVES = (1, 2, 4, 8, 16, 32)

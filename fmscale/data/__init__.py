@@ -5,17 +5,17 @@ from fmscale.public import shown
 # What configurations name, and the module where it lies today; see `fmscale.public`.
 PUBLIC = {
     "ByteText": "text.token_dataset",
-    "InContextMarkov": "languages.in_context_markov",
-    "Markov": "languages.markov",
+    "InContextMarkov": "known_languages.in_context_markov",
+    "Markov": "known_languages.markov",
     "Mixture": "text.mixture",
-    "RandomHierarchy": "languages.random_hierarchy",
+    "RandomHierarchy": "known_languages.random_hierarchy",
     "SceneGrammar": "scenes.grammar",
     "Scenes": "scenes.dataset",
     "Source": "text.mixture",
-    "TaskDocuments": "prompts.task_documents",
+    "TaskDocuments": "tasks.task_documents",
     "TokenShards": "text.token_shards",
-    "ZipfFacts": "languages.zipf_facts",
-    "caption_table": "pairs.image_text",
-    "webdataset": "pairs.image_text",
+    "ZipfFacts": "known_languages.zipf_facts",
+    "caption_table": "image_text.image_text",
+    "webdataset": "image_text.image_text",
 }
 __getattr__ = shown(__name__, PUBLIC)

@@ -7,9 +7,9 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fmscale.data.order import item_order
+from fmscale.data.item_order import item_order
 from fmscale.data.protocol import AugmentedData, TrainingData
-from fmscale.pace import Pace
+from fmscale.optim.batch_schedule import BatchSchedule
 
 
 class StepBatches(Dataset[dict[str, Tensor]]):
@@ -29,7 +29,7 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         data: TrainingData,
         *,
         seed: int,
-        pace: Pace,
+        batches: BatchSchedule,
         accumulate: int,
         start_step: int,
         stop_step: int,
@@ -39,7 +39,7 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         self.data = data
         self.seed = seed
         self.order = item_order(data, seed)
-        self.pace = pace
+        self.batches = batches
         self.accumulate = accumulate
         self.steps = range(start_step, stop_step)
         self.rank = rank
@@ -52,7 +52,7 @@ class StepBatches(Dataset[dict[str, Tensor]]):
         """Micro-batch `number` counted from the start; IndexError beyond the last."""
         position, part = divmod(number, self.accumulate)
         step = self.steps[position]
-        indices = self.order.indices(self.pace.items(step), self.pace.batch(step))
+        indices = self.order.indices(self.batches.items(step), self.batches.batch(step))
         micro = np.split(indices, self.accumulate)[part]
         mine = np.split(micro, self.n_ranks)[self.rank]
         if isinstance(self.data, AugmentedData):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fmscale.evaluation.features import shared_features
+from fmscale.evaluation.image_text.features import shared_features
 from fmscale.evaluation.metric import Checked, Evaluator, Metric, Objective
 
 

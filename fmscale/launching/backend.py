@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from fmscale.planning.sweep import Sweep
 from fmscale.runs.lock import HELD_SECONDS
-from fmscale.world import World
+from fmscale.training.distributed.world import World
 
 
 @dataclass

@@ -14,10 +14,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from fmscale.job import Branch, Job
 from fmscale.launching.backend import Event, Task
-from fmscale.planner import study_of
 from fmscale.planning.estimates import seconds_of
+from fmscale.planning.job import Branch, Job
+from fmscale.planning.store_plan import study_of
 from fmscale.planning.sweep import Sweep
 from fmscale.runs.hyperparameters import differing, headed
 from fmscale.runs.identity import short_number

@@ -9,17 +9,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fmscale.job import Branch, Job
+from fmscale.errors import ConfigError
 from fmscale.launching.backend import Backend, Event, Task
 from fmscale.launching.display import SweepDisplay, print_outcome
-from fmscale.launching.outlets import reach_outlets
-from fmscale.launching.packs import groups_of
 from fmscale.launching.preflight import check_all, prepare, submit
-from fmscale.planner import study_of
+from fmscale.launching.trackers import reach_trackers
+from fmscale.launching.vmapped_groups import groups_of
 from fmscale.planning.estimates import seconds_of
+from fmscale.planning.job import Branch, Job
+from fmscale.planning.store_plan import study_of
 from fmscale.planning.sweep import Sweep
-from fmscale.settings import ConfigError
-from fmscale.world import check_world
+from fmscale.training.distributed.world import check_world
 
 ON_ERROR = ("continue", "stop")
 
@@ -78,7 +78,7 @@ def run(sweep: Sweep, backend: Backend, options: Options) -> bool:
         )
         return False
     sweep.check_limits(backend.open(sweep))
-    reach_outlets(job.config for job in sweep.jobs)  # processes do as the one that starts them
+    reach_trackers(job.config for job in sweep.jobs)  # processes do as the one that starts them
     with backend:
         check_all([sweep.jobs[index] for index in sweep.left], backend)
         submit(sweep)

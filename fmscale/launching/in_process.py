@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fmscale.launching.backend import Backend, Event, Report, Task
-from fmscale.world import World
+from fmscale.training.distributed.world import World
 
 
 class InProcess(Backend):

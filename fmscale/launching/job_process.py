@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fmscale.build import build_shape
-from fmscale.job import Job
+from fmscale.config.build import build_shape
 from fmscale.launching.driver import Options, run
 from fmscale.launching.in_process import InProcess
-from fmscale.launching.outlets import reach_outlets
+from fmscale.launching.trackers import reach_trackers
 from fmscale.planning.estimates import cores
+from fmscale.planning.job import Job
 from fmscale.planning.sweep import Sweep
-from fmscale.world import World, check_world
+from fmscale.training.distributed.world import World, check_world
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ def run_job(spec: JobSpec) -> dict[str, Any]:
     for config in configs:
         check_world(Job.plan(config, build_shape(config)), world)
     if world.leads:
-        reach_outlets(configs)  # from here, not from where the sweep was submitted
+        reach_trackers(configs)  # from here, not from where the sweep was submitted
     return together(world, lambda: do_task(spec.task)) or {}
 
 
@@ -79,8 +79,8 @@ def train_job(job: Job, world: World, options: Options | None = None) -> bool:
 
 def together(world: World, lead: Callable[[], T]) -> T | None:
     """Rank 0 leads, the others train along; None is what they return."""
+    from fmscale.training.distributed.ranks import follow, joined
     from fmscale.training.fit import fit_along
-    from fmscale.training.ranks import follow, joined
 
     with joined(world) as ranks:
         if ranks is None or world.leads:

@@ -9,21 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fmscale import config_text
-from fmscale.build import build_shape
-from fmscale.job import Branch, Job
+from fmscale.config.build import build_shape
+from fmscale.config.trust import stored_config
+from fmscale.errors import ConfigError
 from fmscale.launching.backend import Backend, Event, Task
-from fmscale.launching.outlets import tell_of_copies
 from fmscale.launching.pool import Workers
-from fmscale.planner import study_of
+from fmscale.launching.trackers import tell_of_copies
 from fmscale.planning.estimates import default_threads
+from fmscale.planning.job import Branch, Job
+from fmscale.planning.store_plan import study_of
 from fmscale.planning.sweep import Sweep, manifest_entries
+from fmscale.runs import config_file
 from fmscale.runs.files import Broken
 from fmscale.runs.identity import canonical
 from fmscale.runs.index import set_broken_aside
 from fmscale.runs.store import Study, check_name
-from fmscale.settings import ConfigError
-from fmscale.trust import stored_config
 
 SUBMITTERS = 8  # threads that write configurations
 
@@ -137,6 +137,6 @@ def _submit_run(job: Job, branch: Branch) -> None:
     folder = study_of(job).run(branch.run_id)
     if folder.is_at_work():
         return  # another sweep has submitted it
-    folder.create(config_text.write(job.branch_config(branch)))
+    folder.create(config_file.write(job.branch_config(branch)))
     if folder.status() is None:
         folder.set_status("queued", n_steps=branch.n_steps)

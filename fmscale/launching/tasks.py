@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 
-from fmscale.build import build_shape
-from fmscale.job import Job
+from fmscale.config.build import build_shape
 from fmscale.launching.driver import Options, train
 from fmscale.launching.in_process import InProcess
-from fmscale.planner import study_of
+from fmscale.planning.job import Job
+from fmscale.planning.store_plan import study_of
 from fmscale.planning.sweep import Sweep
 from fmscale.runs.lock import Held, gone
 from fmscale.runs.secrets import redact_error
-from fmscale.training.calibration import measure_speed
-from fmscale.training.packing import train_pack
-from fmscale.training.ranks import current_ranks
+from fmscale.training.distributed.ranks import current_ranks
 from fmscale.training.run import check, ignore, train_branch, train_trunk
-from fmscale.training.supervision import fail_branches, is_out_of_memory
+from fmscale.training.run_status import fail_branches, is_out_of_memory
+from fmscale.training.speed_test import measure_speed
+from fmscale.training.vmapped.runs import train_pack
 
 Report = Callable[[dict[str, Any]], None]
 

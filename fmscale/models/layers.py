@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmscale.models.positions import Rotation, banded_attention, rotate, visible
-from fmscale.sizing.recipe import GPT2, Recipe
+from fmscale.sizing.architecture import GPT2, Recipe
 
 RMS_EPS = 1e-6
 SHORT = 256  # positions

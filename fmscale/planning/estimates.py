@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from fmscale.job import Job
+from fmscale.planning.job import Job
 
 SECONDS_PER_STEP = 3e-3  # fixed cost of an optimizer step
 FLOPS_PER_SECOND = 3e10  # one core, small matrices

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-from fmscale.job import Branch, Job
-from fmscale.planner import JobPlan, merge, plan_job, study_of
 from fmscale.planning.estimates import seconds_of
+from fmscale.planning.job import Branch, Job
+from fmscale.planning.store_plan import JobPlan, merge, plan_job, study_of
 from fmscale.runs.reuse import adopt_run, adopt_trunk, trunk_steps
 from fmscale.runs.store import Study
 from fmscale.sizing import counted_as

@@ -1,7 +1,8 @@
 """Names of runs: the same configuration always gets the same id.
 
 An id is a readable slug and a hash of everything that changes the numbers: what the resolved
-configuration says, and the marks of the files and of the code that it names (`fmscale.content`).
+configuration says, and the marks of the files and of the code that it names
+(`fmscale.planning.content`).
 Paths, loggers, launchers and devices are left out, so a run moved to another machine keeps its id;
 so do modules, since classes are hashed by their public names (`fmscale.public`).
 

@@ -18,12 +18,12 @@ Hoffmann et al. 2022, App. F (embedding and head counted, full attention); Chowd
 App. B (6 N + 12 L H Q T per token, attention not halved).
 """
 
+from fmscale.sizing.architecture import Recipe
 from fmscale.sizing.captioning import CaptionerShape, WordPredictorShape
 from fmscale.sizing.clip import CLIPShape
 from fmscale.sizing.counting import FLOPS_FORMULA
 from fmscale.sizing.gpt import GPTShape
 from fmscale.sizing.gpt3 import gpt3_shape
-from fmscale.sizing.recipe import Recipe
 from fmscale.sizing.shape import Shape, TokenShape, counted_as
 from fmscale.sizing.towers import BagShape, ResNetShape, TextShape, VisionShape
 

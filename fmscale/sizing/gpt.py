@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fmscale.sizing.architecture import GPT2, Recipe
 from fmscale.sizing.counting import check_heads, check_positive
-from fmscale.sizing.recipe import GPT2, Recipe
 from fmscale.sizing.shape import TokenShape
 
 

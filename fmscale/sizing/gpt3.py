@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from fmscale.sizing.architecture import GPT2, Recipe
 from fmscale.sizing.gpt import GPTShape
-from fmscale.sizing.recipe import GPT2, Recipe
 
 VOCABULARY, CONTEXT = 50_257, 2048
 TRAINING_TOKENS = 300e9

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fmscale.sizing.architecture import Recipe
 from fmscale.sizing.counting import block_forward_flops, block_groups, check_heads, check_positive
-from fmscale.sizing.recipe import Recipe
 
 ACTIVATIONS = ("gelu", "gelu_exact", "quick_gelu")
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import pytorch_lightning as pl
 
-from fmscale.job import Job
+from fmscale.planning.job import Job
 from fmscale.runs.store import RunFolder
 from fmscale.sizing import counted_as
-from fmscale.training.outlet import Outlet
+from fmscale.tracking.tracker import Tracker
 
 PROGRESS_EVERY_SECONDS = 0.5  # reports to the sweep's display
 STATUS_EVERY_SECONDS = 10.0  # heartbeat in status.json
@@ -71,16 +71,16 @@ def metrics_row(
     Args:
         annealed: the learning rate has been brought down; only the end of a run can be.
     """
-    n_units = job.pace.n_units(step)
+    n_units = job.batches.n_units(step)
     axes = {"step": step, counted_as(job.shape.unit): n_units, "flops": job.flops(n_units)["flops"]}
     return {**axes, **values, "annealed": annealed}
 
 
 class MetricsRecorder(StepCallback):
-    """Appends rows to `metrics.jsonl` and hands them to the outlet.
+    """Appends rows to `metrics.jsonl` and hands them to the tracker.
 
     Args:
-        utilization: FLOP/s -> the share of this machine's speed, or None; it goes to the outlet
+        utilization: FLOP/s -> the share of this machine's speed, or None; it goes to the tracker
             alone, since a repeated run has the same rows but not the same speed.
     """
 
@@ -88,10 +88,10 @@ class MetricsRecorder(StepCallback):
         self,
         job: Job,
         folder: RunFolder,
-        outlet: Outlet,
+        tracker: Tracker,
         utilization: Callable[[float], float | None] = lambda rate: None,
     ) -> None:
-        self.job, self.folder, self.outlet, self.utilization = job, folder, outlet, utilization
+        self.job, self.folder, self.tracker, self.utilization = job, folder, tracker, utilization
         self.marked: tuple[float, float] | None = None  # flops and clock at the last row
 
     def on_step_end(self, module: Training) -> None:
@@ -99,7 +99,7 @@ class MetricsRecorder(StepCallback):
             values = {"lr": module.lr, "train/loss": module.step_loss}
             row = metrics_row(self.job, module.step, values)
             self.folder.append_metrics(row)
-            self.outlet.log({**row, **self._speed(row["flops"])})
+            self.tracker.log({**row, **self._speed(row["flops"])})
 
     def _speed(self, flops: float) -> dict[str, float]:
         """Utilization since the last row; nothing at the first."""

@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from fmscale import content
-from fmscale.build import Parts, build_model, build_parts, build_shape
+from fmscale.config.build import Parts, build_model, build_parts, build_shape
 from fmscale.data.module import StepBatches, StepDataModule
-from fmscale.job import Job
 from fmscale.objectives.pair_encoding import all_ranks_together
+from fmscale.planning import content
+from fmscale.planning.job import Job
 from fmscale.runs.store import RunFolder
 from fmscale.training import checkpoint, sharded_checkpoint
-from fmscale.training.agreement import AgreedGuard, Agreement, Follower
 from fmscale.training.callbacks import (
     Diverged,
     DivergenceGuard,
@@ -28,14 +27,15 @@ from fmscale.training.callbacks import (
     StepCallback,
 )
 from fmscale.training.checkpoint import Checkpoint
-from fmscale.training.interruption import InterruptionGuard
+from fmscale.training.distributed.ranks import FitRequest, current_ranks, naming_lost_ranks
+from fmscale.training.distributed.sharding import whole
+from fmscale.training.distributed.world import World
+from fmscale.training.distributed_callbacks import AgreedGuard, Agreement, Follower
 from fmscale.training.module import TrainingModule
-from fmscale.training.ranks import FitRequest, current_ranks, naming_lost_ranks
 from fmscale.training.saving import CheckpointCallback, CheckpointWriter, SavePolicy
-from fmscale.training.sharding import whole
+from fmscale.training.stop_signals import InterruptionGuard
 from fmscale.training.trainer import build_trainer
 from fmscale.training.utilization import matmul_rate, utilization
-from fmscale.world import World
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -132,7 +132,7 @@ def fit_steps(
             )
         )
     share = functools.partial(utilization, job, ceiling=matmul_rate(settings, precision))
-    recorder = MetricsRecorder(job, folder, parts.outlet, share)
+    recorder = MetricsRecorder(job, folder, parts.tracker, share)
     callbacks = [
         *leading,
         DivergenceGuard(),  # first: nothing of a broken step is recorded or saved
@@ -237,7 +237,7 @@ def _fit(
     batches = StepBatches(
         parts.data,
         seed=seed,
-        pace=job.pace,
+        batches=job.batches,
         accumulate=settings.accumulate,
         start_step=first,
         stop_step=stop_step,

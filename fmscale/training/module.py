@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fmscale.training import sharding
+from fmscale.training.distributed import sharding
 
 
 class TrainingModule(pl.LightningModule):

@@ -8,25 +8,25 @@ import math
 import time
 from typing import Any
 
-from fmscale import config_text
-from fmscale.build import Parts, build_model
-from fmscale.data.order import supplies
+from fmscale.config.build import Parts, build_model
+from fmscale.data.item_order import supplies
+from fmscale.errors import ConfigError
 from fmscale.evaluation.runner import check_evaluators, evaluate
-from fmscale.job import Branch, Job
-from fmscale.planner import segments_to, study_of
+from fmscale.planning.job import Branch, Job
+from fmscale.planning.store_plan import segments_to, study_of
+from fmscale.runs import config_file
 from fmscale.runs.lock import Held, RunLock
 from fmscale.runs.store import RunFolder, Study, now
-from fmscale.settings import ConfigError
 from fmscale.sizing import counted_as
+from fmscale.tracking.tracker import RunInfo, Tracker
 from fmscale.training import checkpoint, sharded_checkpoint
 from fmscale.training.callbacks import StepCallback, metrics_row
 from fmscale.training.fit import Fitted, Report, fit_steps, parts_of
-from fmscale.training.midway import MidwayEvaluation
-from fmscale.training.outlet import Outlet, RunCard
-from fmscale.training.recording import make_record
-from fmscale.training.rehearsal import rehearse
-from fmscale.training.supervision import supervised
-from fmscale.training.watch import CourseWatch
+from fmscale.training.loss_forecast import CourseWatch
+from fmscale.training.periodic_evaluation import MidwayEvaluation
+from fmscale.training.record import make_record
+from fmscale.training.run_status import supervised
+from fmscale.training.shape_check import rehearse
 
 
 def ignore(event: dict[str, Any]) -> None:
@@ -90,17 +90,17 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
     if not missing or _diverged_at(folder) is not None:
         return
 
-    folder.create(config_text.write(job.config))
+    folder.create(config_file.write(job.config))
     parts = parts_of(job, job.config)
-    card = _card(job, folder, "trunk", job.config)
+    info = _info(job, folder, "trunk", job.config)
     segments = segments_to(missing, dict.fromkeys(saved))
     n_steps, begin = max(missing), segments[0].start
-    with supervised(folder, parts.outlet, card, n_steps=n_steps, step=begin) as outcome:
+    with supervised(folder, parts.tracker, info, n_steps=n_steps, step=begin) as outcome:
         for segment in segments:
             start = checkpoint.latest(folder.checkpoints, at_most=segment.start)
             retraced = any(step > segment.stop for step in saved)  # its rows are there
             if not retraced:
-                resume_metrics(folder, parts.outlet, [], start.step if start else 0, None)
+                resume_metrics(folder, parts.tracker, [], start.step if start else 0, None)
             fitted = fit_steps(
                 job,
                 parts,
@@ -139,17 +139,17 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
 def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report: Report) -> None:
     folder = study.run(branch.run_id).under(lock)
     config = job.branch_config(branch)
-    folder.create(config_text.write(config))
+    folder.create(config_file.write(config))
     folder.clear_traceback()
     parts = parts_of(job, config)
     started_at = now()
     trunk = study.trunk(job.trunk_id)
-    card = _card(job, folder, "run", config)
+    info = _info(job, folder, "run", config)
     sharded_checkpoint.assemble(folder.checkpoints)
     start, trunk_rows, broken_at = branch_start(branch, folder, trunk)
     begin = start.step if start else 0
-    with supervised(folder, parts.outlet, card, n_steps=branch.n_steps, step=begin) as outcome:
-        resume_metrics(folder, parts.outlet, trunk_rows, begin, branch.n_steps)
+    with supervised(folder, parts.tracker, info, n_steps=branch.n_steps, step=begin) as outcome:
+        resume_metrics(folder, parts.tracker, trunk_rows, begin, branch.n_steps)
         precision = start.precision if start else job.trainer.precision
         if broken_at is not None:
             fitted = Fitted(build_model(config), broken_at, 0.0, "the trunk diverged")
@@ -177,10 +177,10 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
             annealed = branch.cooldown_steps > 0
             row = metrics_row(job, branch.n_steps, measured.logged, annealed=annealed)
             folder.append_metrics(row)
-            parts.outlet.log(row)
+            parts.tracker.log(row)
             for name, table in measured.tables.items():
                 folder.write_table(name, table)
-                parts.outlet.table(name, table)
+                parts.tracker.table(name, table)
         seconds_trunk = start.seconds_trunk if start else 0.0
         record = make_record(
             job,
@@ -203,7 +203,7 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
         folder.write_record(record)
         keep = {fitted.step} if job.trainer.keep_final_weights else ()
         checkpoint.prune(folder.checkpoints, keep=keep, newest=0)
-        parts.outlet.summarize(record.summary())
+        parts.tracker.summarize(record.summary())
         outcome.finish(record.status, fitted)
 
 
@@ -239,16 +239,16 @@ def _watches(
     job: Job, parts: Parts, folder: RunFolder, branches: list[Branch], end: int | None
 ) -> list[StepCallback]:
     """What looks at a run while it trains; `end` as for `resume_metrics`."""
-    watches: list[StepCallback] = [CourseWatch(job, branches, study_of(job), folder, parts.outlet)]
+    watches: list[StepCallback] = [CourseWatch(job, branches, study_of(job), folder, parts.tracker)]
     every = job.trainer.evaluate_every_steps
     if every is not None:
         watches.append(MidwayEvaluation(job, folder, parts, every=every, end=end))
     return watches
 
 
-def _card(job: Job, folder: RunFolder, kind: str, config: dict[str, Any]) -> RunCard:
+def _info(job: Job, folder: RunFolder, kind: str, config: dict[str, Any]) -> RunInfo:
     study = str(job.config["study"])
-    return RunCard(
+    return RunInfo(
         run_id=folder.run_id,
         name=folder.run_id,
         study=study,
@@ -262,12 +262,12 @@ def _card(job: Job, folder: RunFolder, kind: str, config: dict[str, Any]) -> Run
 
 def resume_metrics(
     folder: RunFolder,
-    outlet: Outlet,
+    tracker: Tracker,
     trunk_rows: list[dict[str, Any]],
     step: int,
     end: int | None,
 ) -> None:
-    """Keep the trunk's rows and this run's own up to `step`; replay them to the outlet.
+    """Keep the trunk's rows and this run's own up to `step`; replay them to the tracker.
 
     Rows of a measurement at the end that came to no record go: it is made again.
 
@@ -282,7 +282,7 @@ def resume_metrics(
     ]
     folder.reset_metrics([*trunk_rows, *own])
     for row in [*trunk_rows, *own]:
-        outlet.log(row)
+        tracker.log(row)
 
 
 def _diverged_at(folder: RunFolder) -> int | None:

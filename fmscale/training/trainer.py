@@ -14,8 +14,8 @@ import torch
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
-from fmscale.settings import TrainerSettings
-from fmscale.world import World
+from fmscale.planning.sections import TrainerSettings
+from fmscale.training.distributed.world import World
 
 # Advice for interactive use, repeated for each of hundreds of runs.
 SILENCED_WARNINGS = (

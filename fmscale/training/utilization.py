@@ -12,11 +12,11 @@ import time
 
 import torch
 
-from fmscale.job import Job
-from fmscale.settings import TrainerSettings
+from fmscale.planning.job import Job
+from fmscale.planning.sections import TrainerSettings
 from fmscale.sizing.pairs import PairShape
+from fmscale.training.distributed.ranks import current_ranks
 from fmscale.training.precision import MIXED
-from fmscale.training.ranks import current_ranks
 
 SIZES = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices: long enough to be busy
 REPEATS = 6  # the best counts: other load can only slow a product down

@@ -13,7 +13,7 @@ from analysis.report import analyze_study
 from analysis.report.write import to_json
 from analysis.tables.clusters import find_clusters
 from analysis.tables.repeats import measure_noise
-from fmscale.export import rows, to_csv
+from fmscale.commands.export import rows, to_csv
 from fmscale.runs.store import Study
 from tests.analysis.planted import write_study
 

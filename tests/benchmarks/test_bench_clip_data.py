@@ -12,13 +12,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from fmscale.data.pairs.image_text import webdataset
+from fmscale.data.image_text.image_text import webdataset
 from fmscale.data.scenes.dataset import Scenes
-from fmscale.evaluation.adaptation import Adaptation, Features
+from fmscale.evaluation.image_text.probes import Adaptation, Features
 from fmscale.models.clip import CLIP
 from fmscale.objectives.contrastive import Contrastive
 from fmscale.sizing import CLIPShape, TextShape, VisionShape
-from tests.fmscale.data.pairs.pair_files import write_shards
+from tests.fmscale.data.image_text.pair_files import write_shards
 
 pytestmark = pytest.mark.bench
 

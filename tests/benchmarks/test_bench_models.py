@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from fmscale.commands.plan_tables import MIN_GAIN
 from fmscale.models.gpt import GPT
 from fmscale.objectives.next_token import NextToken
 from fmscale.optim.param_groups import adamw
-from fmscale.pricing import MIN_GAIN
 from fmscale.sizing import GPTShape
 from fmscale.training.precision import FULL, MIXED, bf16_speedup
 from fmscale.training.utilization import measured_rate

@@ -20,9 +20,9 @@ from fmscale.models.gpt import GPT
 from fmscale.objectives.next_token import NextToken
 from fmscale.optim.param_groups import adamw
 from fmscale.sizing import GPTShape
-from fmscale.training.pack import Pack
-from fmscale.training.packing import train_stretch
 from fmscale.training.run import train_trunk
+from fmscale.training.vmapped.runs import train_stretch
+from fmscale.training.vmapped.step import Pack
 
 pytestmark = pytest.mark.bench
 

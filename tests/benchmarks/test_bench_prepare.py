@@ -10,12 +10,12 @@ import time
 import numpy as np
 import pytest
 
-from fmscale.data.corpus.recipe import Recipe
-from fmscale.data.shards.build import build_shards
-from fmscale.data.shards.manifest import Manifest
+from fmscale.data.preparation.build import build_shards
+from fmscale.data.preparation.settings import Recipe
+from fmscale.data.text.manifest import Manifest
 from fmscale.data.text.tokenizer import open_tokenizer, train_bpe
-from tests.fmscale.data.corpus.test_cleaning import words
-from tests.fmscale.data.shards.test_build import Silent
+from tests.fmscale.data.preparation.test_build import Silent
+from tests.fmscale.data.preparation.test_cleaning import words
 
 pytestmark = pytest.mark.bench
 N_DOCUMENTS = 6000  # 16 MB

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from fmscale.data.text.tokenizer import ByteTokenizer
-from fmscale.evaluation.in_context import InContext
-from fmscale.evaluation.sampling import generate
-from fmscale.evaluation.scoring import Prompt, exact_matches, line_ends, score
+from fmscale.evaluation.language.in_context import InContext
+from fmscale.evaluation.language.sampling import generate
+from fmscale.evaluation.language.scoring import Prompt, exact_matches, line_ends, score
 from fmscale.models.gpt import GPT
 from fmscale.sizing import GPTShape
 

@@ -21,10 +21,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from fmscale.build import build_model, build_parts
-from fmscale.planner import study_of
+from fmscale.config.build import build_model, build_parts
+from fmscale.planning.sections import TrainerSettings
+from fmscale.planning.store_plan import study_of
 from fmscale.runs.store import Study
-from fmscale.settings import TrainerSettings
 from fmscale.training import checkpoint
 from fmscale.training.run import train_branch, train_trunk
 from fmscale.training.saving import SavePolicy

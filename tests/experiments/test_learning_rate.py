@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from experiments.learning_rate import edge_warnings, main, power_rule, vertex
-from fmscale.rules import LearningRateRule, Setting, read_rule
+from fmscale.planning.rules import LearningRateRule, Setting, read_rule
 
 RATES = np.array([1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2])
 

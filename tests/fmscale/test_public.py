@@ -6,12 +6,12 @@ import importlib
 
 import pytest
 
-from fmscale import data, evaluation, models, objectives, optim, public, training
-from fmscale.build import build_data, target_of
+from fmscale import data, evaluation, models, objectives, optim, public, tracking
+from fmscale.config.build import build_data, target_of
+from fmscale.config.trust import own_targets
 from fmscale.runs.identity import canonical
-from fmscale.trust import own_targets
 
-PACKAGES = (data, evaluation, models, objectives, optim, training)
+PACKAGES = (data, evaluation, models, objectives, optim, tracking)
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)

@@ -17,9 +17,9 @@ import numpy as np
 
 from fmscale.data.protocol import check_val_batch_size
 from fmscale.data.scenes.captions import CaptionTokenizer, CaptionWriter
-from fmscale.data.scenes.floor import collision_floor
 from fmscale.data.scenes.glyph_tasks import glyph_tasks
 from fmscale.data.scenes.grammar import SceneGrammar
+from fmscale.data.scenes.loss_floor import collision_floor
 from fmscale.data.scenes.renderer import SceneRenderer, SceneStyle
 from fmscale.data.scenes.tasks import SceneTasks
 from fmscale.data.zero_shot_task import ZeroShotTask

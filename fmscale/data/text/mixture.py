@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fmscale.data.order import Supply
+from fmscale.data.item_order import Supply
 from fmscale.data.text.mixture_order import MixtureOrder
 from fmscale.data.text.tokenizer import TextTokenizer, tokenizer_of
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fmscale.data.counter_random import random_order
-from fmscale.data.order import SeededOrder
+from fmscale.data.item_order import SeededOrder
 
 SHORTEST_BLOCK = 4096  # positions over which the shares are exact
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmscale.data.shards.manifest import TOKENIZER, Manifest, Shard
+from fmscale.data.text.manifest import TOKENIZER, Manifest, Shard
 from fmscale.data.text.sequence_data import SequenceData
 from fmscale.data.text.token_sequences import TokenSequences, check_sizes
 from fmscale.data.text.tokenizer import PROBE, ByteTokenizer, FileTokenizer, TextTokenizer

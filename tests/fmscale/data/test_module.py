@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from fmscale.data.module import StepBatches, StepDataModule
-from fmscale.pace import BatchRamp, Pace
+from fmscale.optim.batch_schedule import BatchRamp, BatchSchedule
 
 
 class Numbers:
@@ -20,7 +20,7 @@ def items(start: int, stop: int, accumulate: int = 1, seed: int = 0, **ranks: in
     batches = StepBatches(
         Numbers(),  # type: ignore[arg-type]
         seed=seed,
-        pace=Pace(6),
+        batches=BatchSchedule(6),
         accumulate=accumulate,
         start_step=start,
         stop_step=stop,
@@ -43,7 +43,7 @@ def test_the_loader_hands_batches_through_unchanged():
     batches = StepBatches(
         Numbers(),  # type: ignore[arg-type]
         seed=1,
-        pace=Pace(6),
+        batches=BatchSchedule(6),
         accumulate=1,
         start_step=2,
         stop_step=5,
@@ -53,17 +53,17 @@ def test_the_loader_hands_batches_through_unchanged():
 
 
 def test_batches_of_a_ramp_read_every_item_once_an_epoch_from_any_start():
-    pace = Pace(6, 1, BatchRamp(start=2, units=20))
+    batches = BatchSchedule(6, 1, BatchRamp(start=2, units=20))
 
     def read(start: int) -> torch.Tensor:
-        batches = StepBatches(
+        taken = StepBatches(
             Numbers(),  # type: ignore[arg-type]
-            seed=0, pace=pace, accumulate=1, start_step=start, stop_step=12,
+            seed=0, batches=batches, accumulate=1, start_step=start, stop_step=12,
         )  # fmt: skip
-        return torch.cat([batch["item"] for batch in batches])
+        return torch.cat([batch["item"] for batch in taken])
 
     assert sorted(read(0)[: Numbers.n_items].tolist()) == list(range(Numbers.n_items))
-    torch.testing.assert_close(read(3), read(0)[pace.items(3) :])
+    torch.testing.assert_close(read(3), read(0)[batches.items(3) :])
 
 
 def test_the_ranks_divide_what_one_process_reads_and_keep_its_order():
@@ -82,11 +82,11 @@ class Cropped(Numbers):
 
 def test_an_item_is_augmented_alike_whichever_rank_reads_it():
     def read(rank: int, n_ranks: int) -> torch.Tensor:
-        batches = StepBatches(
+        taken = StepBatches(
             Cropped(),  # type: ignore[arg-type]
-            seed=1, pace=Pace(6), accumulate=1, start_step=2, stop_step=5,
+            seed=1, batches=BatchSchedule(6), accumulate=1, start_step=2, stop_step=5,
             rank=rank, n_ranks=n_ranks,
         )  # fmt: skip
-        return torch.stack([batch["item"] for batch in batches])
+        return torch.stack([batch["item"] for batch in taken])
 
     torch.testing.assert_close(torch.cat([read(0, 2), read(1, 2)], dim=1), read(0, 1))

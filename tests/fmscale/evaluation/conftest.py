@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fmscale.data.prompts.task_documents import TaskDocuments
+from fmscale.data.tasks.task_documents import TaskDocuments
 from fmscale.models.gpt import GPT
 from fmscale.sizing import GPTShape
 

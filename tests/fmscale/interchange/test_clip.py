@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fmscale import convert
+from fmscale.commands import convert
 from fmscale.data.scenes.captions import CaptionTokenizer
 from fmscale.interchange.clip import export_clip, import_clip
 from fmscale.models.clip import CLIP
@@ -152,7 +152,7 @@ def test_foreign_folders_and_towers_are_named(tmp_path):
 
 
 def test_a_trained_run_is_converted_on_the_command_line(tiny_clip, tmp_path, monkeypatch, capsys):
-    from fmscale.plan import expand
+    from fmscale.config.jobs import expand
     from fmscale.training.run import train_branch
 
     overrides = [*tiny_clip, "budget.samples=160", "evaluation.evaluators={}"]

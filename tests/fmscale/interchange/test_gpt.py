@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from fmscale import convert
+from fmscale.commands import convert
 from fmscale.data.text.tokenizer import ByteTokenizer
 from fmscale.interchange.gpt import export_gpt2, import_gpt2
 from fmscale.models.gpt import GPT

@@ -23,9 +23,9 @@ from fmscale.launching.driver import Options, SweepState
 from fmscale.launching.job_process import train_job
 from fmscale.launching.pool import STOP_SECONDS
 from fmscale.launching.preflight import submit
-from fmscale.planner import study_of
+from fmscale.planning.store_plan import study_of
 from fmscale.planning.sweep import Sweep
-from fmscale.world import World
+from fmscale.training.distributed.world import World
 from tests.fmscale.launching.test_chaos import check_whole, results, workers_of
 from tests.fmscale.launching.test_sweep import ROOT, fmscale, statuses, sweep
 from tests.fmscale.training.test_resume import assert_same_end, train
@@ -33,7 +33,7 @@ from tests.fmscale.training.test_resume import assert_same_end, train
 BUDGETS = "budget.tokens=[2560,5120]"
 COUNTING = """
 from pathlib import Path
-from fmscale.evaluation.language import HeldOutText
+from fmscale.evaluation.language.language import HeldOutText
 
 
 class Counting(HeldOutText):

@@ -8,9 +8,9 @@ import shlex
 import pytest
 from rich.console import Console
 
+from fmscale.config.jobs import expand
 from fmscale.launching import display
-from fmscale.plan import expand
-from fmscale.planner import study_of
+from fmscale.planning.store_plan import study_of
 
 
 @pytest.fixture

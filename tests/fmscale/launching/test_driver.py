@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from fmscale.commands.retry import launcher_of
+from fmscale.config.jobs import expand
+from fmscale.errors import ConfigError
 from fmscale.launching.driver import Options, run
 from fmscale.launching.in_process import InProcess
 from fmscale.launching.job_process import train_job
 from fmscale.launching.tasks import do_task
-from fmscale.plan import expand
-from fmscale.planner import study_of
+from fmscale.planning.store_plan import study_of
 from fmscale.planning.sweep import Sweep
-from fmscale.retry import launcher_of
 from fmscale.runs.store import RunFolder
-from fmscale.settings import ConfigError
-from fmscale.world import World
+from fmscale.training.distributed.world import World
+from tests.fmscale.launching.remote.test_backend import needs_ray
 from tests.fmscale.launching.test_adversity import HUNGRY
-from tests.fmscale.launching.test_remote import needs_ray
 from tests.fmscale.launching.test_sweep import BUDGETS, EXPLODING, fmscale, statuses
 
 WARM = "schedule.warmup_units=256"  # the same trunk whatever the budgets
@@ -28,7 +28,7 @@ WARM = "schedule.warmup_units=256"  # the same trunk whatever the budgets
 KILLED_ONCE = """
 import os
 import signal
-from fmscale.evaluation.language import HeldOutText
+from fmscale.evaluation.language.language import HeldOutText
 
 
 class KilledOnce(HeldOutText):

@@ -14,7 +14,7 @@ BUDGETS = "budget.tokens=[2560,5120]"
 
 # An evaluator that fails for one size only, importable by the workers.
 EXPLODING = """
-from fmscale.evaluation.language import HeldOutText
+from fmscale.evaluation.language.language import HeldOutText
 
 
 class Exploding(HeldOutText):
@@ -27,7 +27,7 @@ class Exploding(HeldOutText):
 KILLED = """
 import os
 import signal
-from fmscale.evaluation.language import HeldOutText
+from fmscale.evaluation.language.language import HeldOutText
 
 
 class Exploding(HeldOutText):
@@ -142,9 +142,10 @@ def test_the_basic_launcher_works_too(tiny, tmp_path):
 def test_the_parent_imports_no_torch():
     code = (
         "import sys\n"
-        "from fmscale.launching import register_launchers\n"
+        "from fmscale.config.launchers import register_launchers\n"
         "register_launchers()\n"
-        "import fmscale.train, fmscale.launching.driver, fmscale.plan, fmscale.status\n"
+        "import fmscale.train, fmscale.launching.driver\n"
+        "import fmscale.commands.plan, fmscale.commands.status\n"
         "import hydra_plugins.fmscale_launchers\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fmscale.models.layers import SHORT, Attention, Block, attend, block_roles, sizing_groups
-from fmscale.sizing.recipe import GPT2, Recipe
+from fmscale.sizing.architecture import GPT2, Recipe
 
 
 def test_attention_equals_its_definition():

@@ -8,7 +8,7 @@ import pytest
 
 import analysis
 from analysis.tables.table import TableError
-from fmscale.export import rows
+from fmscale.commands.export import rows
 from fmscale.runs.find import find
 from fmscale.runs.record import Evaluation
 from fmscale.runs.reuse import adopt_run

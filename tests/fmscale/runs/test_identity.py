@@ -4,9 +4,9 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from fmscale import content
+from fmscale.config.jobs import expand
 from fmscale.data.text import token_dataset
-from fmscale.plan import expand
+from fmscale.planning import content
 from fmscale.runs.identity import (
     IDENTITY_KEYS,
     LATER,

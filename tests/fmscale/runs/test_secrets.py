@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from fmscale.errors import ConfigError
 from fmscale.runs.secrets import find_secret, redact
 from fmscale.runs.store import Study
-from fmscale.settings import ConfigError
 from fmscale.training import checkpoint, run
 
 ROOT = Path(__file__).parents[3]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fmscale.plan import expand
+from fmscale.config.jobs import expand
+from fmscale.errors import ConfigError
 from fmscale.runs.store import Study
-from fmscale.settings import ConfigError
 from fmscale.training.run import check, train_branch, train_trunk
 
 SOURCE = '''

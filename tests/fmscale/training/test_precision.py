@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fmscale.commands.plan_tables import Speed, advice
 from fmscale.models.gpt import GPT
 from fmscale.objectives.next_token import NextToken
-from fmscale.pricing import Speed, advice
 from fmscale.sizing import GPTShape
 from fmscale.training import precision
 from fmscale.training.precision import bf16_speedup
@@ -61,8 +61,8 @@ def test_a_plan_says_where_bf16_would_be_clearly_faster(tiny, plan_one, gain, sa
 
 
 def test_precision_is_never_left_to_the_load_of_a_machine(tiny, plan_one):
-    from fmscale.plan import expand
-    from fmscale.settings import ConfigError
+    from fmscale.config.jobs import expand
+    from fmscale.errors import ConfigError
 
     assert plan_one([*tiny, "trainer=default", "budget.tokens=2560"]).trainer.precision == "32-true"
     with pytest.raises(ConfigError, match="precision='auto'; use 32-true, or bf16-mixed where"):

@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 
+from fmscale.errors import ConfigError
 from fmscale.runs.lock import Held, LockLost
 from fmscale.runs.store import RunFolder, Study
-from fmscale.settings import ConfigError
 from fmscale.signals import Interrupted
-from fmscale.training import checkpoint, run, supervision
+from fmscale.training import checkpoint, run, run_status
 from fmscale.training.callbacks import MetricsRecorder
 from fmscale.training.module import TrainingModule
 
@@ -281,7 +281,7 @@ def test_want_of_memory_has_a_status_of_its_own(tiny, plan_one, monkeypatch, err
     monkeypatch.setattr(TrainingModule, "training_step", fail)
     with pytest.raises(type(error)):
         run.train_trunk(job)
-    supervision.fail_branches(job, error)
+    run_status.fail_branches(job, error)
     for branch in job.branches:
         assert study_of(job).run(branch.run_id).status()["state"] == "oom"
 
@@ -289,8 +289,8 @@ def test_want_of_memory_has_a_status_of_its_own(tiny, plan_one, monkeypatch, err
 def test_torch_says_that_memory_is_used_up_as_we_expect():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60)
-    assert supervision.is_out_of_memory(caught.value)
-    assert not supervision.is_out_of_memory(RuntimeError("size mismatch"))
+    assert run_status.is_out_of_memory(caught.value)
+    assert not run_status.is_out_of_memory(RuntimeError("size mismatch"))
 
 
 def test_half_the_micro_batch_gives_the_same_run_to_rounding(tiny, plan_one, tmp_path):

@@ -9,11 +9,11 @@ import math
 import pytest
 import torch
 
-from fmscale.build import build_parts
+from fmscale.config.build import build_parts
+from fmscale.errors import ConfigError
 from fmscale.objectives.next_token import NextToken
 from fmscale.runs.lock import LockLost
 from fmscale.runs.store import RunFolder, Study
-from fmscale.settings import ConfigError
 from fmscale.training import checkpoint, run
 from fmscale.training.fit import fit_steps
 
@@ -385,7 +385,7 @@ def test_a_batch_ramp_branches_and_resumes_bit_for_bit(tiny, plan_one, tmp_path)
             )  # fmt: skip
             start = checkpoint.load(checkpoint.path_of(folder.checkpoints, stop))
         states.append(fitted.model.state_dict())
-    assert job.pace.ramp_steps > 5
+    assert job.batches.ramp_steps > 5
     assert_equal_bits(states[0], states[1])
     assert_equal_bits(states[0], weights(job, branch))
 

@@ -1,4 +1,4 @@
-"""Model-FLOPs utilization: its ceiling is measured once, and its rows go to the outlet alone."""
+"""Model-FLOPs utilization: its ceiling is measured once, and its rows go to the tracker alone."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fmscale.build import build_parts
+from fmscale.config.build import build_parts
+from fmscale.planning.sections import TrainerSettings
 from fmscale.runs.store import RunFolder
-from fmscale.settings import TrainerSettings
+from fmscale.tracking.tracker import NoTracker
 from fmscale.training import utilization
 from fmscale.training.callbacks import MetricsRecorder
+from fmscale.training.distributed.world import World
 from fmscale.training.fit import fit_steps
-from fmscale.training.outlet import NoOutlet
-from fmscale.world import World
 
 
 def test_the_ceiling_is_what_one_product_takes_and_counts_devices(monkeypatch):
@@ -49,8 +49,8 @@ def test_a_large_product_runs_near_the_ceiling():
     assert 1e9 < rate < 1e14
 
 
-class Seen(NoOutlet):
-    """Keeps the rows that an outlet is given."""
+class Seen(NoTracker):
+    """Keeps the rows that an tracker is given."""
 
     def __init__(self):
         self.rows = []
@@ -59,22 +59,22 @@ class Seen(NoOutlet):
         self.rows.append(row)
 
 
-def test_rows_of_the_outlet_carry_it_and_those_of_the_store_do_not(tiny, plan_one, tmp_path):
+def test_rows_of_the_tracker_carry_it_and_those_of_the_store_do_not(tiny, plan_one, tmp_path):
     job = plan_one([*tiny, "budget.tokens=2560"])
-    outlet = Seen()
-    parts = dataclasses.replace(build_parts(job.config), outlet=outlet)
+    tracker = Seen()
+    parts = dataclasses.replace(build_parts(job.config), tracker=tracker)
     folder = RunFolder(tmp_path / "run")
     folder.create("")
     fit_steps(job, parts, folder, start=None, stop_step=10, multiplier=lambda step: 1.0,
               precision="32-true", report=lambda event: None)  # fmt: skip
     key = "speed/flops_utilization"
-    assert [key in row for row in outlet.rows] == [False, True, True, True, True]
-    assert all(row[key] > 0 for row in outlet.rows[1:])
-    assert [{k: v for k, v in row.items() if k != key} for row in outlet.rows] == folder.metrics()
+    assert [key in row for row in tracker.rows] == [False, True, True, True, True]
+    assert all(row[key] > 0 for row in tracker.rows[1:])
+    assert [{k: v for k, v in row.items() if k != key} for row in tracker.rows] == folder.metrics()
 
 
 def test_utilization_of_a_known_speed(monkeypatch, tmp_path):
-    recorder = MetricsRecorder(None, RunFolder(tmp_path), NoOutlet(), lambda rate: rate / 100.0)
+    recorder = MetricsRecorder(None, RunFolder(tmp_path), NoTracker(), lambda rate: rate / 100.0)
     clock = iter([1.0, 3.0])
     monkeypatch.setattr("fmscale.training.callbacks.time.monotonic", lambda: next(clock))
     assert recorder._speed(0.0) == {}

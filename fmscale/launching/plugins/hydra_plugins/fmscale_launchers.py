@@ -60,7 +60,7 @@ class RemoteConf(CommonConf):
 class JoblibConf(RemoteConf):
     """`launcher=joblib`."""
 
-    backend: str = "fmscale.launching.joblib_crew.Joblib"
+    backend: str = "fmscale.launching.remote.joblib.Joblib"
     n_jobs: int | None = None  # processes; None or -1: as many as cores / threads
 
 
@@ -68,7 +68,7 @@ class JoblibConf(RemoteConf):
 class SlurmConf(RemoteConf):
     """`launcher=slurm`: what `sbatch` is asked for, for each job."""
 
-    backend: str = "fmscale.launching.slurm_crew.Slurm"
+    backend: str = "fmscale.launching.remote.slurm.Slurm"
     submitit_folder: str = "${hydra.sweep.dir}/slurm"  # logs; shared between the machines
     lost_after_seconds: float = 60.0  # a job that left the queue without results counts as lost
     timeout_min: int = 60
@@ -111,7 +111,7 @@ class RayPartConf:
 class RayConf(RemoteConf):
     """`launcher=ray`."""
 
-    backend: str = "fmscale.launching.ray_crew.Ray"
+    backend: str = "fmscale.launching.remote.ray.Ray"
     ray: RayPartConf = field(default_factory=RayPartConf)
 
 
@@ -138,8 +138,8 @@ class SweepLauncher(Launcher):
         """Keep what Hydra gives, before its sweeper writes into the store for the first time:
         should that not be possible, say so in a sentence.
         """
+        from fmscale.errors import config_errors_exit
         from fmscale.launching.preflight import check_store
-        from fmscale.settings import config_errors_exit
 
         with config_errors_exit():
             check_store(config.paths.runs_dir, str(config.study))
@@ -163,9 +163,9 @@ class SweepLauncher(Launcher):
         Raises:
             SystemExit: with code 1 after the sweep, if any run failed or was lost.
         """
+        from fmscale.errors import config_errors_exit
         from fmscale.launching.driver import Options, run
         from fmscale.planning.sweep import Sweep
-        from fmscale.settings import config_errors_exit
 
         with config_errors_exit():
             options, backend = Options(**self.options), self.open_backend()
@@ -186,10 +186,10 @@ def planned_jobs(
     Raises:
         ConfigError: for a configuration that could not be trained.
     """
-    from fmscale.composition import Composer
-    from fmscale.settings import ConfigError
-    from fmscale.train import plan_job
-    from fmscale.world import World
+    from fmscale.config.compose import Composer
+    from fmscale.config.jobs import compose_job
+    from fmscale.errors import ConfigError
+    from fmscale.training.distributed.world import World
 
     if World.here().size > 1:
         raise ConfigError(
@@ -202,7 +202,7 @@ def planned_jobs(
     composed = Composer(loader, lambda own: loader.load_sweep_config(launcher.config, own))
     for overrides in job_overrides:
         config = composed(overrides)
-        jobs.append(plan_job(config))
+        jobs.append(compose_job(config))
         done: Any = JobReturn(overrides=list(filter_overrides(overrides)), cfg=config)
         done.status = JobStatus.COMPLETED
         done.return_value = [branch.run_id for branch in jobs[-1].branches]

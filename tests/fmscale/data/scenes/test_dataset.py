@@ -9,9 +9,9 @@ import torch
 
 from fmscale.data.protocol import TrainingData
 from fmscale.data.scenes.dataset import Scenes
-from fmscale.data.scenes.floor import collision_floor
 from fmscale.data.scenes.grammar import SceneGrammar, held_out_concepts
-from tests.fmscale.data.pairs.caption_reader import read
+from fmscale.data.scenes.loss_floor import collision_floor
+from tests.fmscale.data.image_text.caption_reader import read
 
 
 def small(**changes: object) -> Scenes:

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fmscale.data.languages.markov import Markov
-from fmscale.data.languages.zipf_facts import ZipfFacts
+from fmscale.config.jobs import expand
+from fmscale.data.known_languages.markov import Markov
+from fmscale.data.known_languages.zipf_facts import ZipfFacts
 from fmscale.data.module import StepBatches
 from fmscale.data.protocol import TrainingData
 from fmscale.data.text.mixture import Mixture, Source, normalized
 from fmscale.data.text.mixture_order import MixtureOrder
 from fmscale.data.text.token_dataset import ByteText
-from fmscale.evaluation.by_source import LossBySource
-from fmscale.pace import Pace
-from fmscale.plan import expand
-from fmscale.settings import ConfigError
+from fmscale.errors import ConfigError
+from fmscale.evaluation.language.by_source import LossBySource
+from fmscale.optim.batch_schedule import BatchSchedule
 
 # Brown et al. 2020, Table 2.2: tokens, weight in per cent, epochs in 300 billion tokens.
 GPT3 = {
@@ -234,7 +234,7 @@ TINY = [
 
 def test_a_resumed_run_sees_the_batches_of_an_unbroken_one():
     def batches(start, stop):
-        steps = StepBatches(mixture(), seed=3, pace=Pace(8, 16), accumulate=2,
+        steps = StepBatches(mixture(), seed=3, batches=BatchSchedule(8, 16), accumulate=2,
                             start_step=start, stop_step=stop)  # fmt: skip
         return [batch["tokens"] for batch in steps]
 
@@ -277,8 +277,8 @@ def test_a_run_on_a_mixture_records_the_epochs_of_each_source(tmp_path, text_fol
 
 
 def test_the_plan_shows_the_epochs_of_each_source(tmp_path, text_folder, capsys):
+    from fmscale.commands.plan_tables import print_plan
     from fmscale.planning.sweep import Sweep
-    from fmscale.pricing import print_plan
 
     jobs = expand([*TINY, f"paths.data_dir={tmp_path}", "budget.tokens=[5120,10240]",
                    f"data.sources.text.data.root={text_folder}"])  # fmt: skip

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import nn
 
+from fmscale.config.jobs import expand
 from fmscale.data.protocol import TrainingData
-from fmscale.data.shards.manifest import Manifest
+from fmscale.data.text.manifest import Manifest
 from fmscale.data.text.token_shards import TokenShards
 from fmscale.data.text.tokenizer import FileTokenizer
-from fmscale.evaluation.language import HeldOutText
-from fmscale.plan import expand
+from fmscale.errors import ConfigError
+from fmscale.evaluation.language.language import HeldOutText
 from fmscale.runs.files import read_sealed
-from fmscale.settings import ConfigError
-from tests.fmscale.data.shards.test_build import build, tokens, write_texts
+from tests.fmscale.data.preparation.test_build import build, tokens, write_texts
 
 SEQ_LEN = 16
 
@@ -388,7 +388,7 @@ def test_a_run_on_a_trained_tokenizer_is_sampled_and_exported(
 ):
     from transformers import AutoTokenizer
 
-    from fmscale import convert, sample
+    from fmscale.commands import convert, sample
     from fmscale.training.run import check, train_branch
 
     planned = job(tmp_path, f"data.root={folders['large']}", "budget.tokens=5120", "trainer=cpu",

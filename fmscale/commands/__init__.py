@@ -1,0 +1,1 @@
+"""What a person does with a study, one word each: plan, status, retry, evaluate, sample, export."""

@@ -1,0 +1,259 @@
+"""Raw text to token shards: streamed in constant memory, in parallel, resumed where it stopped.
+
+Reads folders of text, JSONL (also .gz), Parquet, data sets saved by Hugging Face `datasets`, and
+with the extra `hub` the Hub itself. The same command after a crash does what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from fmscale.data.preparation.build import build_shards
+from fmscale.data.preparation.settings import CHOICES, SUFFIXES, WEBTEXT, Recipe
+from fmscale.data.text.manifest import BUILDING, MANIFEST, Manifest, verify
+
+EXAMPLE = """\
+examples:
+  fmscale prepare my_texts --out my_shards
+  fmscale prepare pages.jsonl.gz --out my_shards --tokenizer bpe --vocab-size 4096
+  fmscale prepare crawl/ --out my_shards --recipe webtext --field content --source-field url \\
+          --evaluations lambada.jsonl
+  fmscale prepare --hub roneneldan/TinyStories --out stories --tokenizer tokenizer.json
+  fmscale prepare --verify my_shards
+
+then:
+  fmscale train data=shards data.root=my_shards
+"""
+
+
+class Bars:
+    """A bar with time left for each stage, on a terminal; elsewhere nothing until the end."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description:>7}"),
+            BarColumn(bar_width=30),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self.task: TaskID | None = None
+
+    def begin(self, what: str, total: int) -> None:
+        self.task = self.progress.add_task(what, total=total)
+
+    def advance_to(self, done: int) -> None:
+        assert self.task is not None
+        self.progress.update(self.task, completed=done)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All options; their names are those of `Recipe`."""
+    parser = argparse.ArgumentParser(
+        prog="fmscale prepare",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="*", help="files and folders of text")
+    parser.add_argument("--out", type=Path, help="folder of the shards")
+    parser.add_argument("--overwrite", action="store_true", help="replace the shards in --out")
+    parser.add_argument("--verify", type=Path, metavar="SHARDS", help="compare with the checksums")
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (%(default)s)"
+    )
+    reading = parser.add_argument_group("reading")
+    reading.add_argument(
+        "--suffixes",
+        nargs="+",
+        default=SUFFIXES,
+        help=f"endings taken from folders ({' '.join(SUFFIXES)})",
+    )
+    reading.add_argument("--field", default="text", help="of JSONL and tables (%(default)s)")
+    reading.add_argument("--source-field", help="names each document's origin; default: its file")
+    reading.add_argument("--hub", metavar="OWNER/NAME", help="a data set of the Hugging Face Hub")
+    reading.add_argument("--hub-config")
+    reading.add_argument("--hub-split", default="train", help="also of saved folders (%(default)s)")
+    reading.add_argument(
+        "--on-bad", choices=CHOICES["on_bad"], default="stop",
+        help="with documents that cannot be read (%(default)s)",
+    )  # fmt: skip
+    splitting = parser.add_argument_group("validation")
+    splitting.add_argument(
+        "--val-fraction", type=float, default=0.01, help="share held out (%(default)s)"
+    )
+    splitting.add_argument(
+        "--split", choices=CHOICES["split"], default="document",
+        help="hold out whole documents, or the tail of each (%(default)s)",
+    )  # fmt: skip
+    splitting.add_argument("--validation", nargs="+", default=(), help="held-out text of one's own")
+    tokens = parser.add_argument_group("tokens")
+    tokens.add_argument(
+        "--tokenizer", default="bytes", help="bytes, bpe (trained here), or a tokenizer.json"
+    )
+    tokens.add_argument("--vocab-size", type=int, help="of bpe, the separator included")
+    tokens.add_argument(
+        "--tokenizer-bytes", type=float, default=1e8, help="text bpe is trained on (%(default)g)"
+    )
+    tokens.add_argument("--separator", help="token after each document; default: the usual ones")
+    tokens.add_argument(
+        "--shard-bytes", type=float, default=6.4e7, help="input of one shard (%(default)g)"
+    )
+    cleaning = parser.add_argument_group("cleaning")
+    cleaning.add_argument(
+        "--recipe", choices=("webtext",),
+        help="as WebText: --duplicates near --quality --exclude '*wikipedia*'",
+    )  # fmt: skip
+    cleaning.add_argument("--duplicates", choices=CHOICES["duplicates"], default="keep")
+    cleaning.add_argument(
+        "--similarity", type=float, default=0.8,
+        help="Jaccard index of word 5-grams of near-duplicates (%(default)s)",
+    )  # fmt: skip
+    cleaning.add_argument("--quality", action="store_true", help="rules of Rae et al. 2021")
+    cleaning.add_argument(
+        "--reference", nargs="+", default=(), metavar="GOOD",
+        help="text known to be good; what a classifier finds unlike it is dropped, as for GPT-3",
+    )  # fmt: skip
+    cleaning.add_argument(
+        "--pareto", type=float, default=9.0, help="how strictly: GPT-3's alpha (%(default)s)"
+    )
+    cleaning.add_argument("--exclude", nargs="+", default=(), help="patterns of origins to drop")
+    cleaning.add_argument("--score-field", help="drop documents with less than --min-score of it")
+    cleaning.add_argument("--min-score", type=float)
+    cleaning.add_argument(
+        "--evaluations", nargs="+", default=(), help="sets looked for in the text, by 13-grams"
+    )
+    cleaning.add_argument("--drop-leaks", action="store_true", help="drop documents they are in")
+    return parser
+
+
+def make_recipe(options: argparse.Namespace) -> Recipe:
+    """The recipe that the options describe."""
+    chosen: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in vars(options).items()
+        if key in Recipe.__dataclass_fields__
+    }
+    if options.recipe == "webtext":
+        chosen |= {**WEBTEXT, "exclude": (*WEBTEXT["exclude"], *options.exclude)}
+    for name in ("tokenizer_bytes", "shard_bytes"):
+        chosen[name] = int(chosen[name])
+    return Recipe(**chosen)
+
+
+def print_manifest(manifest: dict[str, Any], out: Path) -> None:
+    """Counts, what was dropped and why, what leaked, and how to train on it."""
+    console = Console()
+    table = Table(title=str(out), title_justify="left")
+    for name in ("split", "documents", "bytes", "tokens", "bytes/token", "shards"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for split in ("train", "validation"):
+        part = manifest[split]
+        table.add_row(
+            split, f"{part['n_documents']:,}", f"{part['n_bytes']:,}", f"{part['n_tokens']:,}",
+            f"{part['bytes_per_token']:.4f}", str(len(part["shards"])),
+        )  # fmt: skip
+    console.print(table)
+    if dropped := manifest["dropped"]["documents"]:
+        reasons = Table(title="dropped", title_justify="left")
+        for name in ("reason", "documents", "bytes"):
+            reasons.add_column(name, justify="left" if name == "reason" else "right")
+        for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
+            n_bytes = manifest["dropped"]["bytes"].get(reason, 0)
+            reasons.add_row(reason, f"{count:,}", f"{n_bytes:,}")
+        console.print(reasons)
+    if lost := manifest["validation"].get("n_not_restored"):
+        console.print(
+            f"The tokenizer does not give back {lost:,} of the "
+            f"{manifest['validation']['n_documents']:,} validation documents: losses on these "
+            "shards are per token alone, without bits per byte",
+            highlight=False,
+        )
+    if others := manifest.get("left_out"):
+        listed = ", ".join(f"{n:,} {ending}" for ending, n in others.items())
+        console.print(f"Not read, by their endings (--suffixes): {listed}", highlight=False)
+    if likeness := manifest.get("likeness"):
+        console.print(
+            f"Likeness to the reference, learned from {likeness['n_reference']:,} of its documents "
+            f"against {likeness['n_raw']:,}: area under the ROC curve "
+            f"{likeness['held_out_auc']:.3f} on those held out (0.5: it cannot tell them apart)",
+            highlight=False,
+        )
+    if leakage := manifest["leakage"]:
+        leaks = Table(title=f"leakage, {leakage['n_gram']}-grams", title_justify="left")
+        for name in ("evaluation set", "examples", "too short", "leaked", "share"):
+            leaks.add_column(name, justify="left" if name == "evaluation set" else "right")
+        for path, one in leakage["sets"].items():
+            share = one["share_leaked"]
+            leaks.add_row(
+                path, str(one["n_examples"]), str(one["n_too_short"]), str(one["n_leaked"]),
+                "" if share is None else f"{share:.1%}",
+            )  # fmt: skip
+        console.print(leaks)
+    console.print(
+        f"{manifest['tokenizer']['name']}, {manifest['vocab_size']:,} tokens in the vocabulary. "
+        f"Train on it:\n  fmscale train data=shards data.root={out}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def main() -> None:
+    """Entry point of `fmscale prepare`."""
+    parser = make_parser()
+    options = parser.parse_args()
+    try:
+        if options.verify is not None:
+            manifest = Manifest.read(options.verify)
+            problems = verify(manifest)
+            if problems:
+                sys.exit("\n".join(problems))
+            print(f"{options.verify}: every file agrees with its checksum")
+            return
+        if options.out is None:
+            parser.error("--out is missing: name the folder of the shards")
+        if options.workers < 1:
+            raise ValueError(f"--workers {options.workers}: give at least 1")
+        recipe = make_recipe(options)
+        if options.overwrite:
+            _remove(options.out)
+        bars = Bars()
+        with bars.progress:
+            result = build_shards(recipe, options.out, options.workers, bars)
+        print_manifest(result, options.out)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"\nStopped. The same command goes on where {options.out} was left.")
+
+
+def _remove(out: Path) -> None:
+    """Remove shards, finished or not; nothing else."""
+    if out.exists() and not ((out / MANIFEST).exists() or (out / BUILDING).exists()):
+        raise ValueError(f"--overwrite: {out} holds no shards, so it is left alone")
+    shutil.rmtree(out, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

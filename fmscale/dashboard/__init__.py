@@ -1,1 +1,0 @@
-"""A study on Weights & Biases: its runs uploaded from the store, its panels written as code."""

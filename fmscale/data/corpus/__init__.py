@@ -1,1 +1,0 @@
-"""Raw text on disk: where documents come from and which of them are worth training on."""

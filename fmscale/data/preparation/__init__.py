@@ -1,0 +1,1 @@
+"""Raw text to token shards: read, cleaned, checked for leaks and written."""

@@ -1,1 +1,0 @@
-"""Token shards: what `fmscale prepare` writes, and how it is written."""

@@ -1,0 +1,1 @@
+"""What an image-text model can do: zero-shot, retrieval, probes, fine-tuning."""

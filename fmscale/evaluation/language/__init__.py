@@ -1,0 +1,1 @@
+"""What a language model can do: loss, prompts, blanks, samples, fine-tuning."""

@@ -1,0 +1,1 @@
+"""Processes that a library or a scheduler starts: joblib, Ray, Slurm."""

@@ -1,0 +1,1 @@
+"""Several processes that train one run: ranks, and what each of them holds."""
