@@ -18,9 +18,9 @@ from fmscale.planning.sweep import Sweep
 from fmscale.runs.store import Study
 from fmscale.tracking.panels import study_sections
 from fmscale.training.run import check, train_branch, train_trunk
-from tests.own_family import NOISE, Settling
+from tests.helpers.own_family import NOISE, Settling
 
-OWN = "tests.own_family."
+OWN = "tests.helpers.own_family."
 FILES = {
     "model/follower.yaml": f"_target_: {OWN}Follower\nshape: {{_target_: {OWN}FollowerShape}}\n",
     "data/signal.yaml": f"_target_: {OWN}Signal\n",

@@ -9,7 +9,7 @@ import pytest
 
 from analysis import LAWS, Law, fit
 from analysis.__main__ import main
-from tests.analysis.planted import write_study
+from tests.helpers.planted import write_study
 
 SOURCE = """
 import numpy as np

@@ -15,7 +15,7 @@ from analysis.tables.clusters import find_clusters
 from analysis.tables.repeats import measure_noise
 from fmscale.commands.export import rows, to_csv
 from fmscale.runs.store import Study
-from tests.analysis.planted import write_study
+from tests.helpers.planted import write_study
 
 ANSWER = ("parameters", "intervals", "standard_errors", "noise", "n_clusters", "interval_method",
           "residual_sd", "samples")  # fmt: skip

@@ -18,7 +18,7 @@ from fmscale.evaluation.image_text.probes import Adaptation, Features
 from fmscale.models.clip import CLIP
 from fmscale.objectives.contrastive import Contrastive
 from fmscale.sizing import CLIPShape, TextShape, VisionShape
-from tests.fmscale.data.image_text.pair_files import write_shards
+from tests.helpers.pair_files import write_shards
 
 pytestmark = pytest.mark.bench
 

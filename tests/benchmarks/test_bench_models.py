@@ -25,7 +25,7 @@ from fmscale.optim.param_groups import adamw
 from fmscale.sizing import GPTShape
 from fmscale.training.precision import FULL, MIXED, bf16_speedup
 from fmscale.training.utilization import measured_rate
-from tests.benchmarks.minimal_gpt import MinimalGPT
+from tests.helpers.minimal_gpt import MinimalGPT
 
 pytestmark = pytest.mark.bench
 

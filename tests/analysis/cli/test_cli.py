@@ -11,8 +11,8 @@ import pytest
 
 from analysis import fit
 from analysis.__main__ import COMMANDS, main
-from tests.analysis.planted import write_study
 from tests.analysis.test_fit import HOFFMANN, isoflop_grid
+from tests.helpers.planted import write_study
 
 
 @pytest.fixture

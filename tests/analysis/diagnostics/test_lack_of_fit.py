@@ -8,7 +8,7 @@ import pytest
 
 from analysis import fit, get_law
 from analysis.diagnostics.lack_of_fit import MISFIT
-from tests.analysis.planted import joint_loss
+from tests.helpers.planted import joint_loss
 
 JOINT = {"E": 1.0, "A": 50.0, "B": 700.0, "alpha": 0.45, "beta": 0.5}
 SIZES, DATA = (3e3, 8e3, 2.4e4, 5.5e4, 1.5e5), (5e5, 1e6, 2e6, 4e6, 8e6)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from tests.analysis.planted import GPT_LAW, joint_loss, write_study
+from tests.helpers.planted import GPT_LAW, joint_loss, write_study
 
 ROW = {"id", "value", "predicted", "low", "high", "low50", "high50", "distance"}
 

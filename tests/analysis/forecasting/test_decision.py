@@ -12,7 +12,7 @@ from analysis.forecasting.proposals import sweeps
 from analysis.tables.files import map_columns
 from analysis.tables.practice import choice, practice_of
 from analysis.tables.table import RunTable
-from tests.analysis.planted import GPT_LAW, joint_loss, write_study
+from tests.helpers.planted import GPT_LAW, joint_loss, write_study
 
 UNIQUE = 2e7
 

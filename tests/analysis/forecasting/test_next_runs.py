@@ -19,7 +19,7 @@ from analysis.forecasting.next_runs import (
     trunks_of,
 )
 from analysis.optima.compute_optimal import ComputeRule
-from tests.analysis.planted import GPT_LAW, joint_loss, write_study
+from tests.helpers.planted import GPT_LAW, joint_loss, write_study
 
 RULE = ComputeRule()
 TARGET = np.log([[2e9], [4e10]])

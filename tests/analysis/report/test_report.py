@@ -21,7 +21,7 @@ from analysis.report import analyze_study, write_report
 from analysis.report.html import render_html
 from analysis.report.study import floor_of
 from analysis.report.write import draw_panel
-from tests.analysis.planted import CLIP_LAW, GPT_LAW, joint_loss, write_study
+from tests.helpers.planted import CLIP_LAW, GPT_LAW, joint_loss, write_study
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -11,7 +11,7 @@ import pytest
 from analysis import load_runs
 from analysis.__main__ import main
 from analysis.tables.run_store import NESTED
-from tests.analysis.planted import write_study
+from tests.helpers.planted import write_study
 
 NEEDED = ("n_params_total", "val_loss")
 FIT = ["--law", "power", "--x", "n_params_total", "--loss", "val_loss", "--interval", "none",

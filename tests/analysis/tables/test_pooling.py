@@ -10,7 +10,7 @@ import pytest
 from analysis import TableError, fit, load_runs, map_columns
 from analysis.__main__ import main
 from analysis.tables.filters import final_runs
-from tests.analysis.planted import write_study
+from tests.helpers.planted import write_study
 
 N = np.geomspace(1e6, 1e9, 8)
 

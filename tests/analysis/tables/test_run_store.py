@@ -13,7 +13,7 @@ from analysis import TableError, load_runs, map_columns, read_table
 from analysis.tables.filters import final_runs
 from analysis.tables.number_formats import parse_unit
 from analysis.tables.run_store import load_curves
-from tests.analysis.planted import write_study
+from tests.helpers.planted import write_study
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from fmscale.launching.preflight import submit
 from fmscale.launching.remote import slurm_queue
 from fmscale.planning.sweep import Sweep
 from fmscale.training.distributed.world import World
-from tests import slurm_cluster
 from tests.fmscale.launching.remote.test_backend import in_folder, results
 from tests.fmscale.launching.test_driver import check_every_feature
 from tests.fmscale.launching.test_sweep import ROOT, fmscale, statuses, sweep
+from tests.helpers import slurm_cluster
 
 WHY_NOT = slurm_cluster.why_not()
 LAUNCHER = [

@@ -17,7 +17,7 @@ from fmscale.runs.store import Study
 from fmscale.tracking.upload import push_study
 from fmscale.tracking.wandb import WandbTracker
 from fmscale.training import run
-from tests.fmscale.tracking.wandb_server import WandbServer
+from tests.helpers.wandb_server import WandbServer
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from fmscale.training.run import ignore, train_trunk
 from fmscale.training.saving import SAVING_SHARE, SavePolicy
 from fmscale.training.vmapped.runs import train_pack
-from tests.slow_disk import assert_saving_was_rare, slow_disk
+from tests.helpers.slow_disk import assert_saving_was_rare, slow_disk
 
 
 class Clock:

@@ -12,7 +12,7 @@ from fmscale.data.image_text import task_images
 from fmscale.data.image_text.image_tasks import image_task
 from fmscale.data.image_text.image_transforms import ImageTransform
 from fmscale.data.image_text.pair_index import read_picture
-from tests.fmscale.data.image_text.pair_files import write_classes
+from tests.helpers.pair_files import write_classes
 
 
 def cut(path):

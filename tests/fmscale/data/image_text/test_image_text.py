@@ -15,7 +15,7 @@ from fmscale.data.module import StepBatches
 from fmscale.data.protocol import AugmentedData, TrainingData
 from fmscale.errors import ConfigError
 from fmscale.optim.batch_schedule import BatchSchedule
-from tests.fmscale.data.image_text.pair_files import (
+from tests.helpers.pair_files import (
     encoded,
     scene_pairs,
     shard_members,

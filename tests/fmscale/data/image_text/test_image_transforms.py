@@ -12,7 +12,7 @@ from fmscale.data.image_text.image_transforms import (
     crop_places,
     decode,
 )
-from tests.fmscale.data.image_text.pair_files import encoded
+from tests.helpers.pair_files import encoded
 
 
 def photo(width, height, seed=0):

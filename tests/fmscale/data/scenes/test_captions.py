@@ -9,7 +9,7 @@ import yaml
 
 from fmscale.data.scenes.captions import PADDING, CaptionTokenizer, CaptionWriter
 from fmscale.data.scenes.grammar import SceneGrammar
-from tests.fmscale.data.image_text.caption_reader import Claims, is_true, read
+from tests.helpers.caption_reader import Claims, is_true, read
 
 N = 5000
 SEQ_LEN = 20

@@ -11,7 +11,7 @@ from fmscale.data.protocol import TrainingData
 from fmscale.data.scenes.dataset import Scenes
 from fmscale.data.scenes.grammar import SceneGrammar, held_out_concepts
 from fmscale.data.scenes.loss_floor import collision_floor
-from tests.fmscale.data.image_text.caption_reader import read
+from tests.helpers.caption_reader import read
 
 
 def small(**changes: object) -> Scenes:

@@ -10,7 +10,7 @@ from fmscale.data.scenes.grammar import COLORS, SHAPES, SceneBatch, SceneGrammar
 from fmscale.data.scenes.renderer import COLOR_RGB, SceneStyle
 from fmscale.data.scenes.tasks import OTHER_PALETTE, SceneTasks
 from fmscale.data.zero_shot_task import ZeroShotTask
-from tests.fmscale.data.image_text.caption_reader import is_true, read
+from tests.helpers.caption_reader import is_true, read
 
 DATA = Scenes(n_val_samples=2, val_batch_size=2, n_task_images=240)
 TASKS = {task.name: task for task in DATA.zero_shot_tasks}

@@ -20,8 +20,8 @@ from fmscale.planning.store_plan import study_of
 from fmscale.runs.record import TIMES
 from fmscale.training import checkpoint, sharded_checkpoint
 from fmscale.training.checkpoint import Checkpoint
-from tests.slow_disk import assert_saving_was_rare
-from tests.two_ranks import train
+from tests.helpers.slow_disk import assert_saving_was_rare
+from tests.helpers.two_ranks import train
 
 ROOT = Path(__file__).parents[4]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -135,7 +135,7 @@ def stores(base, tmp_path_factory) -> Path:
         [*base["long"], *strategy("fsdp"), f"paths.runs_dir={folder / name}"] for name in broken
     ]
     (folder / "jobs.json").write_text(json.dumps(together))
-    process = torchrun("-m", "tests.two_ranks", str(folder / "jobs.json"), folder=folder)
+    process = torchrun("-m", "tests.helpers.two_ranks", str(folder / "jobs.json"), folder=folder)
     for kind in ("gpt", "exact", "clip"):
         train(*expand([*base[kind], *strategy("default"), f"paths.runs_dir={folder / 'default'}"]))
     said = finish(process)

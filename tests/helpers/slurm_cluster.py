@@ -1,7 +1,7 @@
 """A Slurm cluster of one node on the loopback device, for the tests that need a real one.
 
-`python -m tests.slurm_cluster FOLDER` starts it, prints `export SLURM_CONF=...` and runs until it
-is interrupted. Needs root and Debian's `slurm-wlm` and `munge`, and no systemd.
+`python -m tests.helpers.slurm_cluster FOLDER` starts it, prints `export SLURM_CONF=...` and runs
+until it is interrupted. Needs root and Debian's `slurm-wlm` and `munge`, and no systemd.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Trains jobs one after the other, as torchrun starts it; for tests that compare the numbers.
 
-`torchrun --standalone --nproc-per-node 2 -m tests.two_ranks JOBS.json`: a list of overrides each.
-Jobs of a study called "exact" are trained in double precision, those of "slow" on a slow disk.
+`torchrun --standalone --nproc-per-node 2 -m tests.helpers.two_ranks JOBS.json`, a file with a list
+of overrides for each. Jobs of a study called "exact" are trained in double precision, those of
+"slow" on a slow disk.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fmscale.training.distributed.ranks import FitRequest, follow, joined
 from fmscale.training.distributed.world import World
 from fmscale.training.fit import fit_along
 from fmscale.training.run import train_branch, train_trunk
-from tests.slow_disk import slow_disk
+from tests.helpers.slow_disk import slow_disk
 
 
 @contextmanager
