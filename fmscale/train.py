@@ -13,20 +13,20 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from fmscale.config.compose import check_sizes
+from fmscale.config.compose import check_overrides
 from fmscale.config.jobs import compose_job, refuse_secret
 from fmscale.config.launchers import register_launchers
 from fmscale.errors import config_errors_exit
 from fmscale.launching.driver import Options
 from fmscale.runs.secrets import find_secret
 from fmscale.signals import Interrupted, interrupt
-from fmscale.training.distributed.world import World, check_world, one_speaks
+from fmscale.training.distributed.world import World, check_world, error_on_rank_zero
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")
 def run(cfg: DictConfig) -> None:
     """One job, in this process."""
-    with config_errors_exit(), one_speaks(world := World.here()):
+    with config_errors_exit(), error_on_rank_zero(world := World.here()):
         job = compose_job(cfg)
         check_world(job, world)
 
@@ -41,9 +41,9 @@ def main() -> None:
     register_launchers()
     signal.signal(signal.SIGTERM, interrupt)
     # Before Hydra writes the command line into its own files.
-    with config_errors_exit(), one_speaks(World.here()):
+    with config_errors_exit(), error_on_rank_zero(World.here()):
         refuse_secret(find_secret(sys.argv[1:], "the command line"))
-        check_sizes(sys.argv[1:])
+        check_overrides(sys.argv[1:])
     try:
         run()
     except KeyboardInterrupt:
@@ -54,7 +54,7 @@ def main() -> None:
 
 def _stopped(code: int) -> int:
     if World.here().leads:
-        print("stopped; the same command goes on from the last checkpoints", file=sys.stderr)
+        print("stopped; the same command resumes from the last checkpoints", file=sys.stderr)
     return code
 
 

@@ -12,7 +12,7 @@ from fmscale.config.build import build_data
 from fmscale.data.item_order import supplies
 from fmscale.planning.estimates import cores, default_threads
 from fmscale.planning.job import Branch, Job
-from fmscale.planning.store_plan import JobPlan
+from fmscale.planning.store_plan import StorePlan
 from fmscale.planning.sweep import Sweep
 from fmscale.runs.identity import short_number
 
@@ -82,7 +82,7 @@ def print_plan(sweep: Sweep, speeds: dict[str, Speed], price: float | None) -> N
     sweep.check_limits(n_workers, total.seconds)
 
 
-def bill(plans: Sequence[JobPlan], speeds: dict[str, Speed]) -> Bill:
+def bill(plans: Sequence[StorePlan], speeds: dict[str, Speed]) -> Bill:
     """Add up a sweep.
 
     Args:
@@ -165,7 +165,7 @@ def sources_table(jobs: list[Job]) -> Table:
     return table
 
 
-def runs_table(plans: Sequence[JobPlan], speeds: dict[str, Speed], hourly: float | None) -> Table:
+def runs_table(plans: Sequence[StorePlan], speeds: dict[str, Speed], hourly: float | None) -> Table:
     """One row a run; time and price are what it adds to what is left to train.
 
     Steps and the other count of FLOPs make room for them: the table fits 80 columns.
@@ -202,7 +202,7 @@ def runs_table(plans: Sequence[JobPlan], speeds: dict[str, Speed], hourly: float
     return table
 
 
-def summary(plans: Sequence[JobPlan], total: Bill) -> list[str]:
+def summary(plans: Sequence[StorePlan], total: Bill) -> list[str]:
     """The lines below the tables."""
     n_done = sum(len(plan.done) for plan in plans)
     n_adopted = sum(len(plan.adopted) for plan in plans)
@@ -234,7 +234,7 @@ def advice(jobs: Sequence[Job], speeds: Mapping[str, Speed]) -> list[str]:
     ]
 
 
-def _seconds(plan: JobPlan, branch: Branch, speeds: dict[str, Speed]) -> float:
+def _seconds(plan: StorePlan, branch: Branch, speeds: dict[str, Speed]) -> float:
     """Work that one run adds to what is left to train."""
     speed = speeds[plan.job.trunk_id]
     return plan.steps_of(branch) * _seconds_per_step(plan, speeds) + (
@@ -242,7 +242,7 @@ def _seconds(plan: JobPlan, branch: Branch, speeds: dict[str, Speed]) -> float:
     )
 
 
-def _seconds_per_step(plan: JobPlan, speeds: dict[str, Speed]) -> float:
+def _seconds_per_step(plan: StorePlan, speeds: dict[str, Speed]) -> float:
     """Evaluations on the way included."""
     speed, every = speeds[plan.job.trunk_id], plan.job.trainer.evaluate_every_steps
     return speed.seconds_per_step + (speed.seconds_eval / every if every is not None else 0.0)

@@ -87,7 +87,7 @@ def state_of(
                 folder.run_id, "running", progress, course or str(holder_of(folder.path))
             )
         case "running":
-            gone = "its process is gone; the same sweep command goes on with it"
+            gone = "its process is gone; the same sweep command resumes it"
             return RunState(folder.run_id, "missing", progress, gone)
         case "queued":
             return RunState(folder.run_id, "missing", progress, "queued")

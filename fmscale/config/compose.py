@@ -27,6 +27,7 @@ from omegaconf import DictConfig, open_dict
 import conf
 from fmscale.errors import ConfigError
 
+RENAMED = {"hydra.launcher.pack": "hydra.launcher.vmap"}
 SIZES = Path(next(iter(conf.__path__))) / "model"
 
 
@@ -64,6 +65,7 @@ def compose_launcher(overrides: Sequence[str]) -> Any:
     Raises:
         ConfigError: for a launcher or an option that there is not.
     """
+    check_overrides(overrides)
     try:
         with initialize_config_module("conf", version_base="1.3"):
             config = compose("train", overrides=list(overrides), return_hydra_config=True)
@@ -72,13 +74,16 @@ def compose_launcher(overrides: Sequence[str]) -> Any:
         raise ConfigError(str(error)) from error
 
 
-def check_sizes(overrides: Sequence[str]) -> None:
-    """Sizes lie in folders by family, as `gpt/2x64`; Hydra would list the families alone.
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse earlier names, and sizes that are unknown: Hydra would list their families alone.
 
     Raises:
-        ConfigError: for a size by its earlier name (`gpt_2x64`), for one that fmscale lacks where
-            no folder of one's own is searched, and for a glob over sizes.
+        ConfigError: for an option or a size (`gpt_2x64`) by its earlier name, for a size that
+            fmscale lacks where no folder of one's own is searched, and for a glob over sizes.
     """
+    for key, equals, value in (text.lstrip("+").partition("=") for text in overrides):
+        if equals and key in RENAMED:
+            raise ConfigError(f"{key}={value} is called {RENAMED[key]}={value} now")
     own = any("searchpath=" in text or text.startswith(("--config", "-c")) for text in overrides)
     for value in (text.removeprefix("model=") for text in overrides if text.startswith("model=")):
         if value.startswith("glob(") and "/" in value:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
 from fmscale.config.build import build_shape, complete_data
-from fmscale.config.compose import Composer, check_sizes
+from fmscale.config.compose import Composer, check_overrides
 from fmscale.config.launchers import register_launchers
 from fmscale.errors import ConfigError
 from fmscale.planning.content import marks
@@ -32,7 +32,7 @@ def expand(overrides: list[str]) -> list[Job]:
         ConfigError: for a configuration that could not be trained.
     """
     register_launchers()
-    check_sizes(overrides)
+    check_overrides(overrides)
     try:
         with initialize_config_module("conf", version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()

@@ -47,7 +47,7 @@ class SweepDisplay:
         self.work_done = 0.0  # expected seconds of finished tasks
         self.work_total = sweep.seconds
         self.at_work: dict[int, tuple[TaskID, float]] = {}  # bars, and expected seconds done
-        self.held: dict[int, str] = {}  # tasks that another process has in hand
+        self.held: dict[int, str] = {}  # tasks held by another process
         self.bars = Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=30),

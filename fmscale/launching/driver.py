@@ -35,10 +35,10 @@ class Options:
     on_error: str = "continue"  # with the other runs, or "stop" the sweep at the first failure
     max_retries: int = 0  # of a failed task, from its last checkpoint
     max_halvings: int = 0  # of the micro-batch of a job that ran out of memory
-    pack: int = 1  # jobs that differ in seed and learning rate alone, computed at once by vmap
+    vmap: int = 1  # jobs that differ in seed and learning rate alone, computed at once by vmap
 
     def __post_init__(self) -> None:
-        least = min(self.max_retries, self.max_halvings, self.pack - 1)
+        least = min(self.max_retries, self.max_halvings, self.vmap - 1)
         if self.on_error not in ON_ERROR or least < 0:
             given = ", ".join(f"{key}={value!r}" for key, value in reversed(vars(self).items()))
             raise ConfigError(
@@ -130,7 +130,7 @@ class SweepState:
         Args:
             whole_jobs: trunks with their branches as one task instead, and groups likewise.
         """
-        groups = groups_of({i: self.jobs[i] for i in self.left}, self.options.pack)
+        groups = groups_of({i: self.jobs[i] for i in self.left}, self.options.vmap)
         grouped = {index for group in groups for index in group}
         alone = [index for index in self.left if index not in grouped]
         if whole_jobs:
@@ -228,7 +228,7 @@ class SweepState:
         if whole_job and status is not None and noted in ("failed", "oom"):
             self.failed[branch.run_id] = status["reason"]  # in its own words
             return True
-        again = "; the same command goes on with it" if state == "interrupted" else ""
+        again = "; the same command resumes it" if state == "interrupted" else ""
         self.failed[branch.run_id] = f"{reason}{again}"
         unsaid = noted in (None, "queued", "running") or (whole_job and noted == "interrupted")
         at_work = folder.is_at_work() and not whole_job  # a scheduler knows better than a lock

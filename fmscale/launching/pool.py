@@ -112,7 +112,7 @@ class Workers(Backend):
         except subprocess.TimeoutExpired:
             left = [worker for worker in self._workers if worker.process.poll() is None]
             print(f"{len(left)} workers did not end within {STOP_SECONDS:.0f} s and are killed; "
-                  "their runs go on from their last checkpoints", file=sys.stderr)  # fmt: skip
+                  "their runs resume from their last checkpoints", file=sys.stderr)  # fmt: skip
             for worker in left:
                 worker.process.kill()
         except BaseException:  # a second Ctrl-C: no time for checkpoints

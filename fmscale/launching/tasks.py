@@ -20,7 +20,7 @@ from fmscale.training.distributed.ranks import current_ranks
 from fmscale.training.run import check, ignore, train_branch, train_trunk
 from fmscale.training.run_status import fail_branches, is_out_of_memory
 from fmscale.training.speed_test import measure_speed
-from fmscale.training.vmapped.runs import train_pack
+from fmscale.training.vmapped.runs import train_group
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -37,7 +37,7 @@ def do_task(task: dict[str, Any], report: Report = ignore) -> dict[str, Any]:
         (with `state` and `reason`).
 
     Raises:
-        Exception: what stopped a run that several processes train, since the others cannot go on
+        Exception: what stopped a run that several processes train, since the others cannot continue
             with the next one then.
     """
     try:
@@ -73,7 +73,7 @@ def _do(task: dict[str, Any], report: Report) -> Any:
         case "speed":
             return measure_speed(job)
         case "group":
-            train_pack(jobs, report)
+            train_group(jobs, report)
         case "trunk":
             try:
                 train_trunk(job, report)

@@ -161,7 +161,7 @@ class TrainerSettings:
     evaluate_every_steps: int | None = None  # evaluators on the way; None: at the end alone
     checkpoint_every_seconds: float = 60.0
     keep_checkpoints: int = 2  # newest ones of a run at work; an older one replaces a broken newest
-    keep_trunk_end: bool = True  # the trunk's last checkpoint, from which longer budgets go on
+    keep_trunk_end: bool = True  # the trunk's last checkpoint, from which longer budgets resume
     keep_final_weights: bool = True  # of a finished run, to evaluate, sample and convert it
     loader_workers: int = 0  # processes that prepare batches ahead; 0: the training process itself
 

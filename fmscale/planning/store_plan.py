@@ -1,6 +1,6 @@
 """The cheapest way to a grid of runs: what is done, what another study has, what a trunk must add.
 
-Runs of one trunk share its steps, and a trunk goes on from its last checkpoint, so a larger budget
+Runs of one trunk share its steps, and a trunk resumes from its last checkpoint, so a larger budget
 asked for later costs only the steps beyond. Ids do not depend on the study: what another study of
 the same store has trained is taken over instead of trained again.
 """
@@ -28,7 +28,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class JobPlan:
+class StorePlan:
     """What one trunk and its runs still need."""
 
     job: Job
@@ -92,7 +92,7 @@ class JobPlan:
         return self.job.flops(batches.n_units(stop) - batches.n_units(start))["flops"]
 
 
-def plan_job(job: Job, *, elsewhere: bool = True) -> JobPlan:
+def plan_in_store(job: Job, *, elsewhere: bool = True) -> StorePlan:
     """What a job still needs, given what lies in the store.
 
     Args:
@@ -109,7 +109,7 @@ def plan_job(job: Job, *, elsewhere: bool = True) -> JobPlan:
             left.append(branch)
     saved = trunk_steps(study, job.trunk_id, elsewhere=elsewhere)
     wanted = {b.branch_step for b in left if b.branch_step} - set(saved)
-    return JobPlan(job, tuple(done), tuple(adopted), tuple(left), segments_to(wanted, saved))
+    return StorePlan(job, tuple(done), tuple(adopted), tuple(left), segments_to(wanted, saved))
 
 
 def segments_to(wanted: Iterable[int], saved: Mapping[int, str | None]) -> tuple[Segment, ...]:

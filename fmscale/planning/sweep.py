@@ -8,7 +8,7 @@ from typing import Any
 
 from fmscale.planning.estimates import seconds_of
 from fmscale.planning.job import Branch, Job
-from fmscale.planning.store_plan import JobPlan, merge, plan_job, study_of
+from fmscale.planning.store_plan import StorePlan, merge, plan_in_store, study_of
 from fmscale.runs.reuse import adopt_run, adopt_trunk, trunk_steps
 from fmscale.runs.store import Study
 from fmscale.sizing import counted_as
@@ -27,9 +27,9 @@ class Sweep:
         self.jobs = merge(jobs)
 
     @cached_property
-    def plans(self) -> list[JobPlan]:
+    def plans(self) -> list[StorePlan]:
         """What each job still needs, given what lies in the store."""
-        return [plan_job(job) for job in self.jobs]
+        return [plan_in_store(job) for job in self.jobs]
 
     @property
     def left(self) -> dict[int, tuple[Branch, ...]]:
@@ -98,7 +98,7 @@ class Sweep:
                     source = Study(study.path.parent / owner).trunk(plan.job.trunk_id)
                     adopt_trunk(source, study, step)
             if plan.adopted:  # not what another process is at: that is waited for
-                self.plans[index] = plan_job(plan.job, elsewhere=False)
+                self.plans[index] = plan_in_store(plan.job, elsewhere=False)
         return taken
 
 

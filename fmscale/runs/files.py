@@ -47,7 +47,7 @@ def printable(text: str) -> str:
 
 @contextmanager
 def skip_broken() -> Iterator[None]:
-    """What cannot be read is one line on standard error; what comes after goes on."""
+    """Report what cannot be read in one line on standard error, instead of raising."""
     try:
         yield
     except Broken as error:
@@ -86,7 +86,7 @@ def write_atomically(
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise _told(error, path) from error
+        raise _with_remedy(error, path) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -182,10 +182,10 @@ def append_line(path: Path, row: dict[str, Any], verify: Callable[[], None] = al
         finally:
             os.close(handle)
     except OSError as error:
-        raise _told(error, path) from error
+        raise _with_remedy(error, path) from error
 
 
-def _told(error: OSError, path: Path) -> OSError:
+def _with_remedy(error: OSError, path: Path) -> OSError:
     """The same error with the file and a remedy."""
     gone = error.errno in (errno.ENOENT, errno.ENOTDIR)
     remedy = "its folder was moved or deleted" if gone else "free some space or move runs_dir"
@@ -198,7 +198,7 @@ def read_lines(
     """Rows of a JSON-lines file; a torn last line (no newline) is left out.
 
     Args:
-        complain: told of complete lines that are no rows, which are left out; None: raise that.
+        complain: called about complete lines that are no rows, which are left out; None: raise.
 
     Raises:
         Broken: naming file and line.

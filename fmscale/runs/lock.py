@@ -38,7 +38,7 @@ class Held(Exception):
 
 
 class LockLost(Held):
-    """This process was taken for dead, and another one goes on with its run."""
+    """This process was taken for dead, and another one resumed its run."""
 
 
 @dataclass(frozen=True)
@@ -145,21 +145,21 @@ class RunLock:
 def gone(folder: Path) -> FileNotFoundError:
     """What is said of a folder that vanished under its process."""
     return FileNotFoundError(
-        f"{folder} was moved or deleted while its runs were trained; they go on from their last "
+        f"{folder} was moved or deleted while its runs were trained; they resume from their last "
         "checkpoints with the same command for the new place"
     )
 
 
 def in_turn(action: Callable[[], T]) -> T:
     """Do something as soon as no other process trains the same, and say so while waiting."""
-    told = False
+    said = False
     while True:
         try:
             return action()
         except Held as error:
-            if not told:
+            if not said:
                 print(f"waiting: {error}", flush=True)
-            told = True
+            said = True
             time.sleep(HELD_SECONDS)
 
 

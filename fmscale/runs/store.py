@@ -38,7 +38,7 @@ STATES = ("queued", "running", "completed", "diverged", "failed", "oom", "interr
 # How a file of a run or study that cannot be read is got rid of, by its name.
 REMEDIES = {
     "record.json": "delete it, and the sweep's command measures the run again",
-    "status.json": "delete it; it is written anew when the run goes on, a finished one needs none",
+    "status.json": "delete it; it is written anew when the run resumes; a finished one needs none",
     "manifest.json": "delete it, and the sweep's command writes it again",
     "forecast.json": "delete it; it says only what was found while the run trained",
 }
@@ -62,7 +62,7 @@ class RunFolder:
     verify: Callable[[], None] = field(default=allow, compare=False)
 
     def under(self, lock: RunLock) -> RunFolder:
-        """This folder, written to only while `lock` is held: who lost it changes nothing here."""
+        """This folder, not written to once `lock` is lost."""
         return RunFolder(self.path, lock.verify)
 
     @property

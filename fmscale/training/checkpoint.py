@@ -31,13 +31,13 @@ TRAILER = hashlib.sha256().digest_size + len(MARK)  # bytes at the end of a file
 
 
 class Checkpoint(NamedTuple):
-    """Everything needed to go on bit for bit."""
+    """Everything needed to resume bit for bit."""
 
     step: int  # optimizer steps done
     model: dict[str, Any]  # state dict
     optimizer: dict[str, Any]  # state dict
     seconds: float  # training time spent so far along the path
-    precision: str  # as trained so far; a branch goes on with it
+    precision: str  # as trained so far; a branch keeps it
     seconds_trunk: float = 0.0  # of `seconds`, what the trunk took that a run left
 
 
@@ -83,7 +83,7 @@ def latest(folder: Path, at_most: int) -> Checkpoint | None:
         try:
             return load(path_of(folder, step))
         except ValueError as error:
-            log.warning("%s; going on from the one before it", error)
+            log.warning("%s; resuming from the one before it", error)
             _set_aside(path_of(folder, step))
     return None
 

@@ -14,7 +14,7 @@ from fmscale.training.saving import CheckpointCallback, SavePolicy
 from fmscale.training.stop_signals import InterruptionGuard
 
 
-class Agreement(StepCallback):
+class SharedDecision(StepCallback):
     """The first callback of every rank: the mean loss, and what rank 0 wants done, for all.
 
     One small reduction a step carries it all.
@@ -51,16 +51,16 @@ class Agreement(StepCallback):
         return self.save or self.stop
 
 
-class AgreedGuard(InterruptionGuard):
+class RanksGuard(InterruptionGuard):
     """Acts on a signal once all know of it."""
 
-    def __init__(self, agreement: Agreement, saving: CheckpointCallback) -> None:
+    def __init__(self, decision: SharedDecision, saving: CheckpointCallback) -> None:
         super().__init__(saving)
-        self.agreement = agreement
-        agreement.wants_stop = lambda: self.requested is not None
+        self.decision = decision
+        decision.wants_stop = lambda: self.requested is not None
 
     def on_step_end(self, module: Training) -> None:
-        if self.agreement.stop:
+        if self.decision.stop:
             super().on_step_end(module)
 
 
@@ -71,8 +71,8 @@ class Follower(StepCallback):
         saving: this rank's part of a divided model; None where rank 0 saves alone.
     """
 
-    def __init__(self, agreement: Agreement, saving: CheckpointCallback | None) -> None:
-        self.agreement = agreement
+    def __init__(self, decision: SharedDecision, saving: CheckpointCallback | None) -> None:
+        self.decision = decision
         self.saving = saving
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -82,5 +82,5 @@ class Follower(StepCallback):
     def on_step_end(self, module: Training) -> None:
         if self.saving is not None:
             self.saving.on_step_end(module)
-        if self.agreement.stop:
+        if self.decision.stop:
             raise SystemExit(0)

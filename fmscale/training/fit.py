@@ -30,7 +30,7 @@ from fmscale.training.checkpoint import Checkpoint
 from fmscale.training.distributed.ranks import FitRequest, current_ranks, naming_lost_ranks
 from fmscale.training.distributed.sharding import whole
 from fmscale.training.distributed.world import World
-from fmscale.training.distributed_callbacks import AgreedGuard, Agreement, Follower
+from fmscale.training.distributed_callbacks import Follower, RanksGuard, SharedDecision
 from fmscale.training.module import TrainingModule
 from fmscale.training.saving import CheckpointCallback, CheckpointWriter, SavePolicy
 from fmscale.training.stop_signals import InterruptionGuard
@@ -84,7 +84,7 @@ def fit_steps(
     keep_at: Collection[int] = (),
     report: Report,
     record: bool = True,
-    watches: Sequence[StepCallback] = (),
+    observers: Sequence[StepCallback] = (),
     on_saved: Callable[[int], None] = lambda step: None,
 ) -> Fitted:
     """Train from `start` (None: fresh weights) until `stop_step` optimizer steps are done.
@@ -94,9 +94,9 @@ def fit_steps(
         multiplier: optimizer step -> factor on the peak learning rate.
         precision: "32-true" or "bf16-mixed".
         keep_at: steps whose checkpoints are kept.
-        report: told about progress.
+        report: called with progress.
         record: whether rows are written; False where an earlier training has left them.
-        watches: look at the run after each step, once its row is written; not where none is.
+        observers: look at the run after each step, once its row is written; not where none is.
         on_saved: called with each step of `keep_at` once its checkpoint is on disk.
 
     Raises:
@@ -117,9 +117,9 @@ def fit_steps(
         saving = CheckpointCallback(policy, writer.write, on_saved=on_saved)
         guard = InterruptionGuard(saving)
     else:
-        agreement = Agreement(ranks, policy)
-        saving = CheckpointCallback(policy, writer.write, on_saved=on_saved, due=agreement.due)
-        leading, guard = [agreement], AgreedGuard(agreement, saving)
+        decision = SharedDecision(ranks, policy)
+        saving = CheckpointCallback(policy, writer.write, on_saved=on_saved, due=decision.due)
+        leading, guard = [decision], RanksGuard(decision, saving)
         ranks.lead(
             FitRequest(
                 config=job.config,
@@ -136,7 +136,7 @@ def fit_steps(
     callbacks = [
         *leading,
         DivergenceGuard(),  # first: nothing of a broken step is recorded or saved
-        *([recorder, *watches] if record else []),
+        *([recorder, *observers] if record else []),
         saving,
         ProgressReporter(folder, n_steps=stop_step, report=report),
         guard,  # last: the step it ends with is recorded like any other
@@ -177,14 +177,14 @@ def fit_along(request: FitRequest) -> None:
         request.accumulate, request.chunk_size
     )
     first = request.start.step if request.start is not None else 0
-    agreement, saving = Agreement(ranks), None
+    decision, saving = SharedDecision(ranks), None
     if job.trainer.strategy == "fsdp":  # else rank 0 saves alone
         policy = SavePolicy((), job.trainer.checkpoint_every_seconds)
         writer = CheckpointWriter(
             RunFolder(Path(request.folder)), policy, job.trainer.keep_checkpoints, request.start,
             request.precision, ranks.orders,
         )  # fmt: skip
-        saving = CheckpointCallback(policy, writer.write, due=agreement.due)
+        saving = CheckpointCallback(policy, writer.write, due=decision.due)
     _fit(
         job,
         parts_of(job, request.config),
@@ -192,7 +192,7 @@ def fit_along(request: FitRequest) -> None:
         first + len(request.factors),
         lambda step: request.factors[step - first],
         precision=request.precision,
-        callbacks=[agreement, DivergenceGuard(), Follower(agreement, saving)],
+        callbacks=[decision, DivergenceGuard(), Follower(decision, saving)],
     )
 
 

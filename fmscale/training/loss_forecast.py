@@ -24,7 +24,7 @@ from fmscale.training.callbacks import StepCallback, Training
 log = logging.getLogger(__name__)
 
 
-class CourseWatch(StepCallback):
+class LossForecast(StepCallback):
     """Judges runs at fixed fractions of their budgets; writes `forecast.json`, alerts once.
 
     The runs of a trunk are judged while the trunk trains, each against its own budget, so a bad

@@ -15,7 +15,7 @@ from fmscale.training.module import TrainingModule
 from fmscale.training.saving import CheckpointCallback
 
 
-class MidwayEvaluation(StepCallback):
+class PeriodicEvaluation(StepCallback):
     """Runs all evaluators every so many steps; nothing of it changes a number of the training.
 
     The metrics are rows of `metrics.jsonl`, marked as not annealed: they are not what the same

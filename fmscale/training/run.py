@@ -22,11 +22,11 @@ from fmscale.tracking.tracker import RunInfo, Tracker
 from fmscale.training import checkpoint, sharded_checkpoint
 from fmscale.training.callbacks import StepCallback, metrics_row
 from fmscale.training.fit import Fitted, Report, fit_steps, parts_of
-from fmscale.training.loss_forecast import CourseWatch
-from fmscale.training.periodic_evaluation import MidwayEvaluation
+from fmscale.training.loss_forecast import LossForecast
+from fmscale.training.periodic_evaluation import PeriodicEvaluation
 from fmscale.training.record import make_record
-from fmscale.training.run_status import supervised
-from fmscale.training.shape_check import rehearse
+from fmscale.training.run_status import keeping_status
+from fmscale.training.shape_check import check_shapes
 
 
 def ignore(event: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ def check(job: Job) -> None:
         check_evaluators(parts.evaluators, parts.data)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    rehearse(job, parts)
+    check_shapes(job, parts)
 
 
 def train_trunk(job: Job, report: Report = ignore) -> None:
@@ -95,7 +95,7 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
     info = _info(job, folder, "trunk", job.config)
     segments = segments_to(missing, dict.fromkeys(saved))
     n_steps, begin = max(missing), segments[0].start
-    with supervised(folder, parts.tracker, info, n_steps=n_steps, step=begin) as outcome:
+    with keeping_status(folder, parts.tracker, info, n_steps=n_steps, step=begin) as outcome:
         for segment in segments:
             start = checkpoint.latest(folder.checkpoints, at_most=segment.start)
             retraced = any(step > segment.stop for step in saved)  # its rows are there
@@ -112,7 +112,7 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
                 keep_at=needed,
                 report=report,
                 record=not retraced,
-                watches=_watches(job, parts, folder, unfinished, None),
+                observers=_observers(job, parts, folder, unfinished, None),
                 on_saved=ready,
             )
             if fitted.diverged:
@@ -131,7 +131,7 @@ def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
     if folder.is_finished():
         return
     with folder.lock() as lock:
-        if not folder.is_finished():  # not even by who held the lock until now
+        if not folder.is_finished():  # not even by whoever held the lock until now
             _train_branch(job, branch, study, lock, report)
     _tidy_trunk(study, job)
 
@@ -148,7 +148,7 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
     sharded_checkpoint.assemble(folder.checkpoints)
     start, trunk_rows, broken_at = branch_start(branch, folder, trunk)
     begin = start.step if start else 0
-    with supervised(folder, parts.tracker, info, n_steps=branch.n_steps, step=begin) as outcome:
+    with keeping_status(folder, parts.tracker, info, n_steps=branch.n_steps, step=begin) as outcome:
         resume_metrics(folder, parts.tracker, trunk_rows, begin, branch.n_steps)
         precision = start.precision if start else job.trainer.precision
         if broken_at is not None:
@@ -163,7 +163,7 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
                 multiplier=job.multiplier(parts.multiplier, branch),
                 precision=precision,
                 report=report,
-                watches=_watches(job, parts, folder, [branch], branch.n_steps),
+                observers=_observers(job, parts, folder, [branch], branch.n_steps),
             )
         measured, seconds_eval = None, None
         if not fitted.diverged:
@@ -235,15 +235,17 @@ def branch_start(
     return start, [row for row in rows if row["step"] <= start.step], None
 
 
-def _watches(
+def _observers(
     job: Job, parts: Parts, folder: RunFolder, branches: list[Branch], end: int | None
 ) -> list[StepCallback]:
     """What looks at a run while it trains; `end` as for `resume_metrics`."""
-    watches: list[StepCallback] = [CourseWatch(job, branches, study_of(job), folder, parts.tracker)]
+    observers: list[StepCallback] = [
+        LossForecast(job, branches, study_of(job), folder, parts.tracker)
+    ]
     every = job.trainer.evaluate_every_steps
     if every is not None:
-        watches.append(MidwayEvaluation(job, folder, parts, every=every, end=end))
-    return watches
+        observers.append(PeriodicEvaluation(job, folder, parts, every=every, end=end))
+    return observers
 
 
 def _info(job: Job, folder: RunFolder, kind: str, config: dict[str, Any]) -> RunInfo:
@@ -306,7 +308,7 @@ def _steps_needed(study: Study, job: Job) -> set[int]:
 def _tidy_trunk(study: Study, job: Job) -> None:
     """Drop the trunk's checkpoints that no run needs any more.
 
-    Its end stays, if `trainer.keep_trunk_end`: a longer budget later goes on from there.
+    Its end stays, if `trainer.keep_trunk_end`: a longer budget later resumes from there.
     """
     folder = study.trunk(job.trunk_id)
     saved = checkpoint.steps_saved(folder.checkpoints)
@@ -314,6 +316,6 @@ def _tidy_trunk(study: Study, job: Job) -> None:
         return
     needed = _steps_needed(study, job)
     end = {max(saved)} if job.trainer.keep_trunk_end else set()
-    newest = job.trainer.keep_checkpoints if needed - set(saved) else 0  # it is to go on
+    newest = job.trainer.keep_checkpoints if needed - set(saved) else 0  # it is to resume
     with contextlib.suppress(Held), folder.lock():
         checkpoint.prune(folder.checkpoints, keep=needed | end, newest=newest)

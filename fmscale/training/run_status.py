@@ -25,7 +25,7 @@ CPU_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory")
 
 
 class Outcome:
-    """How a supervised run ended; failed until told otherwise."""
+    """How a run ended; failed until `finish` says otherwise."""
 
     def __init__(self, folder: RunFolder, n_steps: int) -> None:
         self.folder = folder
@@ -41,14 +41,14 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def supervised(
+def keeping_status(
     folder: RunFolder, tracker: Tracker, info: RunInfo, *, n_steps: int, step: int
 ) -> Iterator[Outcome]:
     """Keep `status.json`, `traceback.txt` and the tracker true whatever happens inside.
 
     Args:
         n_steps: of the whole run.
-        step: where it goes on from.
+        step: where it resumes from.
     """
     outcome = Outcome(folder, n_steps)
     folder.set_status("running", step=step, n_steps=n_steps)

@@ -28,7 +28,7 @@ TOLERANCE = 0.1  # between the FLOPs that a shape states and those that torch co
 N_CALLS = 16  # of a model and its parts, after which an evaluator has shown what it asks
 
 
-def rehearse(job: Job, parts: Parts) -> None:
+def check_shapes(job: Job, parts: Parts) -> None:
     """Build the model, count it and take the loss of two items, on tensors that have shapes alone;
     begin each evaluator.
 

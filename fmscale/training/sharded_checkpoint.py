@@ -1,8 +1,8 @@
 """Checkpoints in parts: every process writes what it holds, by `torch.distributed.checkpoint`.
 
 A folder `step_*.parts` appears as a whole: safetensors files, which hold no code, and a manifest
-with the SHA-256 of each. Before anything goes on from it, one process puts it together into an
-ordinary checkpoint, from which any number of processes can go on.
+with the SHA-256 of each. Before anything resumes from it, one process puts it together into an
+ordinary checkpoint, from which any number of processes can resume.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def assemble(folder: Path) -> None:
         try:
             checkpoint.save(folder, load(path))
         except ValueError as error:
-            log.warning("%s; going on from the one before it", error)
+            log.warning("%s; resuming from the one before it", error)
             shutil.rmtree(path.with_suffix(".broken"), ignore_errors=True)
             os.replace(path, path.with_suffix(".broken"))
         else:

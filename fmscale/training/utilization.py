@@ -36,7 +36,7 @@ def matmul_rate(settings: TrainerSettings, precision: str) -> float:
 
 
 def utilization(job: Job, flops_per_second: float, ceiling: float) -> float | None:
-    """Share of `ceiling` at which a job's `flops` are trained; None where it cannot be told.
+    """Share of `ceiling` at which a job's `flops` are trained; None where it cannot be known.
 
     What `flops` counts as published counts do and nobody computes is left out. More than the whole
     says that the ceiling was measured while the machine did something else.

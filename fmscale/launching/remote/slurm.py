@@ -185,7 +185,7 @@ class Slurm(Remote):
             return None
         job_id = self.job_ids[id(task)]
         log = self.folder / f"{job_id}_0_log.err"
-        noted = all(told in ("failed", "oom") for told in states)
+        noted = all(state in ("failed", "oom") for state in states)
         if state == "OUT_OF_MEMORY" or "oom" in states:
             how = "oom"
         else:
@@ -205,7 +205,7 @@ class Slurm(Remote):
         try:
             self._states = slurm_queue.states(mine)
         except slurm_queue.QueueSilent:
-            return {}  # a controller that restarts; the jobs go on
+            return {}  # a controller that restarts; the jobs keep running
         over = {job_id for job_id in mine if slurm_queue.is_over(self._states[job_id])}
         self._gone_since = {job_id: self._gone_since.get(job_id, now) for job_id in over}
         return {
@@ -219,6 +219,6 @@ class Slurm(Remote):
         active = [i for i in mine if not slurm_queue.is_over(self._states.get(i, "PENDING"))]
         if active:
             print(
-                f"Slurm goes on with {len(active)} jobs. The same command watches them again; "
+                f"Slurm keeps {len(active)} jobs. The same command watches them again; "
                 f"scancel {' '.join(sorted(active))} ends them."
             )

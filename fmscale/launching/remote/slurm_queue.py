@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Collection
 
-# Slurm's own words for a job that will not go on. One that was preempted may be queued again.
+# Slurm's own words for a job that will not run on. One that was preempted may be queued again.
 ENDED = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
     "TIMEOUT",

@@ -46,8 +46,8 @@ class RankLost(RuntimeError):
     def __init__(self) -> None:
         super().__init__(
             "another process that trains this run is gone (killed, out of memory, or its machine "
-            "is); what it said last is in the output of torchrun or srun; the same command goes "
-            "on from the last checkpoint"
+            "is); what it said last is in the output of torchrun or srun; the same command "
+            "resumes from the last checkpoint"
         )
 
 
@@ -86,7 +86,7 @@ class Ranks:
         self.order(request)
 
     def order(self, request: FitRequest | None) -> FitRequest | None:
-        """Rank 0 says what is fitted next; the others are told. None: it is over."""
+        """Broadcast what rank 0 fits next to the others; None: there is nothing more."""
         said = [tree_map(_outline, request) if self.world.leads else None]
         with naming_lost_ranks():
             dist.broadcast_object_list(said, src=0, group=self.orders)
@@ -134,7 +134,7 @@ def current_ranks() -> Ranks | None:
 
 @contextmanager
 def joined(world: World) -> Iterator[Ranks | None]:
-    """Join the other processes; rank 0 sends them home in the end."""
+    """Join the other processes; rank 0 shuts them down in the end."""
     global _ranks
     if world.starter is None:
         yield None

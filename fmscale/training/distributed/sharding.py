@@ -1,7 +1,7 @@
 """Fully sharded data parallelism (FSDP2): each process holds a part of every weight and moment.
 
 The state is put together again where single processes want it whole, and saved in parts by
-`torch.distributed.checkpoint` while training goes on.
+`torch.distributed.checkpoint` while training continues.
 """
 
 from __future__ import annotations

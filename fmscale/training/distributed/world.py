@@ -75,11 +75,11 @@ SILENT_SECONDS = 10.0
 
 
 @contextmanager
-def one_speaks(world: World) -> Iterator[None]:
-    """A mistake in the configuration, which all processes see, is told by rank 0 alone.
+def error_on_rank_zero(world: World) -> Iterator[None]:
+    """Report a mistake in the configuration, which all processes see, on rank 0 alone.
 
     The others wait for torchrun or srun to end them. One that is left waiting was alone to see
-    it, as when one machine lacks a file, and does tell.
+    it, as when one machine lacks a file, and does report it.
 
     Raises:
         ConfigError: as raised inside.

@@ -40,7 +40,7 @@ class FoldedAttention(TorchFunctionMode):
     ) -> Any:
         """Of each member's (B, n_head, T, d_head)."""
         level = max(_functorch.maybe_get_level(tensor) or 0 for tensor in (q, k, v))
-        assert level, "attention of a pack happens within vmap"
+        assert level, "attention of a group happens within vmap"
         q, k, v = (self._members_first(tensor) for tensor in (q, k, v))
         rows = q.shape[:2]  # (M, B)
         if attn_mask is not None:

@@ -1,8 +1,8 @@
 """Trunks and cooldowns of several jobs as one batched computation, before their runs are finished.
 
-Packing only leaves what each lone run would have left on its way: checkpoints, metrics, and a look
-at its course. `train_trunk` and `train_branch` then find their steps done, measure and write the
-records. Whatever goes wrong here, the runs go on from their checkpoints one by one.
+A vmapped group leaves what each lone run would have left on its way: checkpoints, metrics, its loss
+forecast. `train_trunk` and `train_branch` then find their steps done and write the records. What
+goes wrong here costs little: the runs resume from their checkpoints one by one.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from fmscale.training.callbacks import (
 )
 from fmscale.training.distributed.sharding import load_optimizer
 from fmscale.training.fit import Report, model_at, parts_of
-from fmscale.training.loss_forecast import CourseWatch
+from fmscale.training.loss_forecast import LossForecast
 from fmscale.training.precision import FULL
 from fmscale.training.run import branch_start, resume_metrics
 from fmscale.training.saving import CheckpointCallback, CheckpointWriter, SavePolicy
 from fmscale.training.stop_signals import InterruptionGuard
-from fmscale.training.vmapped.step import Pack, PackError
+from fmscale.training.vmapped.step import VmapError, VmappedGroup
 
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a pack, on one stretch of its path."""
+    """One run of a group, on one stretch of its path."""
 
     job: Job
     branch: Branch | None  # None: the trunk
@@ -61,12 +61,12 @@ class Member:
         return max(self.keep_at)
 
     def callbacks(self, report: Report) -> list[StepCallback]:
-        """What happens beside its steps; the pack is saved as one."""
+        """What happens beside its steps; the group is saved as one."""
         branches = [self.branch] if self.branch is not None else self.job.branches
         return [
             DivergenceGuard(),
             MetricsRecorder(self.job, self.folder, NoTracker()),
-            CourseWatch(self.job, branches, self.study, self.folder, NoTracker()),
+            LossForecast(self.job, branches, self.study, self.folder, NoTracker()),
             ProgressReporter(self.folder, n_steps=self.stop, report=report),
         ]
 
@@ -75,8 +75,8 @@ class Member:
 class MemberTraining:
     """A member after a step, as callbacks see it."""
 
-    pack: Pack
-    row: int  # of the pack
+    group: VmappedGroup
+    row: int  # of the group
     callbacks: list[StepCallback]
     writer: CheckpointWriter
     step: int = 0
@@ -85,8 +85,10 @@ class MemberTraining:
     diverged: bool = False  # left to its lone run, which will say so
 
     def states(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        self.pack.unstack()
-        return self.pack.models[self.row].state_dict(), self.pack.optimizers[self.row].state_dict()
+        self.group.unstack()
+        return self.group.models[self.row].state_dict(), self.group.optimizers[
+            self.row
+        ].state_dict()
 
     def stepped(self, step: int, loss: float, lr: float) -> None:
         self.step, self.step_loss, self.lr = step, loss, lr
@@ -97,14 +99,14 @@ class MemberTraining:
             self.diverged = True
 
 
-def train_pack(jobs: Sequence[Job], report: Report) -> None:
+def train_group(jobs: Sequence[Job], report: Report) -> None:
     """Train the trunks of some jobs together, then their cooldowns, budget by budget.
 
     Args:
         jobs: alike but for seed and learning rate.
 
     Raises:
-        PackError: for models, optimizers or precisions that cannot be packed.
+        VmapError: for models, optimizers or precisions that cannot be vmapped.
     """
     if any(job.trunk_steps for job in jobs):
         train_stretch([(job, None) for job in jobs], report)
@@ -115,16 +117,16 @@ def train_pack(jobs: Sequence[Job], report: Report) -> None:
 def train_stretch(wanted: Sequence[tuple[Job, Branch | None]], report: Report) -> None:
     """One stretch of all jobs: their trunks (None) or one of their runs each.
 
-    Those at different points of it are packed apart.
+    Those at different points of it make groups apart.
     """
     with contextlib.ExitStack() as stack:
-        packs: dict[Any, list[Member]] = defaultdict(list)
+        groups: dict[Any, list[Member]] = defaultdict(list)
         for job, branch in wanted:
             with contextlib.suppress(Held):  # somebody else is at it
                 member = _member(job, branch, stack)
                 if member is not None:
-                    packs[member.first, member.keep_at].append(member)
-        for members in packs.values():
+                    groups[member.first, member.keep_at].append(member)
+        for members in groups.values():
             if len(members) > 1:
                 _fit(members, report)
 
@@ -139,7 +141,7 @@ def _member(job: Job, branch: Branch | None, stack: contextlib.ExitStack) -> Mem
         } - {0}
         saved = checkpoint.steps_saved(trunk.checkpoints)
         missing = open_steps - set(saved)
-        # Where a checkpoint lies beyond the first that is missing, a lone trunk goes on from it.
+        # Where a checkpoint lies beyond the first that is missing, a lone trunk resumes from it.
         if not missing or max(saved, default=0) > min(missing):
             return None
         trunk = trunk.under(stack.enter_context(trunk.lock()))
@@ -166,18 +168,18 @@ def _fit(members: list[Member], report: Report) -> None:
     parts = [parts_of(member.job, member.job.config) for member in members]
     known = {member.start.precision for member in members if member.start is not None}
     if (known or {job.trainer.precision}) != {FULL}:
-        raise PackError("packed runs are computed in fp32; set trainer.precision=32-true")
+        raise VmapError("vmapped runs are computed in fp32; set trainer.precision=32-true")
     models = [model_at(member.job, member.start) for member in members]
     optimizers = [part.optimizer(model) for part, model in zip(parts, models, strict=True)]
     for member, optimizer in zip(members, optimizers, strict=True):
         if member.start is not None:
             load_optimizer(optimizer, member.start.optimizer)
     clip, compile = job.trainer.gradient_clip_val, job.trainer.compile
-    pack = Pack(models, optimizers, parts[0].objective, clip=clip, compile=compile)
-    _walk(members, parts, pack, report)
+    group = VmappedGroup(models, optimizers, parts[0].objective, clip=clip, compile=compile)
+    _walk(members, parts, group, report)
 
 
-def _walk(members: list[Member], parts: list[Parts], pack: Pack, report: Report) -> None:
+def _walk(members: list[Member], parts: list[Parts], group: VmappedGroup, report: Report) -> None:
     first = members[0]
     settings, stop = first.job.trainer, first.stop
     multiplier = first.job.multiplier(parts[0].multiplier, first.branch)
@@ -185,7 +187,7 @@ def _walk(members: list[Member], parts: list[Parts], pack: Pack, report: Report)
         member.folder.set_status("running", step=member.first, n_steps=stop)
     policy = SavePolicy(first.keep_at, settings.checkpoint_every_seconds, len(members))
     runs = [
-        MemberTraining(pack, row, member.callbacks(report), CheckpointWriter(
+        MemberTraining(group, row, member.callbacks(report), CheckpointWriter(
             member.folder, policy, settings.keep_checkpoints, member.start, FULL))
         for row, member in enumerate(members)
     ]  # fmt: skip
@@ -199,7 +201,7 @@ def _walk(members: list[Member], parts: list[Parts], pack: Pack, report: Report)
     with InterruptionGuard(saving).watching() as guard:
         for step, micro in _batches(members, parts):
             factor = multiplier(step)
-            losses = pack.step(micro, factor)
+            losses = group.step(micro, factor)
             for run, member, loss in zip(runs, members, losses, strict=True):
                 run.stepped(step + 1, loss, member.job.lr_peak * factor)
             saving.on_step_end(runs[0])

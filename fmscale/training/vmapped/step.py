@@ -26,11 +26,11 @@ from fmscale.training.vmapped.attention import FoldedAttention
 Objective = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
 
 
-class PackError(ValueError):
+class VmapError(ValueError):
     """These runs cannot be trained as one; they are trained one by one instead."""
 
 
-class Pack:
+class VmappedGroup:
     """Models and optimizers of several runs, stepped together.
 
     The members' own modules and optimizers are the truth between steps only after `unstack`.
@@ -43,7 +43,7 @@ class Pack:
         compile: run the batched step through torch.compile.
 
     Raises:
-        PackError: for models with buffers that training changes, with dropout, or optimizers that
+        VmapError: for models with buffers that training changes, with dropout, or optimizers that
             are not AdamW.
     """
 
@@ -211,16 +211,16 @@ class _Loss(nn.Module):
 def _check(models: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> None:
     for module in models[0].modules():
         if isinstance(module, nn.Dropout) and module.p > 0:
-            raise PackError(
-                "runs with dropout cannot be packed: each draws its own masks; set dropout to 0"
+            raise VmapError(
+                "runs with dropout cannot be vmapped: each draws its own masks; set dropout to 0"
             )
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise PackError("models with batch normalization cannot be packed")
+            raise VmapError("models with batch normalization cannot be vmapped")
     for optimizer in optimizers:
         if not isinstance(optimizer, AdamW):
-            raise PackError(f"{type(optimizer).__name__} cannot be packed; use AdamW")
+            raise VmapError(f"{type(optimizer).__name__} cannot be vmapped; use AdamW")
     if len({float(_any_state(optimizer)) for optimizer in optimizers}) != 1:
-        raise PackError("runs after different numbers of steps cannot be packed")
+        raise VmapError("runs after different numbers of steps cannot be vmapped")
 
 
 def _any_state(optimizer: Optimizer) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from fmscale.commands.evaluate import compose_settings
-from fmscale.config.compose import check_sizes, with_config_dir
+from fmscale.config.compose import check_overrides, compose_launcher, with_config_dir
 from fmscale.config.jobs import expand
 from fmscale.errors import ConfigError
 
@@ -37,14 +38,24 @@ def test_a_folder_of_configurations_is_searched(folder):
 
 
 def test_sizes_lie_in_folders_by_family(folder):
-    check_sizes(["model=choice(gpt/1x8,clip/vit_b32)", "model=gpt,clip_imported", "seed=glob(*)"])
+    check_overrides(
+        ["model=choice(gpt/1x8,clip/vit_b32)", "model=gpt,clip_imported", "seed=glob(*)"]
+    )
     with pytest.raises(ConfigError, match="model=clip_vit_b32 is called model=clip/vit_b32 now"):
-        check_sizes(["model=gpt/1x8,clip_vit_b32"])
+        check_overrides(["model=gpt/1x8,clip_vit_b32"])
     with pytest.raises(ConfigError, match="a glob sees no folders"):
-        check_sizes(["model=glob(gpt/2x*)"])
+        check_overrides(["model=glob(gpt/2x*)"])
     with pytest.raises(ConfigError, match="model=gpt2/1x8: gpt2 has 12x768, .*48x1600; or model="):
-        check_sizes(["model=gpt2/1x8"])
-    check_sizes(with_config_dir(["model=gpt2/1x8"], folder))  # which may hold it
+        check_overrides(["model=gpt2/1x8"])
+    check_overrides(with_config_dir(["model=gpt2/1x8"], folder))  # which may hold it
+
+
+@pytest.mark.parametrize("prefix", ["", "+", "++"])
+def test_an_option_by_its_earlier_name_is_refused_with_the_new_one(prefix):
+    said = re.escape("hydra.launcher.pack=8 is called hydra.launcher.vmap=8 now")
+    for refuse in (check_overrides, compose_launcher, expand):
+        with pytest.raises(ConfigError, match=f"^{said}$"):
+            refuse(["seed=1", f"{prefix}hydra.launcher.pack=8"])
 
 
 def test_without_a_folder_nothing_changes():

@@ -153,7 +153,7 @@ def test_a_stop_saves_the_step_and_tells_the_shell(tiny, tmp_path, command, sign
     process.send_signal(signum)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == code, output
-    assert "the same command goes on from the last checkpoints" in output
+    assert "the same command resumes from the last checkpoints" in output
     assert "Traceback" not in output
     assert len(list(trunks.glob("*/checkpoints/step_*.pt"))) == 1
     (status,) = trunks.glob("*/status.json")

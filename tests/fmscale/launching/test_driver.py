@@ -53,7 +53,7 @@ def check_every_feature(tiny: list[str], folder: Path, own_code, *launcher: str)
     known = expand([*own, "study=known", "model=gpt/2x24", "seed=1"])
     assert not run(Sweep(known), InProcess(do_task), Options(max_halvings=1))
     (folder / "killed").unlink()
-    grid = [*own, "model=gpt/1x16,gpt/2x24", "seed=1,2", *launcher, "hydra.launcher.pack=2",
+    grid = [*own, "model=gpt/1x16,gpt/2x24", "seed=1,2", *launcher, "hydra.launcher.vmap=2",
             "hydra.launcher.max_retries=1", "hydra.launcher.max_halvings=1"]  # fmt: skip
     result = fmscale("sweep", *grid, folder=folder)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -130,7 +130,7 @@ def test_one_process_tries_again_or_stops(tiny, plan_one, own_code, tmp_path):
     assert train_job(job, World(), Options(on_error="stop"))
     states = Counter(study.run(branch.run_id).status()["state"] for branch in job.branches)
     assert states == {"failed": 1, "queued": 1}
-    assert train_job(job, World(), Options())  # goes on with the other
+    assert train_job(job, World(), Options())  # continues with the other
     states = Counter(study.run(branch.run_id).status()["state"] for branch in job.branches)
     assert states == {"failed": 2}
     tries: list[str] = []
@@ -154,7 +154,7 @@ def test_one_process_computes_alike_runs_at_once(tiny, tmp_path):
         return do_task(task, report)
 
     together, apart = Sweep(expand(grid)), Sweep(expand([*grid, f"paths.runs_dir={tmp_path}/b"]))
-    assert not run(together, InProcess(noting), Options(pack=2))
+    assert not run(together, InProcess(noting), Options(vmap=2))
     assert kinds.count("group") == 1
     assert not run(apart, InProcess(do_task), Options())
     for one, other in zip(together.jobs, apart.jobs, strict=True):

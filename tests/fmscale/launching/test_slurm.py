@@ -121,7 +121,7 @@ def test_an_array_survives_preemption_and_a_cancelled_job(slurm, tiny, tmp_path,
     assert parent.wait(timeout=180) == 1, (there / "sweep.txt").read_text()
     said = " ".join((there / "sweep.txt").read_text().split())
     assert f"Slurm job {jobs[0]} is over (cancelled)" in said
-    assert "the same command goes on with it" in said
+    assert "the same command resumes it" in said
     states = statuses(there)
     assert {state for run, state in states.items() if "-s1-" in run} == {"interrupted"}
     assert {state for run, state in states.items() if "-s1-" not in run} == {"completed"}

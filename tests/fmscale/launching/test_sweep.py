@@ -248,12 +248,12 @@ def test_a_terminated_sweep_notes_it_and_goes_on_where_it_stopped(tiny, tmp_path
     assert list(statuses(tmp_path).values()) == ["completed"] * 4
 
 
-def test_a_packed_sweep_trains_every_run(tiny, tmp_path):
-    grid = [*tiny, "trainer.precision=32-true", "seed=1,2,3", BUDGETS, "hydra.launcher.pack=3"]
+def test_a_vmapped_sweep_trains_every_run(tiny, tmp_path):
+    grid = [*tiny, "trainer.precision=32-true", "seed=1,2,3", BUDGETS, "hydra.launcher.vmap=3"]
     result = sweep(grid, tmp_path)
     assert result.returncode == 0, result.stderr
     assert "vmapped gpt_1x16 seed 1,2,3" in result.stdout
     assert list(statuses(tmp_path).values()) == ["completed"] * 6
-    refused = sweep([*grid, "hydra.launcher.pack=0", "seed=4,5"], tmp_path)
+    refused = sweep([*grid, "hydra.launcher.vmap=0", "seed=4,5"], tmp_path)
     assert refused.returncode == 1
-    assert "hydra.launcher.pack=0" in refused.stderr
+    assert "hydra.launcher.vmap=0" in refused.stderr

@@ -17,7 +17,7 @@ from fmscale.errors import ConfigError
 from fmscale.launching.preflight import submit
 from fmscale.planning import earlier
 from fmscale.planning.job import Job
-from fmscale.planning.store_plan import plan_job, study_of
+from fmscale.planning.store_plan import plan_in_store, study_of
 from fmscale.planning.sweep import Sweep, manifest_entries
 from fmscale.public import RENAMED
 from fmscale.runs import config_file
@@ -56,7 +56,7 @@ def library(monkeypatch):
 @pytest.mark.parametrize(("study", "command"), [("gpt_old", GPT), ("clip_old", CLIP)])
 def test_the_same_command_finds_what_was_trained(store, library, study, command):
     (job,) = expand([*command, f"paths.runs_dir={store}"])
-    plan = plan_job(job)
+    plan = plan_in_store(job)
     assert [b.run_id for b in plan.done] == [DONE[study]]
     assert [b.run_id for b in plan.left] == [LEFT[study]]
     again = Job.plan(job.config, job.shape)  # as a worker plans it
@@ -79,7 +79,7 @@ def test_other_text_or_another_precision_is_another_run(store, library):
     assert len({job.trunk_id for job in (same, other, changed)}) == 3
     for job in (other, changed):
         assert "earlier" not in job.config
-        assert not plan_job(job).done
+        assert not plan_in_store(job).done
 
 
 def test_a_job_begun_anew_goes_on_under_its_new_ids(store, library):

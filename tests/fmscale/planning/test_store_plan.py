@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fmscale.planning.store_plan import Segment, merge, plan_job, study_of
+from fmscale.planning.store_plan import Segment, merge, plan_in_store, study_of
 from fmscale.planning.sweep import Sweep
 from fmscale.runs.reuse import trunk_steps
 from fmscale.runs.store import Study
@@ -26,7 +26,7 @@ def train(job) -> None:
 
 def test_an_empty_store_costs_the_trunk_once_and_every_cooldown(tiny, plan_one):
     job = plan_one([*tiny, WARM, "budget.tokens=[2560,5120,10240]"])  # 40, 80, 160 steps
-    plan = plan_job(job)
+    plan = plan_in_store(job)
     assert [b.n_steps for b in plan.left] == [40, 80, 160]
     assert plan.segments == (Segment(0, 128),)
     assert plan.steps == 128 + 8 + 16 + 32
@@ -41,19 +41,19 @@ def test_a_larger_budget_extends_the_trunk_from_its_checkpoint(tiny, plan_one):
     train(small)
     large = plan_one([*tiny, WARM, "budget.tokens=[2560,5120,10240]"])
     assert large.trunk_id == small.trunk_id
-    plan = plan_job(large)
+    plan = plan_in_store(large)
     assert [b.n_steps for b in plan.done] == [40, 80]
     assert plan.segments == (Segment(64, 128),)
     assert plan.steps == 64 + 32
     train(large)
-    assert plan_job(large).steps == 0
+    assert plan_in_store(large).steps == 0
 
 
 def test_another_study_gives_its_runs_and_its_trunk(tiny, plan_one):
     first = plan_one([*tiny, WARM, "study=first", "budget.tokens=[2560,5120]"])
     train(first)
     second = plan_one([*tiny, WARM, "study=second", "budget.tokens=[5120,10240]"])
-    plan = plan_job(second)
+    plan = plan_in_store(second)
     assert [b.n_steps for b, _ in plan.adopted] == [80]
     assert [b.n_steps for b in plan.left] == [160]
     assert plan.segments == (Segment(64, 128, "first"),)
@@ -87,7 +87,7 @@ def test_a_trunk_is_trained_as_planned_around_what_is_saved(tiny, plan_one, monk
     middle = plan_one([*grid, "budget.tokens=5120"])
     train(middle)  # leaves a checkpoint after 64 steps
     full = plan_one([*grid, "budget.tokens=[2560,5120,10240]"])
-    planned = plan_job(full)
+    planned = plan_in_store(full)
     assert planned.segments == (Segment(0, 32), Segment(64, 128))
     trained = []
     plain = run.fit_steps

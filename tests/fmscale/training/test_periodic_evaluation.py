@@ -94,7 +94,7 @@ def test_a_broken_run_that_goes_on_has_the_rows_of_an_unbroken_one(
     assert here.metrics() == there.metrics()
 
 
-def test_mistakes_are_named_and_packs_leave_such_runs_to_themselves(tiny):
+def test_mistakes_are_named_and_groups_leave_such_runs_to_themselves(tiny):
     with pytest.raises(ConfigError, match="evaluate_every_steps=0 must be at least 1, or null"):
         expand([*tiny, BUDGETS, "trainer.evaluate_every_steps=0"])
     with pytest.raises(ConfigError, match="is for one process, not trainer.strategy=ddp"):

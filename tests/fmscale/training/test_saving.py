@@ -8,7 +8,7 @@ import pytest
 
 from fmscale.training.run import ignore, train_trunk
 from fmscale.training.saving import SAVING_SHARE, SavePolicy
-from fmscale.training.vmapped.runs import train_pack
+from fmscale.training.vmapped.runs import train_group
 from tests.helpers.slow_disk import assert_saving_was_rare, slow_disk
 
 
@@ -74,5 +74,5 @@ def test_saving_on_a_slow_disk_takes_little_of_the_time(tiny, plan_one, tmp_path
         if way == "one run":
             train_trunk(jobs[0])
         else:
-            train_pack(jobs, ignore)
+            train_group(jobs, ignore)
     assert_saving_was_rare(tmp_path / "saves.jsonl", 0.01)

@@ -19,7 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
-DRIVER = ("on_error", "max_retries", "max_halvings", "pack")  # options of `driver.Options`
+DRIVER = ("on_error", "max_retries", "max_halvings", "vmap")  # options of `driver.Options`
 
 
 @dataclass
@@ -31,7 +31,7 @@ class CommonConf:
     on_error: str = "continue"  # with the other runs, or "stop" the sweep
     max_retries: int = 0  # of a failed task, from its last checkpoint
     max_halvings: int = 0  # of the micro-batch of a task that ran out of memory
-    pack: int = 1  # small runs that differ in seed and learning rate, computed at once by vmap
+    vmap: int = 1  # small runs that differ in seed and learning rate, computed at once by vmap
 
 
 @dataclass

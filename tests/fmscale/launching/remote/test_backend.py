@@ -180,7 +180,7 @@ def test_a_parent_told_to_stop_has_its_processes_save_their_step_and_leave(
     assert process.wait(timeout=60) == code
     told = (tmp_path / "said.txt").read_text()
     assert "Traceback" not in told
-    assert "the same command goes on from the last checkpoints" in told
+    assert "the same command resumes from the last checkpoints" in told
     (path,) = trunks.glob("*/status.json")  # the other jobs have not been begun
     status = json.loads(path.read_text())
     assert status["state"] == "interrupted"

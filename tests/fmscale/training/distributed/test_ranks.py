@@ -90,7 +90,7 @@ def interrupt(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGTERM)
     said = finish(process)
     assert process.returncode != 0
-    assert said.count("stopped; the same command goes on from the last checkpoints") == 1
+    assert said.count("stopped; the same command resumes from the last checkpoints") == 1
 
 
 def kill(process: subprocess.Popen[str], rank: int) -> None:
@@ -110,7 +110,7 @@ def kill(process: subprocess.Popen[str], rank: int) -> None:
 def stores(base, tmp_path_factory) -> Path:
     """All jobs, trained by one process and by two, in a store of each way.
 
-    In the store `fsdp_stopped` two processes go on with runs in which they were told to stop, in
+    In the store `fsdp_stopped` two processes resume runs in which they were told to stop, in
     `fsdp_killed` with those in which one of the two was killed; how these were left is in
     `fsdp_stopped_left` and `fsdp_killed_left`.
     """
@@ -224,7 +224,7 @@ def test_told_to_stop_they_save_and_go_on_bit_for_bit(stores):
     (status,) = (stores / "fsdp_stopped_left").glob("long/trunks/*/status.json")
     noted = json.loads(status.read_text())
     assert (noted["state"], noted["reason"]) == ("interrupted", "stopped by SIGTERM")
-    # It went on from the step that it was told to stop in: what came before is not there twice.
+    # It resumed from the step that it was told to stop in: what came before is not there twice.
     (rows,) = (stores / "fsdp_stopped_left").glob("long/trunks/*/metrics.jsonl")
     (again,) = (stores / "fsdp_stopped").glob("long/trunks/*/metrics.jsonl")
     assert again.read_text().startswith(rows.read_text())
@@ -305,7 +305,7 @@ def test_checkpoints_of_earlier_starts_do_not_pile_up(tmp_path):
             state = Checkpoint(step, {"w": torch.full((4,), 1.0)}, {"state": {}}, 0.0, "32-true")
             sharded_checkpoint.save(tmp_path, state, keep={2}, newest=2, group=dist.group.WORLD)
             if step < 5:
-                sharded_checkpoint.assemble(tmp_path)  # as when training goes on
+                sharded_checkpoint.assemble(tmp_path)  # as when training continues
     finally:
         dist.destroy_process_group()
     assert checkpoint.steps_saved(tmp_path) == [2, 3, 4]

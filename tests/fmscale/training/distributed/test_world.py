@@ -118,7 +118,7 @@ def test_a_sweep_is_not_started_by_each_of_several_processes(tiny, tmp_path):
     assert "each of several processes would start this whole sweep" in result.stderr
 
 
-def test_a_mistake_that_all_processes_see_is_told_once(tiny, tmp_path):
+def test_a_mistake_that_all_processes_see_is_reported_once(tiny, tmp_path):
     """As torchrun does it: when the first of them has failed, the others are told to end."""
     command = [sys.executable, "-m", "fmscale.cli", "train", *tiny, "trainer=ddp", "batch_size=3"]
     first, second = (
@@ -139,11 +139,14 @@ def test_a_mistake_that_all_processes_see_is_told_once(tiny, tmp_path):
     assert second.returncode in (1, 143)  # 143 if it was not there yet
 
 
-def test_a_mistake_that_one_process_alone_sees_is_told_by_it(monkeypatch):
+def test_a_mistake_that_one_process_alone_sees_is_reported_by_it(monkeypatch):
     monkeypatch.setattr(world, "SILENT_SECONDS", 0.0)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with pytest.raises(ConfigError, match="only here"), world.one_speaks(World(1, 2, 1, 2)):
+        with (
+            pytest.raises(ConfigError, match="only here"),
+            world.error_on_rank_zero(World(1, 2, 1, 2)),
+        ):
             raise ConfigError("only here")
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""Packed runs end with the records of lone runs."""
+"""Vmapped runs end with the records of lone runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fmscale.planning.store_plan import study_of
 from fmscale.signals import Interrupted
 from fmscale.training import checkpoint
 from fmscale.training.run import train_branch, train_trunk
-from fmscale.training.vmapped.runs import train_pack
-from fmscale.training.vmapped.step import Pack, PackError
+from fmscale.training.vmapped.runs import train_group
+from fmscale.training.vmapped.step import VmapError, VmappedGroup
 
 BUDGETS = "budget.tokens=[2560,5120]"
 MEMBERS = [("seed=1", "optimizer.lr=0.003"), ("seed=2", "optimizer.lr=0.003"),
@@ -39,8 +39,8 @@ def jobs_in(tiny, plan_one, folder, *more):
     return [plan_one([*here, *member]) for member in MEMBERS]
 
 
-def equal(packed: list[dict], lone: list[dict]) -> None:
-    for ours, theirs in zip(packed, lone, strict=True):
+def equal(vmapped: list[dict], lone: list[dict]) -> None:
+    for ours, theirs in zip(vmapped, lone, strict=True):
         assert ours["run_id"] == theirs["run_id"]
         assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-5)
         for name in ("n_tokens", "flops", "n_steps", "lr_peak", "status", "annealed"):
@@ -48,18 +48,18 @@ def equal(packed: list[dict], lone: list[dict]) -> None:
 
 
 @pytest.mark.parametrize("more", [[], ["trainer.accumulate=2"], ["schedule=cosine"]])
-def test_packed_runs_have_the_records_and_curves_of_lone_ones(tiny, plan_one, tmp_path, more):
-    packed = jobs_in(tiny, plan_one, tmp_path / "packed", *more)
+def test_vmapped_runs_have_the_records_and_curves_of_lone_ones(tiny, plan_one, tmp_path, more):
+    vmapped = jobs_in(tiny, plan_one, tmp_path / "vmapped", *more)
     lone = jobs_in(tiny, plan_one, tmp_path / "lone", *more)
-    train_pack(packed, ignore)
-    for job in packed:  # every step has been taken
+    train_group(vmapped, ignore)
+    for job in vmapped:  # every step has been taken
         for branch in job.branches:
             folder = study_of(job).run(branch.run_id)
             assert branch.n_steps in checkpoint.steps_saved(folder.checkpoints)
-    for job in (*packed, *lone):
+    for job in (*vmapped, *lone):
         finish(job)
-    equal(records(packed), records(lone))
-    for ours, theirs in zip(packed, lone, strict=True):
+    equal(records(vmapped), records(lone))
+    for ours, theirs in zip(vmapped, lone, strict=True):
         branch = ours.branches[-1]
         ours_rows, theirs_rows = (study_of(j).run(branch.run_id).metrics() for j in (ours, theirs))
         assert [r["step"] for r in ours_rows] == [r["step"] for r in theirs_rows]
@@ -67,14 +67,14 @@ def test_packed_runs_have_the_records_and_curves_of_lone_ones(tiny, plan_one, tm
             assert a == pytest.approx(b, rel=1e-5)
 
 
-def test_a_pack_that_is_interrupted_is_finished_by_lone_runs(tiny, plan_one, tmp_path, monkeypatch):
-    packed = jobs_in(tiny, plan_one, tmp_path / "packed", "trainer.checkpoint_every_seconds=0")
+def test_an_interrupted_group_is_finished_by_lone_runs(tiny, plan_one, tmp_path, monkeypatch):
+    vmapped = jobs_in(tiny, plan_one, tmp_path / "vmapped", "trainer.checkpoint_every_seconds=0")
     lone = jobs_in(tiny, plan_one, tmp_path / "lone")
     steps = 0
 
-    from fmscale.training.vmapped import runs as packing
+    from fmscale.training.vmapped import runs as vmapped_runs
 
-    take = packing.Pack.step
+    take = vmapped_runs.VmappedGroup.step
 
     def counted(self, *arguments):
         nonlocal steps
@@ -83,15 +83,15 @@ def test_a_pack_that_is_interrupted_is_finished_by_lone_runs(tiny, plan_one, tmp
             raise KeyboardInterrupt
         return take(self, *arguments)
 
-    monkeypatch.setattr(packing.Pack, "step", counted)
+    monkeypatch.setattr(vmapped_runs.VmappedGroup, "step", counted)
     with pytest.raises(KeyboardInterrupt):
-        train_pack(packed, ignore)
+        train_group(vmapped, ignore)
     monkeypatch.undo()
-    saved = [checkpoint.steps_saved(study_of(j).trunk(j.trunk_id).checkpoints) for j in packed]
+    saved = [checkpoint.steps_saved(study_of(j).trunk(j.trunk_id).checkpoints) for j in vmapped]
     assert [max(found) for found in saved] == [19, 19, 19]
-    for job in (*packed, *lone):
+    for job in (*vmapped, *lone):
         finish(job)
-    equal(records(packed), records(lone))
+    equal(records(vmapped), records(lone))
 
 
 def test_a_diverging_member_is_left_to_its_lone_run(tiny, plan_one, tmp_path):
@@ -99,14 +99,14 @@ def test_a_diverging_member_is_left_to_its_lone_run(tiny, plan_one, tmp_path):
                      "trainer.gradient_clip_val=null"])  # fmt: skip
     calm = plan_one([*tiny, BUDGETS, "trainer.precision=32-true", "seed=3", "optimizer.lr=0.003",
                      "trainer.gradient_clip_val=null"])  # fmt: skip
-    train_pack([wild, calm], ignore)
+    train_group([wild, calm], ignore)
     for job in (wild, calm):
         finish(job)
     assert {r["status"] for r in records([wild])} == {"diverged"}
     assert {r["status"] for r in records([calm])} == {"completed"}
 
 
-def test_only_seed_and_rate_may_differ_within_a_pack(tiny, plan_one, tmp_path):
+def test_only_seed_and_rate_may_differ_within_a_group(tiny, plan_one, tmp_path):
     jobs = jobs_in(tiny, plan_one, tmp_path / "runs")
     other = plan_one([*tiny, BUDGETS, "trainer.precision=32-true", "batch_size=8",
                       f"paths.runs_dir={tmp_path / 'runs'}"])  # fmt: skip
@@ -117,27 +117,27 @@ def test_only_seed_and_rate_may_differ_within_a_pack(tiny, plan_one, tmp_path):
 
 def test_dropout_and_half_precision_are_refused(tiny, plan_one):
     dropping = [plan_one([*tiny, BUDGETS, "model.dropout=0.1", f"seed={s}"]) for s in (1, 2)]
-    with pytest.raises(PackError, match="dropout"):
-        train_pack(dropping, ignore)
+    with pytest.raises(VmapError, match="dropout"):
+        train_group(dropping, ignore)
     half = [plan_one([*tiny, BUDGETS, "trainer.precision=bf16-mixed", f"seed={s}"]) for s in (1, 2)]
-    with pytest.raises(PackError, match="32-true"):
-        train_pack(half, ignore)
+    with pytest.raises(VmapError, match="32-true"):
+        train_group(half, ignore)
 
 
 def test_a_signal_to_stop_waits_until_the_step_of_all_is_saved(
     tiny, plan_one, tmp_path, monkeypatch
 ):
-    packed = jobs_in(tiny, plan_one, tmp_path / "packed")  # the next save: a minute away
-    take, before = Pack.step, signal.getsignal(signal.SIGTERM)
+    vmapped = jobs_in(tiny, plan_one, tmp_path / "vmapped")  # the next save: a minute away
+    take, before = VmappedGroup.step, signal.getsignal(signal.SIGTERM)
 
     def interrupted(self, *arguments):
         if self.n_updates == 19:
             os.kill(os.getpid(), signal.SIGTERM)
         return take(self, *arguments)
 
-    monkeypatch.setattr(Pack, "step", interrupted)
+    monkeypatch.setattr(VmappedGroup, "step", interrupted)
     with pytest.raises(Interrupted):
-        train_pack(packed, ignore)
+        train_group(vmapped, ignore)
     assert signal.getsignal(signal.SIGTERM) == before
-    saved = [checkpoint.steps_saved(study_of(j).trunk(j.trunk_id).checkpoints) for j in packed]
+    saved = [checkpoint.steps_saved(study_of(j).trunk(j.trunk_id).checkpoints) for j in vmapped]
     assert saved == [[20]] * 3

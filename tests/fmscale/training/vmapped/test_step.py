@@ -1,4 +1,4 @@
-"""A pack's members end where their lone runs end."""
+"""A vmapped group's members end where their lone runs end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fmscale.objectives.next_token import NextToken
 from fmscale.optim.param_groups import adamw
 from fmscale.sizing import CLIPShape, GPTShape, TextShape, VisionShape
 from fmscale.sizing.architecture import Recipe
-from fmscale.training.vmapped.step import Pack, PackError
+from fmscale.training.vmapped.step import VmapError, VmappedGroup
 
 RATES = [1e-3, 3e-3, 1e-2]
 
@@ -96,7 +96,7 @@ def test_every_member_equals_its_lone_run(make, objective, batches, accumulate):
 
 
 @pytest.mark.slow  # compiling takes half a minute, and needs a C++ compiler
-def test_every_member_of_a_compiled_pack_equals_its_lone_run():
+def test_every_member_of_a_compiled_group_equals_its_lone_run():
     members_equal_lone_runs(gpt, NextToken(), tokens, 1, compile=True)
 
 
@@ -104,14 +104,14 @@ def members_equal_lone_runs(make, objective, batches, accumulate, *, compile=Fal
     n_steps, seeds = 12, [1, 2, 3]
     models = [make(seed) for seed in seeds]
     optimizers = [adamw(m, rate) for m, rate in zip(models, RATES, strict=True)]
-    pack = Pack(models, optimizers, objective, clip=1.0, compile=compile)
+    group = VmappedGroup(models, optimizers, objective, clip=1.0, compile=compile)
     history = []
     for step in range(n_steps):
         micro = [
             [batches(seed, step * accumulate + k) for seed in seeds] for k in range(accumulate)
         ]
-        history.append(pack.step(micro, factor(step)))
-    pack.unstack()
+        history.append(group.step(micro, factor(step)))
+    group.unstack()
     for row, (seed, rate) in enumerate(zip(seeds, RATES, strict=True)):
         model, optimizer, losses = lone(make, objective, batches, rate, seed, n_steps, accumulate)
         assert [h[row] for h in history] == pytest.approx(losses, rel=1e-5)
@@ -124,16 +124,16 @@ def members_equal_lone_runs(make, objective, batches, accumulate, *, compile=Fal
             assert float(state[i]["step"]) == n_steps
 
 
-def test_a_pack_goes_on_from_lone_checkpoints():
+def test_a_group_resumes_from_lone_checkpoints():
     models = [lone(gpt, NextToken(), tokens, rate, 1, 3)[:2] for rate in RATES[:2]]
-    pack = Pack([m for m, _ in models], [o for _, o in models], NextToken(), clip=1.0)
+    group = VmappedGroup([m for m, _ in models], [o for _, o in models], NextToken(), clip=1.0)
     for group_rate, (_, optimizer) in zip(RATES, models, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = group_rate
-    pack = Pack([m for m, _ in models], [o for _, o in models], NextToken(), clip=1.0)
+    group = VmappedGroup([m for m, _ in models], [o for _, o in models], NextToken(), clip=1.0)
     for step in range(3, 6):
-        pack.step([[tokens(1, step), tokens(1, step)]], factor(step))
-    pack.unstack()
+        group.step([[tokens(1, step), tokens(1, step)]], factor(step))
+    group.unstack()
     for (model, _), rate in zip(models, RATES, strict=False):
         expected, _, _ = lone(gpt, NextToken(), tokens, rate, 1, 6)
         same_weights(model, expected)
@@ -142,9 +142,11 @@ def test_a_pack_goes_on_from_lone_checkpoints():
 def test_a_member_that_diverges_leaves_the_others_alone():
     def run(rates):
         models = [gpt(1), gpt(2)]
-        pack = Pack(models, [adamw(m, r) for m, r in zip(models, rates, strict=True)], NextToken())
+        group = VmappedGroup(
+            models, [adamw(m, r) for m, r in zip(models, rates, strict=True)], NextToken()
+        )
         for step in range(6):
-            losses = pack.step([[tokens(1, step), tokens(2, step)]], 1.0)
+            losses = group.step([[tokens(1, step), tokens(2, step)]], 1.0)
         return losses
 
     calm, wild = run([1e-3, 1e-3]), run([1e-3, 1e30])
@@ -152,13 +154,13 @@ def test_a_member_that_diverges_leaves_the_others_alone():
     assert not wild[1] < 100
 
 
-def test_what_cannot_be_packed_is_refused():
+def test_what_cannot_be_vmapped_is_refused():
     model = gpt(1)
-    with pytest.raises(PackError, match="SGD"):
-        Pack([model], [torch.optim.SGD(model.parameters(), lr=0.1)], NextToken())
+    with pytest.raises(VmapError, match="SGD"):
+        VmappedGroup([model], [torch.optim.SGD(model.parameters(), lr=0.1)], NextToken())
     dropping = GPT(model.shape, dropout=0.1)
-    with pytest.raises(PackError, match="dropout"):
-        Pack([dropping], [adamw(dropping, 0.1)], NextToken())
+    with pytest.raises(VmapError, match="dropout"):
+        VmappedGroup([dropping], [adamw(dropping, 0.1)], NextToken())
     stepped, optimizer, _ = lone(gpt, NextToken(), tokens, 1e-3, 1, 2)
-    with pytest.raises(PackError, match="different numbers"):
-        Pack([model, stepped], [adamw(model, 1e-3), optimizer], NextToken())
+    with pytest.raises(VmapError, match="different numbers"):
+        VmappedGroup([model, stepped], [adamw(model, 1e-3), optimizer], NextToken())
