@@ -67,7 +67,8 @@ def main() -> None:
         print(f"fmscale {__version__}")
         return
     if command not in COMMANDS:
-        sys.exit(f"error: unknown command {command!r}\n\n{usage}")
+        print(f"error: unknown command {command!r}\n\n{usage}", file=sys.stderr)
+        sys.exit(2)
     try:
         os.getcwd()
     except FileNotFoundError:

@@ -15,13 +15,18 @@ class ConfigError(ValueError):
 
 
 @contextmanager
-def config_errors_exit() -> Iterator[None]:
-    """End the program with the message alone: a mistake in a configuration, or a file of the store
-    that is broken, needs no traceback. Secrets stay off the screen, also those of other errors.
+def config_errors_exit(*also: type[Exception]) -> Iterator[None]:
+    """End the program with the message alone and exit code 1: a mistake in a configuration, or a
+    file of the store that is broken, needs no traceback. Secrets stay off the screen, also those of
+    other errors.
+
+    Args:
+        also: other errors that are a person's mistake here.
     """
+    mistakes: tuple[type[Exception], ...] = (ConfigError, Broken, *also)
     try:
         yield
-    except (ConfigError, Broken) as error:
+    except mistakes as error:
         sys.exit(f"error: {redact(str(error))}")
     except Exception as error:
         redact_error(error)

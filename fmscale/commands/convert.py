@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fmscale.commands.arguments import make_parser
 from fmscale.config.trust import stored_config
+from fmscale.errors import config_errors_exit
 from fmscale.runs.find import FORMS, find
 from fmscale.runs.store import RunFolder
 
@@ -107,27 +106,15 @@ def load_tokenizer(config: dict[str, Any]) -> ByteTokenizer | FileTokenizer | No
 
 def main() -> None:
     """Entry point of `fmscale convert`."""
-    parser = argparse.ArgumentParser(
-        prog="fmscale convert",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("convert", __doc__, EXAMPLE)
     parser.add_argument("run", help=FORMS)
     parser.add_argument("--to", required=True, choices=sorted(TARGETS), help="the format")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     options = parser.parse_args()
     family, write = TARGETS[options.to]
-    try:
-        model, config = load_run(find(Path(options.runs_dir), options.run))
+    with config_errors_exit(ValueError, OSError):
+        model, config = load_run(find(options.runs_dir, options.run))
         if model.shape.family != family:
             raise ValueError(f"--to {options.to} takes a {family}, not a {model.shape.family}")
         write(model, config, options.out)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
     print(f"{options.run} written to {options.out} as {options.to}")
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from fmscale.config.compose import add_config_dir, with_config_dir
+from fmscale.commands.arguments import make_parser
+from fmscale.config.compose import with_config_dir
 from fmscale.config.jobs import expand
 from fmscale.errors import ConfigError, config_errors_exit
 from fmscale.planning.job import Job
@@ -117,14 +117,8 @@ def draw(movements: dict[str, list[Movement]], path: Path) -> None:
 
 def main() -> None:
     """Entry point of `fmscale coord-check`."""
-    parser = argparse.ArgumentParser(
-        prog="fmscale coord-check",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("coord-check", __doc__, EXAMPLE, store=False, composes=True)
     parser.add_argument("overrides", nargs="*", help="as for fmscale train")
-    add_config_dir(parser)
     parser.add_argument("--widths", default="32,64,128,256", help="at least 4; default %(default)s")
     parser.add_argument("--steps", type=int, default=5, help="optimizer steps; default 5")
     parser.add_argument("--seeds", type=int, default=4, help="averaged over; default 4")
@@ -156,7 +150,3 @@ def main() -> None:
     if options.out:
         draw(movements, options.out)
         console.print(f"figure: {options.out}", highlight=False)
-
-
-if __name__ == "__main__":
-    main()

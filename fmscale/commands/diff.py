@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fmscale.commands.arguments import make_parser
+from fmscale.errors import config_errors_exit
 from fmscale.public import with_public_names
 from fmscale.runs import config_file
 from fmscale.runs.find import FORMS, find
@@ -61,21 +59,13 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point of `fmscale diff`."""
-    parser = argparse.ArgumentParser(
-        prog="fmscale diff",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("diff", __doc__, EXAMPLE)
     parser.add_argument("first", help=FORMS)
     parser.add_argument("second")
-    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     options = parser.parse_args()
-    try:
-        folders = [find(Path(options.runs_dir), name) for name in (options.first, options.second)]
+    with config_errors_exit(ValueError):
+        folders = [find(options.runs_dir, name) for name in (options.first, options.second)]
         found = differences(*(config_file.read(f.path / "config.yaml") for f in folders))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
     console = Console()
     if not found:
         console.print("The two configurations are the same.")
@@ -87,7 +77,3 @@ def main() -> None:
         row = (d.key, str(d.first), str(d.second))
         table.add_row(*map(escape, row), "yes" if d.in_identity else "no")
     console.print(table)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fmscale.config.compose import add_config_dir, with_config_dir
+from fmscale.commands.arguments import make_parser
+from fmscale.config.compose import with_config_dir
 from fmscale.config.trust import stored_config
 from fmscale.errors import ConfigError, config_errors_exit
 from fmscale.launching.trackers import reach_trackers
@@ -186,26 +186,6 @@ def _add(entry: Evaluation, measured: Measured, record: RunRecord) -> RunRecord:
     return record.with_evaluation(entry, measured.metrics, measured.units)
 
 
-def send(r: Request) -> None:
-    """Give the whole run, its tables included, to the logger that was asked for."""
-    from fmscale.config.build import build_parts
-    from fmscale.tracking.tracker import RunInfo
-
-    tracker, record = build_parts(r.config).tracker, r.folder.record()
-    info = RunInfo.of(r.folder, r.config, r.folder.path.resolve())
-    exit_code = 1
-    try:
-        tracker.open(info)
-        for row in r.folder.metrics():
-            tracker.log(row)
-        for name, rows in r.folder.tables().items():
-            tracker.table(name, rows)
-        tracker.summarize(record.summary())
-        exit_code = 0
-    finally:
-        tracker.close(exit_code)
-
-
 def _device(name: str) -> str:
     import torch
 
@@ -266,15 +246,16 @@ def _progress(console: Console, n: int) -> Iterator[Any]:
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
-    from fmscale.config.build import target_of
+    from fmscale.config.build import build_tracker, target_of
     from fmscale.tracking.tracker import NoTracker
+    from fmscale.tracking.upload import send_run
 
     names = [given for given in options.names if "=" not in given]
     if not names:
         raise ConfigError("name runs or studies, e.g. fmscale evaluate gpt_demo")
     overrides = [given for given in options.names if "=" in given]
     settings = compose_settings(with_config_dir(overrides, options.config_dir))
-    folders = select(Path(options.runs_dir), names)
+    folders = select(options.runs_dir, names)
     records, requests, diverged = {}, [], []
     for folder in folders:
         with skip_broken():
@@ -307,8 +288,8 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     else:
         console.print("Nothing to measure: the records hold all of it. --again measures anew.")
     if target_of(settings.logger) is not NoTracker:
-        for r in requests:
-            send(r)
+        for r in requests:  # whole, its tables included
+            send_run(r.folder, build_tracker(r.config), r.config, tables=True)
     _report(console, requests, list(records.values()), options.show)
     for name in options.table or []:
         _print_table(console, folders, name)
@@ -370,27 +351,16 @@ def _print_table(console: Console, folders: Sequence[RunFolder], name: str) -> N
 
 def main() -> None:
     """Entry point of `fmscale evaluate`."""
-    parser = argparse.ArgumentParser(
-        prog="fmscale evaluate",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("evaluate", __doc__, EXAMPLE, composes=True)
     parser.add_argument(
         "names", nargs="+", metavar="RUN|STUDY|KEY=VALUE",
         help=f"study; {FORMS}; settings as Hydra writes them",
     )  # fmt: skip
-    add_config_dir(parser)
     parser.add_argument("--again", action="store_true", help="also what was measured before")
     parser.add_argument("--show", nargs="+", metavar="METRIC", help="columns of the closing table")
     parser.add_argument("--table", nargs="+", metavar="NAME", help="tables of the runs to print")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--data-dir", help="where prepared data lie, if not as in training")
-    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     options = parser.parse_intermixed_args()  # settings may follow an option
     with config_errors_exit():
         _run(options, Console())
-
-
-if __name__ == "__main__":
-    main()

@@ -5,19 +5,19 @@ Keys of the configuration in which the runs differ are columns of their names (m
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fmscale.commands.arguments import make_parser, open_study
+from fmscale.errors import config_errors_exit
 from fmscale.runs.files import write_atomically
 from fmscale.runs.hyperparameters import differing, of_record
 from fmscale.runs.index import Index
-from fmscale.runs.record import RunRecord
+from fmscale.runs.record import RunRecord, flat
 from fmscale.runs.store import Study
 
 EXAMPLE = """\
@@ -46,12 +46,10 @@ def rows(study: Study, nested: Sequence[str] = ()) -> list[dict[str, Any]]:
         print(error, file=sys.stderr)
     varied = differing(map(of_record, records))
     for record, own in zip(records, varied, strict=True):
-        flat = {k: v for k, v in record.items() if not isinstance(v, dict | list)}
-        precision = record.get("environment", {}).get("precision")
         inner = {path: _walk(record, path) for path in nested}
         inner = {path: value for path, value in inner.items() if value is not None}
-        flat["study"] = study.path.absolute().name  # runs taken over are stored with another's
-        found.append({**flat, **record["metrics"], "precision": precision, **own, **inner})
+        here = {"study": study.path.absolute().name}  # runs taken over are stored with another's
+        found.append({**flat(record), **here, **own, **inner})
     return found
 
 
@@ -114,36 +112,22 @@ def _of_one_type(table: list[dict[str, Any]], name: str) -> list[Any]:
 
 def main() -> None:
     """Entry point of `fmscale export`."""
-    parser = argparse.ArgumentParser(
-        prog="fmscale export",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("export", __doc__, EXAMPLE)
     parser.add_argument("study")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="ends with .csv or .parquet"
     )
     parser.add_argument("--columns", nargs="+", metavar="NAME", help="default: all")
-    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     options = parser.parse_args()
     formats: dict[str, Callable[..., str | bytes]] = {".csv": to_csv, ".parquet": to_parquet}
     write = formats.get(options.out.suffix)
     if write is None:
         parser.error(f"--out {options.out} must end with {' or '.join(formats)}")
     nested = [name for name in options.columns or [] if "." in name]
-    try:
-        study = Study.open(options.runs_dir, options.study)
-        if not study.path.exists():
-            raise ValueError(f"{study.path} does not exist; name another store with --runs-dir")
+    with config_errors_exit(ValueError, OSError):
+        study = open_study(options.runs_dir, options.study)
         table = rows(study, nested)
         if not table:
             raise ValueError(f"{study.path} holds no finished runs; see fmscale status")
         write_atomically(options.out, write(table, options.columns))
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
     print(f"{len(table)} runs written to {options.out}")
-
-
-if __name__ == "__main__":
-    main()

@@ -6,10 +6,8 @@ It counts as not annealed, so that no law is fitted to it by default.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from fmscale.config.compose import add_config_dir, with_config_dir
+from fmscale.commands.arguments import make_parser
+from fmscale.config.compose import with_config_dir
 from fmscale.errors import ConfigError, config_errors_exit
 from fmscale.runs import config_file
 from fmscale.runs.store import RunFolder, Study, now
@@ -309,17 +308,10 @@ def _record(run_id: str, study: str, model: Any, data: Any, source: dict[str, st
 
 def main() -> None:
     """Entry point of `fmscale import`."""
-    parser = argparse.ArgumentParser(
-        prog="fmscale import",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("import", __doc__, EXAMPLE, composes=True)
     parser.add_argument("folder", type=Path, help="as transformers' save_pretrained writes it")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the data to measure on")
-    add_config_dir(parser)
     parser.add_argument("--study", default="imported", help="where the run goes")
-    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     options = parser.parse_intermixed_args()
     with config_errors_exit():
         overrides = with_config_dir(options.overrides, options.config_dir)
@@ -329,7 +321,3 @@ def main() -> None:
             f"  fmscale evaluate {options.study} evaluation={format_of(options.folder).measure}",
             highlight=False,
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-
 from rich.console import Console
 
+from fmscale.commands.arguments import make_parser
 from fmscale.commands.plan_tables import Speed, print_plan
-from fmscale.config.compose import add_config_dir, with_config_dir
+from fmscale.config.compose import with_config_dir
 from fmscale.config.jobs import expand
 from fmscale.errors import ConfigError, config_errors_exit
 from fmscale.launching.backend import Event, Task
@@ -57,14 +56,8 @@ def measure(sweep: Sweep) -> dict[str, Speed]:
 
 def main() -> None:
     """Entry point of `fmscale plan`."""
-    parser = argparse.ArgumentParser(
-        prog="fmscale plan",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("plan", __doc__, EXAMPLE, store=False, composes=True)
     parser.add_argument("overrides", nargs="*", help="as for fmscale sweep")
-    add_config_dir(parser)
     parser.add_argument("--price", type=float, metavar="DOLLARS", help="per hour of this machine")
     parser.add_argument(
         "--no-measure", action="store_true", help="skip the timed steps: no torch, no times"
@@ -74,7 +67,3 @@ def main() -> None:
         sweep = Sweep(expand(with_config_dir(options.overrides, options.config_dir)))
         speeds = {} if options.no_measure else measure(sweep)
         print_plan(sweep, speeds, options.price)
-
-
-if __name__ == "__main__":
-    main()

@@ -26,9 +26,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from fmscale.commands import arguments
 from fmscale.data.preparation.build import build_shards
 from fmscale.data.preparation.settings import CHOICES, SUFFIXES, WEBTEXT, Recipe
 from fmscale.data.text.manifest import BUILDING, MANIFEST, Manifest, verify
+from fmscale.errors import config_errors_exit
 
 EXAMPLE = """\
 examples:
@@ -70,12 +72,7 @@ class Bars:
 
 def make_parser() -> argparse.ArgumentParser:
     """All options; their names are those of `Recipe`."""
-    parser = argparse.ArgumentParser(
-        prog="fmscale prepare",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.make_parser("prepare", __doc__, EXAMPLE, store=False)
     parser.add_argument("inputs", nargs="*", help="files and folders of text")
     parser.add_argument("--out", type=Path, help="folder of the shards")
     parser.add_argument("--overwrite", action="store_true", help="replace the shards in --out")
@@ -223,29 +220,31 @@ def main() -> None:
     """Entry point of `fmscale prepare`."""
     parser = make_parser()
     options = parser.parse_args()
+    if options.out is None and options.verify is None:
+        parser.error("--out is missing: name the folder of the shards")
     try:
-        if options.verify is not None:
-            manifest = Manifest.read(options.verify)
-            problems = verify(manifest)
-            if problems:
-                sys.exit("\n".join(problems))
-            print(f"{options.verify}: every file agrees with its checksum")
-            return
-        if options.out is None:
-            parser.error("--out is missing: name the folder of the shards")
-        if options.workers < 1:
-            raise ValueError(f"--workers {options.workers}: give at least 1")
-        recipe = make_recipe(options)
-        if options.overwrite:
-            _remove(options.out)
-        bars = Bars()
-        with bars.progress:
-            result = build_shards(recipe, options.out, options.workers, bars)
-        print_manifest(result, options.out)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        with config_errors_exit(ValueError, OSError):
+            _verify(options.verify) if options.verify is not None else _prepare(options)
     except KeyboardInterrupt:
         sys.exit(f"\nStopped. The same command goes on where {options.out} was left.")
+
+
+def _verify(shards: Path) -> None:
+    if problems := verify(Manifest.read(shards)):
+        sys.exit("\n".join(problems))
+    print(f"{shards}: every file agrees with its checksum")
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    if options.workers < 1:
+        raise ValueError(f"--workers {options.workers}: give at least 1")
+    recipe = make_recipe(options)
+    if options.overwrite:
+        _remove(options.out)
+    bars = Bars()
+    with bars.progress:
+        result = build_shards(recipe, options.out, options.workers, bars)
+    print_manifest(result, options.out)
 
 
 def _remove(out: Path) -> None:
@@ -253,7 +252,3 @@ def _remove(out: Path) -> None:
     if out.exists() and not ((out / MANIFEST).exists() or (out / BUILDING).exists()):
         raise ValueError(f"--overwrite: {out} holds no shards, so it is left alone")
     shutil.rmtree(out, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import signal
 import sys
 
+from fmscale.commands.arguments import make_parser, open_study
 from fmscale.config.build import build_shape
 from fmscale.config.compose import compose_launcher, quoted
 from fmscale.config.launchers import register_launchers
@@ -112,30 +111,19 @@ def launcher_of(study: Study, overrides: list[str]) -> tuple[Backend, Options]:
 
 def main() -> None:
     """Entry point of `fmscale retry`."""
-    parser = argparse.ArgumentParser(
-        prog="fmscale retry",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("retry", __doc__, EXAMPLE)
     parser.add_argument("study")
     parser.add_argument(
         "launcher", nargs="*", metavar="launcher=NAME hydra.launcher.KEY=VALUE",
         help="what trains them, as for fmscale sweep; default: workers on this machine",
     )  # fmt: skip
     parser.add_argument("--runs", nargs="+", metavar="RUN", help=f"only these: {FORMS}")
-    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     for flag, key, meaning in FLAGS:
         parser.add_argument(flag, type=int, dest=key, help=meaning)
     options = parser.parse_intermixed_args()
     signal.signal(signal.SIGTERM, interrupt)
     with config_errors_exit():
-        try:
-            study = Study.open(options.runs_dir, options.study)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-        if not study.path.exists():
-            raise ConfigError(f"{study.path} does not exist; name another store with --runs-dir")
+        study = open_study(options.runs_dir, options.study)
         jobs = unfinished_jobs(study, options.runs)
         if not jobs:
             print(f"Nothing to retry: every run of {options.study} is finished or running.")
@@ -144,7 +132,3 @@ def main() -> None:
         flags = [f"hydra.launcher.{key}={value}" for key, value in given if value is not None]
         failed = run(Sweep(jobs), *launcher_of(study, [*options.launcher, *flags]))
     sys.exit(1 if failed else 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
+from fmscale.commands.arguments import make_parser, open_study
 from fmscale.commands.convert import load_run, load_tokenizer
-from fmscale.runs.files import Broken
+from fmscale.errors import config_errors_exit
+from fmscale.runs.files import skip_broken
 from fmscale.runs.find import FORMS, find
 from fmscale.runs.store import RunFolder, Study
 
@@ -30,28 +30,17 @@ def longest_runs(study: Study) -> list[RunFolder]:
     for folder in study.runs():
         if not folder.is_finished():
             continue
-        try:
-            record = folder.record().to_dict()
-        except Broken as error:  # the other sizes are sampled
-            print(error, file=sys.stderr)
-            continue
-        if record["status"] != "completed":
-            continue
-        key = (record["model"], record.get("seed"))
-        entry = (record.get("n_steps", 0), record["n_params_total"], folder)
-        if key not in best or entry[0] > best[key][0]:
-            best[key] = entry
+        with skip_broken():  # the other sizes are sampled
+            record = folder.record()
+            key, n_steps = (record.model, record.seed), record.n_steps or 0
+            if record.status == "completed" and (key not in best or n_steps > best[key][0]):
+                best[key] = (n_steps, record.n_params_total, folder)
     return [folder for _, _, folder in sorted(best.values(), key=lambda e: e[1])]
 
 
 def main() -> None:
     """Entry point of `fmscale sample`."""
-    parser = argparse.ArgumentParser(
-        prog="fmscale sample",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("sample", __doc__, EXAMPLE)
     parser.add_argument("runs", nargs="*", help=FORMS)
     parser.add_argument("--study", help="the longest run of every size of a study")
     parser.add_argument("--prompt", action="append", help="may be repeated")
@@ -60,21 +49,18 @@ def main() -> None:
     parser.add_argument("--top-k", type=int)
     parser.add_argument("--top-p", type=float)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     parser.add_argument("--out", type=Path, help="also write a Markdown page")
     options = parser.parse_args()
-    try:
-        folders = [find(Path(options.runs_dir), name) for name in options.runs]
+    with config_errors_exit(ValueError, OSError):
+        folders = [find(options.runs_dir, name) for name in options.runs]
         if options.study:
-            folders += longest_runs(Study.open(options.runs_dir, options.study))
+            folders += longest_runs(open_study(options.runs_dir, options.study))
         for prompt in options.prompt or []:
             if prompt.encode(errors="ignore").decode() != prompt:
                 raise ValueError(f"--prompt {prompt!r} is not UTF-8; convert it")
         if not folders:
             raise ValueError("name runs, or a study with finished runs by --study")
         _write(folders, options)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
 
 
 def _write(folders: list[RunFolder], options: argparse.Namespace) -> None:
@@ -100,7 +86,3 @@ def _write(folders: list[RunFolder], options: argparse.Namespace) -> None:
     if options.out is not None:
         options.out.write_text("\n".join(page))
         console.print(f"{options.out} written", highlight=False)
-
-
-if __name__ == "__main__":
-    main()

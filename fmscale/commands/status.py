@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
-import os
 import sys
 import time
 from collections import Counter
@@ -19,6 +17,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from fmscale.commands.arguments import make_parser
+from fmscale.errors import ConfigError, config_errors_exit
 from fmscale.forecast.reference import FORECAST, check_forecast
 from fmscale.runs import config_file
 from fmscale.runs.files import Broken, printable
@@ -152,14 +152,8 @@ class StudyView:
 
 def main() -> None:
     """Entry point of `fmscale status`."""
-    parser = argparse.ArgumentParser(
-        prog="fmscale status",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("status", __doc__, EXAMPLE)
     parser.add_argument("studies", nargs="*", help="names of studies; default: all in the store")
-    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     parser.add_argument("--failed", action="store_true", help="only failed runs")
     parser.add_argument("--all", action="store_true", help="every run, however many there are")
     parser.add_argument(
@@ -167,7 +161,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     console = Console()
-    views = [StudyView(study) for study in _studies(Path(options.runs_dir), options.studies)]
+    with config_errors_exit(ValueError, OSError):
+        views = [StudyView(study) for study in _studies(options.runs_dir, options.studies)]
     max_rows = sys.maxsize if options.all else MAX_ROWS
     if options.watch is None:
         console.print(overview(views, options.failed, max_rows))
@@ -213,18 +208,17 @@ def _overview(
 def _studies(runs_dir: Path, names: list[str]) -> list[Study]:
     if names:
         # `experiment=gpt_demo` reads naturally after `fmscale sweep experiment=gpt_demo`.
-        try:
-            studies = [Study.open(runs_dir, name.removeprefix("experiment=")) for name in names]
-        except ValueError as error:
-            sys.exit(f"error: {error}")
+        studies = [Study.open(runs_dir, name.removeprefix("experiment=")) for name in names]
     else:
         folders = sorted(runs_dir.iterdir()) if runs_dir.exists() else []
         studies = [Study(folder) for folder in folders if _is_study(Study(folder))]
     missing = [study.path.name for study in studies if not study.path.exists()]
     if missing or not studies:
         what = ", ".join(missing) or "any study"
-        sys.exit(f"error: {runs_dir} does not hold {what}; launch one with fmscale sweep, or name "
-                 "another store with --runs-dir")  # fmt: skip
+        raise ConfigError(
+            f"{runs_dir} does not hold {what}; launch one with fmscale sweep, or name another "
+            "store with --runs-dir"
+        )
     return studies
 
 
@@ -272,7 +266,3 @@ def _study_parts(
             f"fmscale retry {escape(study.path.name)} tries again"
         )
     return parts
-
-
-if __name__ == "__main__":
-    main()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 
 from rich.console import Console
 
+from fmscale.commands.arguments import make_parser, open_study
+from fmscale.errors import ConfigError, config_errors_exit
 from fmscale.runs.store import Study
 from fmscale.tracking.panels import study_sections
 from fmscale.tracking.upload import push_study
-from fmscale.tracking.workspace import DashboardError, build_report, build_workspace
+from fmscale.tracking.workspace import build_report, build_workspace
 
 EXAMPLE = """\
 examples:
@@ -27,7 +28,6 @@ def push(study: Study, options: argparse.Namespace) -> None:
     """Upload every finished run that is not there yet."""
     from fmscale.tracking.wandb import WandbTracker
 
-    require_server()
     destination = f"{options.entity or 'default'}/{options.project}"
     tracker = WandbTracker(project=options.project, entity=options.entity, mode="online")
     n_finished = sum(folder.is_finished() for folder in study.runs())
@@ -50,57 +50,39 @@ def push(study: Study, options: argparse.Namespace) -> None:
 
 def lay_out(study: Study, options: argparse.Namespace) -> None:
     """Save a workspace or a report of the study on the server."""
-    require_server()
     if options.entity is None:
-        raise DashboardError("say whose project it is: --entity ENTITY")
+        raise ConfigError("say whose project it is: --entity ENTITY")
     records = [f.record() for f in study.runs() if f.is_finished()]
     if not records:
-        raise DashboardError(f"{study.path} has no finished run; train it first")
+        raise ConfigError(f"{study.path} has no finished run; train it first")
     build = build_workspace if options.action == "workspace" else build_report
-    page = build(
-        study_sections(records),
-        study=study.path.name,
-        entity=options.entity,
-        project=options.project,
-    )
+    where = {"study": study.path.name, "entity": options.entity, "project": options.project}
+    page = build(study_sections(records), **where)
     page.save()
     print(f"{options.action} of {study.path.name}: {page.url}")
 
 
 def require_server() -> None:
-    """Raises DashboardError: without a key or a server, before anything is read."""
+    """Raises ConfigError: without a key or a server, before anything is read."""
     from fmscale.tracking.wandb import why_offline
 
     if (problem := why_offline()) is not None:
-        raise DashboardError(problem)
+        raise ConfigError(problem)
 
 
 def main() -> None:
     """Entry point of `fmscale wandb`."""
-    parser = argparse.ArgumentParser(
-        prog="fmscale wandb",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("wandb", __doc__, EXAMPLE)
     parser.add_argument("action", choices=("push", "workspace", "report"))
     parser.add_argument("study", help="name of the study, a folder of --runs-dir")
     parser.add_argument("--entity", help="user or team; for push, default: that of the account")
     parser.add_argument("--project", default="fmscale", help="default: fmscale")
-    parser.add_argument("--runs-dir", default=os.environ.get("FMSCALE_RUNS_DIR", "runs"))
     options = parser.parse_args()
     for name in ("entity", "project"):
         value = getattr(options, name)
         if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
             parser.error(f"--{name} {value!r}: letters, digits, '_', '-' and '.' only")
-    try:
-        study = Study.open(options.runs_dir, options.study)
-        if not study.path.is_dir():
-            raise DashboardError(f"no study at {study.path}; see --runs-dir")
+    with config_errors_exit(ValueError, OSError):
+        study = open_study(options.runs_dir, options.study)
+        require_server()
         {"push": push}.get(options.action, lay_out)(study, options)
-    except (DashboardError, ValueError) as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,6 @@ function and in its order, so that the result is the same.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import functools
 import re
@@ -29,14 +28,6 @@ from fmscale.errors import ConfigError
 
 RENAMED = {"hydra.launcher.pack": "hydra.launcher.vmap"}
 SIZES = Path(next(iter(conf.__path__))) / "model"
-
-
-def add_config_dir(parser: argparse.ArgumentParser) -> None:
-    """Give a command that composes configurations Hydra's own option for it."""
-    parser.add_argument(
-        "--config-dir", "-cd", metavar="FOLDER",
-        help="configurations of one's own, as for fmscale train",
-    )  # fmt: skip
 
 
 def with_config_dir(overrides: Sequence[str], folder: str | None) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -184,14 +185,9 @@ class RunRecord:
             evaluations=[*(e for e in earlier if e.metrics), evaluation],
         )
 
-    def summary(self) -> dict[str, Any]:
-        """What a tracker shows of the run: every column of one number or text, metrics included."""
-        row = {k: v for k, v in self.to_dict().items() if not isinstance(v, dict | list)}
-        for name, part in (("tokenizer", self.data), ("precision", self.environment)):
-            if name in part:
-                value = part[name]
-                row[name] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        return {**row, **self.metrics}
+    def flat(self) -> dict[str, Any]:
+        """As `flat`, what a tracker shows of the run."""
+        return flat(self.to_dict())
 
     @staticmethod
     def check(row: dict[str, Any]) -> None:
@@ -225,6 +221,16 @@ class RunRecord:
         RunRecord.check(row)
         evaluations = [Evaluation(**entry) for entry in row.get("evaluations", [])]
         return RunRecord(**{"seed": None, **row, "evaluations": evaluations})
+
+
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored record as one row: every column of one number or text, metrics included."""
+    cells = {k: v for k, v in row.items() if not isinstance(v, dict | list)}
+    for name, part in (("tokenizer", "data"), ("precision", "environment")):
+        value = row.get(part, {}).get(name)
+        if value is not None:
+            cells[name] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return {**cells, **row["metrics"]}
 
 
 COLUMNS = frozenset(field.name for field in dataclasses.fields(RunRecord))

@@ -11,39 +11,54 @@ from fmscale.runs.store import RunFolder
 
 @dataclass(frozen=True)
 class RunInfo:
-    """How a run introduces itself to an tracker."""
+    """How a run introduces itself to a tracker."""
 
     run_id: str  # by which the tracker tells runs apart
     name: str  # the run's own id
     study: str
     job_type: str  # "run" or "trunk"
     unit: str  # tokens, samples or units: the default horizontal axis
-    folder: Path  # the run's folder in the store
+    folder: Path  # for the tracker's own files
     tags: tuple[str, ...]
     config: dict[str, Any]
 
     @staticmethod
-    def of(folder: RunFolder, config: dict[str, Any], place: Path) -> RunInfo:
-        """The info of a finished run, for the study that it lies in.
+    def of(
+        folder: RunFolder,
+        config: dict[str, Any],
+        family: str,
+        model: str,
+        unit: str,
+        *,
+        job_type: str = "run",
+        place: Path | None = None,
+    ) -> RunInfo:
+        """The info of a run or trunk, for the study that it lies in.
 
         A run that another study trained is one of its own there, or it would leave the other's
         group.
 
         Args:
-            place: for the tracker's own files.
+            unit: as `RunRecord.counted`.
+            place: for the tracker's own files; None: the run's folder.
         """
-        record = folder.record()
-        at_home = folder.trained_for() == folder.study
+        study = folder.path.absolute().parents[job_type == "trunk"].name
+        at_home = not folder.is_finished() or folder.trained_for() == study
         return RunInfo(
-            run_id=record.run_id if at_home else f"{record.run_id}-{folder.study}",
-            name=record.run_id,
-            study=folder.study,
-            job_type="run",
-            unit=record.counted,
-            folder=place,
-            tags=(folder.study, record.family, record.model),
+            run_id=folder.run_id if at_home else f"{folder.run_id}-{study}",
+            name=folder.run_id,
+            study=study,
+            job_type=job_type,
+            unit=unit,
+            folder=place or folder.path.resolve(),
+            tags=(study, family, model),
             config=config,
         )
+
+
+def exit_code(state: str) -> int:
+    """What a tracker is told of a run's end: 0 if it was completed, 1 for all else."""
+    return 0 if state == "completed" else 1
 
 
 class Tracker(Protocol):

@@ -18,7 +18,7 @@ from typing import Any
 from fmscale.runs import config_file
 from fmscale.runs.files import Broken, read_sealed, write_sealed
 from fmscale.runs.store import RunFolder, Study, now
-from fmscale.tracking.tracker import RunInfo, Tracker
+from fmscale.tracking.tracker import RunInfo, Tracker, exit_code
 
 NOTE = "wandb_push.json"
 
@@ -64,33 +64,46 @@ def push_study(
 
 
 def _push(folder: RunFolder, tracker: Tracker, destination: str) -> None:
-    notes = _notes(folder)
-    n_rows = push_run(folder, tracker, skip=notes.get(destination, {"n_rows": 0})["n_rows"])
+    notes, config = _notes(folder), config_file.read(folder.path / "config.yaml")
+    skip = notes.get(destination, {"n_rows": 0})["n_rows"]
+    with tempfile.TemporaryDirectory() as scratch:  # W&B's own files do not belong into the store
+        n_rows = send_run(folder, tracker, config, place=Path(scratch), skip=skip)
     note = {"digest": digest(folder), "n_rows": n_rows, "pushed_at": now()}
     write_sealed(folder.path / NOTE, {**notes, destination: note})
 
 
-def push_run(folder: RunFolder, tracker: Tracker, skip: int = 0) -> int:
+def send_run(
+    folder: RunFolder,
+    tracker: Tracker,
+    config: dict[str, Any],
+    *,
+    place: Path | None = None,
+    skip: int = 0,
+    tables: bool = False,
+) -> int:
     """Send one finished run: configuration, every logged row, and its record as the summary.
 
     Args:
+        place: for the tracker's own files; None: the run's folder.
         skip: rows that are there already; W&B would store them a second time.
+        tables: send the tables of its evaluations, too.
 
     Returns:
         Rows that are there now.
     """
     record, rows = folder.record(), folder.metrics()
-    config = config_file.read(folder.path / "config.yaml")
-    with tempfile.TemporaryDirectory() as scratch:  # W&B's own files do not belong into the store
-        tracker.open(RunInfo.of(folder, config, Path(scratch)))
-        finished = False
-        try:
-            for row in rows[skip:]:
-                tracker.log(row)
-            tracker.summarize(record.summary())
-            finished = record.status == "completed"
-        finally:
-            tracker.close(0 if finished else 1)
+    about = (record.family, record.model, record.counted)
+    state = "failed"  # unless all of it arrives
+    try:
+        tracker.open(RunInfo.of(folder, config, *about, place=place))
+        for row in rows[skip:]:
+            tracker.log(row)
+        for name, content in folder.tables().items() if tables else ():
+            tracker.table(name, content)
+        tracker.summarize(record.flat())
+        state = record.status
+    finally:
+        tracker.close(exit_code(state))
     return len(rows)
 
 

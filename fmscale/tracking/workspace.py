@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fmscale.errors import ConfigError
 from fmscale.tracking.panels import Panel, PanelSection
 
 MAX_RUNS = 100  # lines in one panel; W&B shows 10 unless told
-
-
-class DashboardError(RuntimeError):
-    """A dashboard cannot be made; the message says what is missing."""
 
 
 def build_workspace(
@@ -22,7 +19,7 @@ def build_workspace(
         `wandb_workspaces.workspaces.Workspace`; its `save()` needs a W&B server.
 
     Raises:
-        DashboardError: if wandb-workspaces is not installed.
+        ConfigError: if wandb-workspaces is not installed.
     """
     workspaces, reports = _libraries()
     return workspaces.Workspace(
@@ -53,7 +50,7 @@ def build_report(
         `wandb_workspaces.reports.v2.Report`; its `save()` needs a W&B server.
 
     Raises:
-        DashboardError: if wandb-workspaces is not installed.
+        ConfigError: if wandb-workspaces is not installed.
     """
     _, reports = _libraries()
     blocks: list[Any] = [reports.TableOfContents()]
@@ -105,7 +102,7 @@ def _libraries() -> tuple[Any, Any]:
         import wandb_workspaces.reports.v2 as reports
         import wandb_workspaces.workspaces as workspaces
     except ImportError as error:
-        raise DashboardError(
+        raise ConfigError(
             "W&B workspaces need the extra 'workspace': pip install 'fmscale[workspace]'"
         ) from error
     return workspaces, reports

@@ -203,7 +203,7 @@ def _train_branch(job: Job, branch: Branch, study: Study, lock: RunLock, report:
         folder.write_record(record)
         keep = {fitted.step} if job.trainer.keep_final_weights else ()
         checkpoint.prune(folder.checkpoints, keep=keep, newest=0)
-        parts.tracker.summarize(record.summary())
+        parts.tracker.summarize(record.flat())
         outcome.finish(record.status, fitted)
 
 
@@ -249,17 +249,8 @@ def _observers(
 
 
 def _info(job: Job, folder: RunFolder, kind: str, config: dict[str, Any]) -> RunInfo:
-    study = str(job.config["study"])
-    return RunInfo(
-        run_id=folder.run_id,
-        name=folder.run_id,
-        study=study,
-        job_type=kind,
-        unit=counted_as(job.shape.unit),
-        folder=folder.path.resolve(),
-        tags=(study, job.shape.family, job.shape.label),
-        config=config,
-    )
+    about = (job.shape.family, job.shape.label, counted_as(job.shape.unit))
+    return RunInfo.of(folder, config, *about, job_type=kind)
 
 
 def resume_metrics(

@@ -16,7 +16,7 @@ from fmscale.runs.lock import Held, LockLost
 from fmscale.runs.secrets import redact_error
 from fmscale.runs.store import RunFolder
 from fmscale.signals import Interrupted
-from fmscale.tracking.tracker import RunInfo, Tracker
+from fmscale.tracking.tracker import RunInfo, Tracker, exit_code
 from fmscale.training import checkpoint
 from fmscale.training.fit import Fitted
 
@@ -37,7 +37,7 @@ class Outcome:
         self.folder.set_status(
             state, step=fitted.step, n_steps=self.n_steps, reason=fitted.diverged
         )
-        self.exit_code = 0 if state == "completed" else 1
+        self.exit_code = exit_code(state)
 
 
 @contextlib.contextmanager

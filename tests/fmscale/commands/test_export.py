@@ -75,9 +75,9 @@ def test_parquet_holds_what_csv_holds(study, tmp_path, monkeypatch):
 def test_mistakes_are_named(study, monkeypatch, capsys, arguments, message):
     root = ["--runs-dir", str(study.path.parent)]
     monkeypatch.setattr("sys.argv", ["fmscale export", *arguments, *root])
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stopped:
         export.main()
-    assert message in capsys.readouterr().err
+    assert message in f"{stopped.value}{capsys.readouterr().err}"
 
 
 def test_a_broken_record_is_one_line_and_the_others_are_written(study, tmp_path, capsys):

@@ -76,7 +76,7 @@ def test_what_live_runs_tell_and_what_is_pushed_are_the_same(study, server):
     push(study)
     for folder in study.runs():
         summary = server.runs[folder.run_id].summary
-        assert folder.record().summary().items() <= summary.items()
+        assert folder.record().flat().items() <= summary.items()
         last = folder.metrics()[-1]
         assert summary["val/loss"] == last["val/loss"] == summary["val_loss"]
 
@@ -185,9 +185,9 @@ def test_workspace_and_report_are_saved(study, server, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["push", "absent"], "no study at"),
+        (["push", "absent"], "does not exist"),
         (["push", "../up"], "not a folder name"),
-        (["workspace", "default"], "no study at"),
+        (["workspace", "default"], "does not exist"),
     ],
 )
 def test_mistakes_are_named(arguments, message, server, monkeypatch, tmp_path: Path, capsys):

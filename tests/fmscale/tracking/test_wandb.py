@@ -100,7 +100,7 @@ def test_what_panels_ask_for_is_in_the_file_of_a_live_run(family, tiny, tiny_cli
     folder = study_of(job).run(job.branches[0].run_id)
     record, file = folder.record(), offline_file(folder.path)
     summary = json.loads(inspect(file, "--summary"))["summary"]
-    for name, value in record.summary().items():
+    for name, value in record.flat().items():
         assert summary[name] == value, name
     logged = {key for row in history(file) for key in row}
     panels = [panel for section in study_sections([record]) for panel in section.panels]
