@@ -179,6 +179,28 @@ def test_every_launcher_retries_halves_vmaps_and_takes_over(tiny, tmp_path, own_
     assert "vmapped" in said
 
 
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param(["launcher=basic"], id="basic"),
+        pytest.param(["launcher=joblib", "hydra.launcher.n_jobs=1",
+                      "hydra.launcher.poll_seconds=0.3"], id="joblib"),
+        pytest.param(["launcher=ray", "+hydra.launcher.ray.init.num_cpus=1",
+                      "hydra.launcher.poll_seconds=0.3"], id="ray", marks=needs_ray),
+    ],
+)  # fmt: skip
+def test_every_launcher_stops_at_a_failure_if_asked(tiny, tmp_path, launcher):
+    (tmp_path / "exploding.py").write_text(EXPLODING.replace("d_model == 24", "d_model == 16"))
+    grid = [*tiny, "seed=1,2,3,4,5,6", "budget.tokens=2560", *launcher,
+            "hydra.launcher.on_error=stop",
+            "evaluation.evaluators.language._target_=exploding.Exploding"]  # fmt: skip
+    result = fmscale("sweep", *grid, folder=tmp_path)
+    assert result.returncode == 1, result.stdout
+    states = list(statuses(tmp_path).values())
+    assert 1 <= states.count("failed") < 6
+    assert "queued" in states
+
+
 def test_retry_is_launched_as_a_sweep_is(tiny, plan_one):
     study = study_of(plan_one([*tiny, BUDGETS]))
     backend, asked = launcher_of(
