@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,24 +64,10 @@ def _checked(folder: Path) -> dict[str, Any]:
 
 
 def _build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> None:
-    with built_whole(folder) as building:
-        manifest = build(building)
-        files = {str(p.relative_to(building)): sha256(p) for p in sorted(building.rglob("*"))}
-        for name in files:
-            to_disk(building / name)
-        write_sealed(building / MANIFEST, {**manifest, FILES: files})
-        to_disk(building)
-
-
-@contextmanager
-def built_whole(folder: Path) -> Iterator[Path]:
-    """A temporary folder to be filled, manifest included; it is `folder` afterwards.
+    """Build under a temporary name; the folder gets its own when it is whole.
 
     When several processes build one at once, the first rename wins and the others, having built
     the very same bytes, drop theirs.
-
-    Raises:
-        ValueError: naming the folder, if it cannot be written, or is there without a manifest.
     """
     if folder.exists() and not (folder / MANIFEST).exists():
         raise ValueError(
@@ -92,7 +77,12 @@ def built_whole(folder: Path) -> Iterator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        yield building
+        manifest = build(building)
+        files = {str(p.relative_to(building)): sha256(p) for p in sorted(building.rglob("*"))}
+        for name in files:
+            to_disk(building / name)
+        write_sealed(building / MANIFEST, {**manifest, FILES: files})
+        to_disk(building)
         building.chmod(0o755)  # mkdtemp makes it private to its owner
         try:
             building.rename(folder)

@@ -33,10 +33,8 @@ def random_bits(seed: int, stream: int, indices: np.ndarray, n_fields: int) -> n
     """Uniform 64-bit integers (B, n_fields): row b depends on (seed, stream, indices[b]) alone.
 
     Args:
-        seed: any integer.
         stream: which use of the seed this is, so that e.g. captions and noise never share bits.
         indices: item numbers (B,), not negative.
-        n_fields: how many numbers each item needs.
     """
     items = mix64(mix64(indices.astype(np.uint64)) + stream_key(seed, stream))
     fields = np.arange(1, n_fields + 1, dtype=np.uint64) * np.uint64(_GOLDEN)

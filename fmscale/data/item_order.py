@@ -17,11 +17,9 @@ class Order(Protocol):
 
     def indices(self, start: int, count: int) -> np.ndarray:
         """Item indices (count,) int64 at positions start .. start + count - 1."""
-        ...
 
     def n_distinct(self, count: int) -> int:
         """Different items among the first `count`."""
-        ...
 
 
 class Supply(NamedTuple):

@@ -22,46 +22,44 @@ class TrainingData(Protocol):
     """A training set with a fixed validation set; see `token_dataset` and `scenes`."""
 
     unit: str  # what D counts: tokens, samples, or the word of a family of one's own
-    val_batch_size: int  # items per validation batch; a contrastive loss depends on it
+    val_batch_size: int  # items per validation batch; only a contrastive loss depends on it
 
     @property
     def units_per_item(self) -> int:
         """Tokens of one sequence, or 1 for an image-caption pair."""
-        ...
 
     @property
     def n_items(self) -> int:
         """Distinct training items; the data budget U is n_items * units_per_item."""
-        ...
 
     def prepare(self) -> None:
         """Build caches once; idempotent, atomic, safe for several processes at the same time."""
-        ...
 
     def train_batch(self, indices: np.ndarray) -> dict[str, Tensor]:
         """Items of the given indices (B,), each in 0..n_items-1; depends on nothing else."""
-        ...
 
     def validation_batches(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
         """The fixed validation set, always in the same order."""
-        ...
 
     def describe(self) -> dict[str, object]:
         """Name, content hash, counts and settings, as stored in every run record."""
-        ...
 
 
 class TextData(TrainingData, Protocol):
     """Sequences of tokens; batches are {"tokens": (B, seq_len + 1)}."""
 
-    seq_len: int
-    vocab_size: int
-    n_val_tokens: int | None
+    unit: str = "tokens"
+    seq_len: int  # tokens that one sequence predicts
+    vocab_size: int  # must be what the tokenizer has; stated so that the model can read it
+    n_val_tokens: int | None  # size of the fixed validation set
+
+    @property
+    def units_per_item(self) -> int:
+        return self.seq_len
 
     @property
     def val_bytes_per_token(self) -> float | None:
         """Of the validation text; None where tokens are no bytes of a text."""
-        ...
 
 
 class PairData(TrainingData, Protocol):
@@ -87,7 +85,6 @@ class KnowsFloor(Protocol):
     @property
     def loss_floor(self) -> tuple[float, float]:
         """Nats per pair, and the standard error of it."""
-        ...
 
 
 @runtime_checkable
@@ -96,18 +93,13 @@ class AugmentedData(Protocol):
 
     def augmented_batch(self, indices: np.ndarray, seed: int, step: int) -> dict[str, Tensor]:
         """As `train_batch`; what is altered depends on (seed, item, step) alone."""
-        ...
 
 
 def check_val_batch_size(batch_size: int, val_batch_size: int) -> None:
-    """Refuse to validate pairs in batches of another size than the data state.
-
-    Raises:
-        ValueError: since a contrastive loss depends on the batch.
-    """
+    """Refuse to validate pairs in batches of another size than the data state."""
     if batch_size != val_batch_size:
         raise ValueError(
             f"batch_size = {batch_size}, but this data set is validated in batches of "
-            f"data.val_batch_size = {val_batch_size}: the contrastive loss depends on "
-            "it. Change data.val_batch_size for all runs that are to be compared."
+            f"data.val_batch_size = {val_batch_size}: the contrastive loss depends on it. Change "
+            "data.val_batch_size for all runs that are to be compared."
         )

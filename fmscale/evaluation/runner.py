@@ -32,11 +32,8 @@ def evaluate(
     """All metrics of all evaluators; two evaluators must not measure the same name.
 
     Args:
-        model: the network; its training mode is left as it was.
-        data: the training data, with its validation set.
-        objective: what the model was trained on.
-        evaluators: evaluators by name, run in the given order.
-        begin: told the name of each evaluator before it runs.
+        evaluators: by name, run in the given order.
+        begin: called with the name of each evaluator before it runs.
     """
     measured = Measured()
     for evaluator_name, evaluator in evaluators.items():
@@ -61,11 +58,7 @@ def evaluate(
 
 
 def check_evaluators(evaluators: Mapping[str, Evaluator], data: Any) -> None:
-    """Ask each evaluator whether it fits the data, before any compute is spent.
-
-    Raises:
-        ValueError: naming the evaluator and what does not fit.
-    """
+    """Ask each evaluator whether it fits the data; a ValueError names the one that does not."""
     for name, evaluator in evaluators.items():
         if isinstance(evaluator, Checked):
             try:

@@ -48,11 +48,7 @@ PATCH = "image.patch.weight", "vision_model.embeddings.patch_embedding.weight"
 
 
 def to_transformers(model: CLIP) -> dict[str, Tensor]:
-    """The weights under transformers' names, float32.
-
-    Raises:
-        ValueError: for towers that CLIPModel does not have.
-    """
+    """The weights under transformers' names, float32."""
     image, text = transformer_towers(model.shape)
     state = {name: tensor.detach().cpu().float() for name, tensor in model.state_dict().items()}
     ours, theirs = PATCH
@@ -73,11 +69,7 @@ def to_transformers(model: CLIP) -> dict[str, Tensor]:
 
 
 def from_transformers(tensors: dict[str, Tensor], shape: CLIPShape) -> dict[str, Tensor]:
-    """The same weights under our names.
-
-    Raises:
-        ValueError: naming the first weight that is missing.
-    """
+    """The same weights under our names; a ValueError names the first that is missing."""
 
     def find(name: str) -> Tensor:
         if name not in tensors:
@@ -99,15 +91,11 @@ def from_transformers(tensors: dict[str, Tensor], shape: CLIPShape) -> dict[str,
 
 
 def transformer_towers(shape: CLIPShape) -> tuple[VisionShape, TextShape]:
-    """Both towers of a CLIP that consists of Transformers.
-
-    Raises:
-        ValueError: for other towers.
-    """
+    """Both towers of a CLIP that consists of Transformers; a ValueError for any other."""
     image, text = shape.image, shape.text
     if not isinstance(image, VisionShape) or not isinstance(text, TextShape):
         raise ValueError(
-            f"transformers' CLIPModel has a Vision Transformer and a text Transformer; "
+            "transformers' CLIPModel has a Vision Transformer and a text Transformer; "
             f"{shape.label} has {type(image).__name__} and {type(text).__name__}"
         )
     return image, text
@@ -119,8 +107,6 @@ def export_clip(model: CLIP, folder: Path, words: tuple[str, ...] | None = None)
     The bias of a sigmoid loss has no place there; it moves no feature and is left out.
 
     Args:
-        model: with Transformer towers.
-        folder: made if needed.
         words: the vocabulary of whole words, ids from 1, for a tokenizer; None: none is written.
     """
     tensors = to_transformers(model)

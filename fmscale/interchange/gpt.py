@@ -56,13 +56,10 @@ def export_gpt2(
 ) -> None:
     """Write a folder that `transformers.AutoModelForCausalLM.from_pretrained` reads.
 
-    Args:
-        model: its dropout is not exported: the folder is for evaluation.
-        folder: made if needed.
-        tokenizer: of the model's text, written as well.
+    Dropout is not exported: the folder is for evaluation. The tokenizer is written as well.
 
     Raises:
-        ValueError: if the model is of another recipe than GPT-2's.
+        ValueError: if the model is of another architecture than GPT-2's.
     """
     recipe, mup = model.shape.recipe, model.parametrization
     if not recipe.is_gpt2 or mup is not None:
@@ -179,7 +176,4 @@ def byte_characters() -> dict[int, str]:
     """Byte -> the printable character that stands for it in GPT-2's byte-level alphabet."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]
-    return {
-        **{b: chr(b) for b in printable},
-        **{b: chr(256 + i) for i, b in enumerate(others)},
-    }
+    return {**{b: chr(b) for b in printable}, **{b: chr(256 + i) for i, b in enumerate(others)}}

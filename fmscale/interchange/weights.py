@@ -35,11 +35,7 @@ def read_object(path: Path, required: Collection[str] = ()) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a model's weights.
-
-    Raises:
-        ValueError: naming the folder, if there are none.
-    """
+    """The files that hold a model's weights; a ValueError names a folder without any."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
         parts = read_object(index, ["weight_map"])["weight_map"].values()
@@ -68,7 +64,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             why = (str(error).splitlines() or [""])[0]
             raise ValueError(
                 f"{path} cannot be read ({type(error).__name__}: {why:.200}); fetch it again, as "
-                "safetensors if it can be had"
+                "safetensors if possible"
             ) from error
     return {
         name: tensor.float() if tensor.is_floating_point() else tensor
@@ -77,11 +73,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-    """Give a model its weights.
-
-    Raises:
-        ValueError: naming the first weight that is not of the size that config.json makes it.
-    """
+    """Give a model its weights; a ValueError names the first of another size than config.json's."""
     for name, own in model.state_dict().items():
         if name in state and state[name].shape != own.shape:
             found, made = ("x".join(map(str, tensor.shape)) for tensor in (state[name], own))

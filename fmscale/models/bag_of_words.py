@@ -17,8 +17,7 @@ class BagOfWords(nn.Module):
         """(B, T) int64 with padding id 0 -> (B, d_model)."""
         words = (text != 0).unsqueeze(2)  # (B, T, 1)
         vectors = self.token_embedding(text) * words
-        mean: Tensor = vectors.sum(dim=1) / words.sum(dim=1).clamp(min=1)
-        return mean
+        return vectors.sum(dim=1) / words.sum(dim=1).clamp(min=1)
 
     def roles(self) -> dict[str, list[Tensor]]:
         """Parameters by role, as the initialization table names them."""

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.models.clip import image_tower, initialize_tower, tower_groups
+from fmscale.models.clip import CaptionModel, image_tower, initialize_tower, tower_groups
 from fmscale.models.text_encoder import TextEncoder
 from fmscale.sizing import CaptionerShape, TextShape
 
 PADDING = 0
 
 
-class Captioner(nn.Module):
+class Captioner(CaptionModel):
     """Logits of every next word of a caption, given the image and the words before."""
 
     def __init__(self, shape: CaptionerShape) -> None:
@@ -31,11 +31,6 @@ class Captioner(nn.Module):
         )
         self.text_projection = nn.Linear(shape.d_embed, shape.text.d_model, bias=False)
         self.init_weights()
-
-    def encode_image(self, image: Tensor) -> Tensor:
-        """The image's vector (B, d_embed); not of unit length."""
-        vector: Tensor = self.image_projection(self.image(image))
-        return vector
 
     def decode(self, vector: Tensor, text: Tensor) -> Tensor:
         """Logits (B, T, vocab_size) of the tokens `text` (B, T), each given those before it.
@@ -52,15 +47,6 @@ class Captioner(nn.Module):
         first = self.text_projection(vector)[:, None]  # (B, 1, d_text)
         x = self.text.states(torch.cat([first, table(text[:, :-1])], dim=1))  # (B, T, d_text)
         return F.linear(self.text.norm(x), table.weight)
-
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Log-likelihood of each caption given its image, (B,) in nats, end of text included.
-
-        Args:
-            image: (B, 3, H, W) uint8, or float already in -1..1.
-            text: (B, T) int64 with padding id 0 at the end.
-        """
-        return self.log_likelihood(self.encode_image(image), text)
 
     def log_likelihood(self, vector: Tensor, text: Tensor) -> Tensor:
         """Log-likelihood (B,) in nats of captions (B, T) given the vectors of their images."""

@@ -54,14 +54,11 @@ class GPT(nn.Module):
         self.init_weights()
 
     def forward(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """Scores of the next token at every position.
+        """Logits (B, T, vocab_size) of the next token; position t has seen tokens 0..t.
 
         Args:
             tokens: (B, T) int64, T at most shape.seq_len.
             cache: of the tokens before these, which it takes in; for generation only.
-
-        Returns:
-            (B, T, vocab_size) logits; position t has seen tokens 0..t.
         """
         return self.read_out(self.hidden(tokens, cache))
 

@@ -57,18 +57,12 @@ def clip_stds(n_layer: int, d_model: int) -> dict[str, float]:
 
 @torch.no_grad()
 def initialize(roles: Roles, stds: Mapping[str, float]) -> None:
-    """Fill the parameters of every role in place, in the order of `roles`.
-
-    Raises:
-        KeyError: a role has no rule.
-    """
+    """Fill the parameters of every role in place, in the order of `roles`."""
     for role, parameters in roles.items():
+        if role == "norm":
+            continue  # norms start at gain 1 and shift 0
         for parameter in parameters:
-            if role == "bias":
-                parameter.zero_()
-            elif role == "norm":
-                pass  # norms start at gain 1 and shift 0
-            elif role == "norm_zero":
+            if role in ("bias", "norm_zero"):
                 parameter.zero_()
             elif role == "conv":  # He et al. 2015: sqrt(2 / inputs of one output)
                 parameter.normal_(0.0, math.sqrt(2 / parameter[0].numel()))

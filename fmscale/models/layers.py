@@ -61,10 +61,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
 
     There torch's backward pass in bfloat16 takes 2 to 6 times as long as in float32, at 37
     positions more than all matrix products of a block; from some 500 positions on it is as fast.
-
-    Args:
-        q, k, v: (B, n_head, T, d_head).
-        options: those of `F.scaled_dot_product_attention`.
+    q, k and v are (B, n_head, T, d_head).
     """
     mixed = torch.is_autocast_enabled("cpu") or v.dtype == torch.bfloat16
     if q.device.type == "cpu" and mixed and k.shape[2] <= SHORT:
@@ -129,8 +126,7 @@ class Attention(nn.Module):
             y = banded_attention(q, k, v, self.window, self._dropout, self.scale)
         else:
             y = attend(q, k, v, is_causal=self.causal, dropout_p=self._dropout, scale=self.scale)
-        out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, d_model))  # (B, T, d_model)
-        return out
+        return self.out(y.transpose(1, 2).reshape(B, T, d_model))  # (B, T, d_model)
 
     def at(self, x: Tensor, position: Tensor | None) -> Tensor:
         """What `forward` gives at one position of each row, (B, d_model); see `Block.at`."""
@@ -149,8 +145,7 @@ class Attention(nn.Module):
             last = 0 if position is None else position[:, None, None, None]
             mask = torch.arange(T, device=x.device)[None] <= last  # (B, 1, 1, T), or (1, T)
         y = attend(q, k, v, attn_mask=mask, dropout_p=self._dropout, scale=self.scale)
-        out: Tensor = self.out(y.reshape(B, d_model))
-        return out
+        return self.out(y.reshape(B, d_model))
 
     @property
     def _dropout(self) -> float:
@@ -181,8 +176,7 @@ class MLP(nn.Module):
         else:
             exact = self.activation == "gelu_exact"
             hidden = F.gelu(hidden, approximate="none" if exact else "tanh")
-        out: Tensor = self.out(hidden)
-        return out
+        return self.out(hidden)
 
 
 class Block(nn.Module):
@@ -220,17 +214,13 @@ class Block(nn.Module):
         return self._join(x, self.attention(self._attended(x), cache, layer, rotation))
 
     def at(self, x: Tensor, position: Tensor | None = None) -> Tensor:
-        """What `forward` gives at one position of each row, without computing the others.
+        """What `forward` gives at one position of each row, (B, d_model) from (B, T, d_model).
 
         For the last block of a tower that is read at one token: its query, its MLP and the rest of
         the block are needed there alone.
 
         Args:
-            x: (B, T, d_model).
             position: (B,) int64; None: the first position of every row.
-
-        Returns:
-            (B, d_model).
         """
         return self._join(row_at(x, position), self.attention.at(self._attended(x), position))
 
@@ -267,11 +257,7 @@ def row_at(x: Tensor, position: Tensor | None) -> Tensor:
 
 
 def block_roles(blocks: nn.ModuleList) -> dict[str, list[Tensor]]:
-    """Parameters of a stack of blocks by what they do; initialization differs between roles.
-
-    Returns:
-        qkv, attention_out, mlp_in, mlp_out (matrices), bias, norm (gains and shifts).
-    """
+    """Parameters of a stack of blocks by what they do; initialization differs between roles."""
     roles: dict[str, list[Tensor]] = {
         name: [] for name in ("qkv", "attention_out", "mlp_in", "mlp_out", "bias", "norm")
     }

@@ -19,11 +19,7 @@ HIDDEN_GROUPS = ("attention", "mlp")
 
 @dataclass(frozen=True)
 class MuP:
-    """Where the parametrization equals the standard one.
-
-    Raises:
-        ValueError: for a width that is none.
-    """
+    """Where the parametrization equals the standard one."""
 
     base_width: int  # d_model
     base_d_head: int

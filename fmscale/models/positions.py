@@ -38,10 +38,7 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn the first components of each head by its position's angles.
 
     Component i is paired with component i + width / 2, as transformers' Llama and GPT-NeoX do.
-
-    Args:
-        x: (B, n_head, T, d_head).
-        rotation: of these T positions.
+    x is (B, n_head, T, d_head), and the rotation is of these T positions.
     """
     cos, sin = (part.to(x.dtype) for part in rotation)
     half = cos.shape[-1]
@@ -62,10 +59,7 @@ def banded_attention(
     """Causal attention to the last `window` positions, itself included.
 
     Queries are taken in chunks of `window`, each of which meets its own chunk of keys and the one
-    before: 2 * window products a query instead of T.
-
-    Args:
-        q, k, v: (B, n_head, T, d_head).
+    before: 2 * window products a query instead of T. q, k and v are (B, n_head, T, d_head).
     """
     T = q.shape[2]
     missing = -T % window

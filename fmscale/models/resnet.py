@@ -96,13 +96,8 @@ class ResNet(nn.Module):
         self.pool = AttentionPool(shape.n_positions, shape.d_model, shape.heads)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Pooled feature.
-
-        Args:
-            image: (B, n_channels, image_size, image_size) uint8, or float already in -1..1.
-
-        Returns:
-            (B, d_model).
+        """Pooled feature (B, d_model) of images (B, n_channels, image_size, image_size) in uint8,
+        or float already in -1..1.
         """
         size = self.shape.image_size
         if image.shape[1:] != (self.shape.n_channels, size, size):
@@ -116,19 +111,17 @@ class ResNet(nn.Module):
         x = F.avg_pool2d(x, 2)
         for block in self.blocks:
             x = block(x)
-        feature: Tensor = self.pool(x)
-        return feature
+        return self.pool(x)
 
     def roles(self) -> dict[str, list[Tensor]]:
         """Parameters by role, each once, as the initialization table names them."""
         roles: dict[str, list[Tensor]] = {"conv": [], "norm": [], "norm_zero": []}
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                roles["conv"].append(module.weight)
         # The last gain of each block starts at zero: a block is the identity at first.
         last = [block.norm_expand for block in self.blocks if isinstance(block, Bottleneck)]
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.Conv2d):
+                roles["conv"].append(module.weight)
+            elif isinstance(module, nn.BatchNorm2d):
                 zero = any(module is norm for norm in last)
                 roles["norm_zero" if zero else "norm"].append(module.weight)
                 roles["norm"].append(module.bias)

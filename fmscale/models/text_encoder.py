@@ -22,24 +22,17 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(d_model)
 
     def forward(self, text: Tensor) -> Tensor:
-        """Feature of the end-of-text token.
+        """Feature (B, d_model) of the end of texts (B, T) int64, T at most shape.seq_len.
 
         The end-of-text token has the highest id of the vocabulary, so argmax finds it. Padding
         (id 0) comes after it and, the mask being causal, cannot reach it.
-
-        Args:
-            text: (B, T) int64, T at most shape.seq_len.
-
-        Returns:
-            (B, d_model).
         """
         T = text.shape[1]
         if self.shape.seq_len < T:
             raise ValueError(f"{T} tokens exceed seq_len={self.shape.seq_len}; truncate captions")
         x = self.token_embedding(text) + self.position_embedding.weight[:T]  # (B, T, d_model)
         end = text.argmax(dim=1)  # (B,)
-        feature: Tensor = self.norm(read_at(self.blocks, x, end))  # (B, d_model)
-        return feature
+        return self.norm(read_at(self.blocks, x, end))  # (B, d_model)
 
     def states(self, x: Tensor) -> Tensor:
         """What the blocks make of embedded tokens (B, T, d_model), before the last norm."""

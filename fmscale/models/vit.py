@@ -56,20 +56,14 @@ class VisionTransformer(nn.Module):
         self.norm_out = nn.LayerNorm(d_model)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Feature of the class token.
-
-        Args:
-            image: (B, n_channels, image_size, image_size) uint8, or float already in -1..1.
-
-        Returns:
-            (B, d_model).
+        """Feature (B, d_model) of the class token of images (B, n_channels, image_size, image_size)
+        in uint8, or float already in -1..1.
         """
         x = self.patch(self.patches(self.pixels.normalize(image)))  # (B, n_patches, d_model)
         first = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = torch.cat([first, x], dim=1) + self.position_embedding  # (B, n_positions, d_model)
         x = self.norm_in(x)
-        feature: Tensor = self.norm_out(read_at(self.blocks, x))  # (B, d_model)
-        return feature
+        return self.norm_out(read_at(self.blocks, x))  # (B, d_model)
 
     def patches(self, image: Tensor) -> Tensor:
         """Cut into squares, row by row: (B, n_patches, n_channels * patch_size ** 2)."""

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.models.clip import image_tower, initialize_tower, tower_groups
+from fmscale.models.clip import CaptionModel, image_tower, initialize_tower, tower_groups
 from fmscale.models.initialization import initialize
 from fmscale.sizing import WordPredictorShape
 
 PADDING = 0
 
 
-class WordPredictor(nn.Module):
+class WordPredictor(CaptionModel):
     """One yes-or-no question for every word of the vocabulary, answered from the image alone."""
 
     def __init__(self, shape: WordPredictorShape) -> None:
@@ -28,22 +28,11 @@ class WordPredictor(nn.Module):
         self.words = nn.Linear(shape.d_embed, shape.text.vocab_size)
         self.init_weights()
 
-    def encode_image(self, image: Tensor) -> Tensor:
-        """The image's vector (B, d_embed); not of unit length."""
-        vector: Tensor = self.image_projection(self.image(image))
-        return vector
-
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Log-likelihood of each caption's set of words given its image, (B,) in nats.
-
-        Args:
-            image: (B, 3, H, W) uint8, or float already in -1..1.
-            text: (B, T) int64; order, repetition and padding (id 0) do not count.
-        """
-        return self.log_likelihood(self.encode_image(image), text)
-
     def log_likelihood(self, vector: Tensor, text: Tensor) -> Tensor:
-        """Log-likelihood (B,) in nats of the words of captions (B, T), and of no other words."""
+        """Log-likelihood (B,) in nats of the words of captions (B, T), and of no other words.
+
+        Order, repetition and padding (id 0) do not count.
+        """
         logits = self.words(vector)  # (B, vocab_size)
         with torch.autocast(logits.device.type, enabled=False):
             nats = F.binary_cross_entropy_with_logits(

@@ -14,8 +14,7 @@ class Contrastive:
     different batch sizes must not be compared.
 
     Args:
-        chunk_size: pairs encoded at once, to save memory; None: all. The loss is that of the whole
-            batch in either case.
+        chunk_size: pairs encoded at once, to save memory; None: all. The loss stays the same.
     """
 
     unit = "nats/pair"
@@ -29,8 +28,7 @@ class Contrastive:
 
         Args:
             model: maps images and captions to (z_image, z_text, scale), as `CLIP` does.
-            batch: "image" (B, 3, H, W) uint8 or float, "text" (B, T) int64; row i is one pair. The
-                model turns uint8 pixels into floats.
+            batch: "image" (B, 3, H, W) uint8 or float, "text" (B, T) int64; row i is one pair.
         """
         z_image, z_text, scale = encode_pairs(model, batch, self.chunk_size)
         loss = contrastive_loss(of_all_ranks(z_image), of_all_ranks(z_text), scale)
@@ -41,8 +39,7 @@ def contrastive_loss(z_image: Tensor, z_text: Tensor, scale: Tensor) -> Tensor:
     """Mean of the two cross-entropies: captions for each image, images for each caption.
 
     Args:
-        z_image: (B, d_embed) unit vectors.
-        z_text: (B, d_embed) unit vectors; row i belongs to image i.
+        z_image, z_text: (B, d_embed) unit vectors; row i of both is one pair.
         scale: factor on the cosines, the inverse temperature.
     """
     # bfloat16 resolves logits near 100 to only 0.5, so autocast stops here.

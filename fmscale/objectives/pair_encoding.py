@@ -20,11 +20,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def check_chunk_size(chunk_size: int | None) -> int | None:
-    """The chunk size of a contrastive objective.
-
-    Raises:
-        ValueError: unless it is null or at least 1.
-    """
+    """The chunk size of a contrastive objective: null, or at least 1."""
     if chunk_size is not None and (type(chunk_size) is not int or chunk_size < 1):
         raise ValueError(
             f"objective.chunk_size={chunk_size!r}: give the pairs to encode at once, or null for "
@@ -38,11 +34,6 @@ def encode_pairs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `model` gives for the whole batch: (z_image (B, d_embed), z_text (B, d_embed), scale).
 
-    Args:
-        model: maps images and captions to (z_image, z_text, scale), as `CLIP` does.
-        batch: "image" and "text", B rows each.
-        chunk_size: pairs encoded at once; None: all.
-
     Raises:
         ValueError: for a chunk of a batch through batch norms, whose statistics would change.
     """
@@ -54,8 +45,7 @@ def encode_pairs(
             "objective.chunk_size=null"
         )
     if chunk_size is None or chunk_size >= len(image) or not torch.is_grad_enabled():
-        found: tuple[Tensor, Tensor, Tensor] = model(image, text)
-        return found
+        return model(image, text)
     images, texts, scales = [], [], []
     for part in zip(image.split(chunk_size), text.split(chunk_size), strict=True):
         # Non-reentrant: random numbers and autocast of the first pass are those of the second.
@@ -88,8 +78,7 @@ def of_all_ranks(z: Tensor) -> Tensor:
     """
     if not _together or dist.get_world_size() == 1:
         return z
-    gathered: Tensor = _Gathered.apply(z)
-    return gathered
+    return _Gathered.apply(z)
 
 
 class _Gathered(torch.autograd.Function):

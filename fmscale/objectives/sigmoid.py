@@ -14,8 +14,7 @@ class PairwiseSigmoid:
     (Zhai et al. 2023, Eq. 1). Unlike the softmax, no pair competes with another.
 
     Args:
-        chunk_size: pairs encoded at once, to save memory; None: all. The loss is that of the whole
-            batch in either case.
+        chunk_size: pairs encoded at once, to save memory; None: all. The loss stays the same.
     """
 
     unit = "nats/pair"

@@ -69,7 +69,6 @@ def adamw(
     The fused kernel does all arithmetic of a tensor in one pass and is deterministic.
 
     Args:
-        model: gives its parameters by role.
         lr: peak learning rate, before the schedule's multiplier.
         weight_decay: decoupled; the decay per step is lr * weight_decay.
     """

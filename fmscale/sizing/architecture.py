@@ -14,11 +14,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Architecture of a GPT; the defaults are GPT-2's (Radford et al. 2019, Sec. 2.3).
-
-    Raises:
-        ValueError: naming the key, for a choice that does not exist.
-    """
+    """Architecture of a GPT; the defaults are GPT-2's (Radford et al. 2019, Sec. 2.3)."""
 
     name: str = "gpt"  # front part of model names: gpt_4x128
     norm: str = "layer"  # layer: gain and shift; rms: gain alone (Zhang & Sennrich 2019)

@@ -24,23 +24,18 @@ class WordPredictorShape(PairShape):
 
     def param_groups(self) -> dict[str, int]:
         """Parameters by part and role; the head has a row and a bias for every word."""
-        n_words = self.text.vocab_size
-        return {
-            **self.image_groups(), "word_projection": n_words * self.d_embed, "word_bias": n_words
-        }  # fmt: skip
+        return {**self.image_groups(), **self._head()}
 
     def params_met(self) -> dict[str, int]:
         """Parameters of each group times the positions of one pair: the head is met once."""
-        n_words = self.text.vocab_size
-        return {
-            **self.image_met(), "word_projection": n_words * self.d_embed, "word_bias": n_words
-        }  # fmt: skip
+        return {**self.image_met(), **self._head()}
 
-    def forward_macs(self) -> dict[str, int]:
-        """Multiply-adds of one image, and of the head, which stands in for a text tower."""
-        return {"image": self.image_macs(), "text": self._text_flops(causal=False) // 2}
+    def _head(self) -> dict[str, int]:
+        n_words = self.text.vocab_size
+        return {"word_projection": n_words * self.d_embed, "word_bias": n_words}
 
     def _text_flops(self, causal: bool) -> int:
+        """Of the head, which stands in for a text tower."""
         return 2 * self.text.vocab_size * self.d_embed
 
 
@@ -69,27 +64,15 @@ class CaptionerShape(PairShape):
 
     def param_groups(self) -> dict[str, int]:
         """Parameters by part and role, under the names that `CLIPShape` gives them."""
-        return {
-            **self.image_groups(),
-            **{f"text_{name}": count for name, count in self.text.param_groups().items()},
-            "text_projection": self.text.d_model * self.d_embed,
-        }
+        return {**self.image_groups(), **self.text_groups()}
 
     def params_met(self) -> dict[str, int]:
-        """Parameters of each group times the positions of one pair that meet them."""
-        return {
-            **self.image_met(),
-            **{f"text_{name}": count for name, count in self.text.params_met().items()},
-            "text_projection": self.text.d_model * self.d_embed,
-        }
-
-    def forward_macs(self) -> dict[str, int]:
-        """Multiply-adds of one image and of one caption; the output head is in the caption's."""
-        return {"image": self.image_macs(), "text": self._text_flops(causal=False) // 2}
+        return {**self.image_met(), **self.text_met()}
 
     def _is_matmul(self, group: str) -> bool:
         return super()._is_matmul(group) or group == "text_token_embedding"  # the tied head
 
     def _text_flops(self, causal: bool) -> int:
+        """Of one caption, the output head included."""
         head = 2 * self.text.seq_len * self.text.vocab_size * self.text.d_model
         return self.text.forward_flops(causal=causal) + head + 2 * self.d_embed * self.text.d_model

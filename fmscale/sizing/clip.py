@@ -25,26 +25,10 @@ class CLIPShape(PairShape):
 
     def param_groups(self) -> dict[str, int]:
         """Parameters by tower and role (`image_mlp`, ...); the sum is `n_params_total`."""
-        return {
-            **self.image_groups(),
-            **{f"text_{name}": count for name, count in self.text.param_groups().items()},
-            "text_projection": self.text.d_model * self.d_embed,
-            "temperature": self.n_scalars,
-        }
+        return {**self.image_groups(), **self.text_groups(), "temperature": self.n_scalars}
 
     def params_met(self) -> dict[str, int]:
-        """Parameters of each group times the positions of one image-text pair that meet them."""
-        return {
-            **self.image_met(),
-            **{f"text_{name}": count for name, count in self.text.params_met().items()},
-            "text_projection": self.text.d_model * self.d_embed,
-            "temperature": self.n_scalars,
-        }
-
-    def forward_macs(self) -> dict[str, int]:
-        """Multiply-adds of one image and of one caption, projections included: half of the forward
-        FLOPs, and what Radford et al. 2021, Fig. 9, call FLOPs."""
-        return {"image": self.image_macs(), "text": self._text_flops(causal=False) // 2}
+        return {**self.image_met(), **self.text_met(), "temperature": self.n_scalars}
 
     def unread_flops(self) -> int:
         """Forward FLOPs of a pair that `flops` counts and nobody computes, in both towers."""

@@ -96,11 +96,7 @@ class GPTShape(TokenShape):
         `flops` is 6 * n_params_matmul + 12 * n_layer * d_model * seq_len: every query meets every
         key, or every key of its window in a banded block. `flops_causal` halves the second term as
         Kaplan et al. do; the mean number of keys under a causal mask is (seq_len + 1) / 2, so this
-        is low by half a key.
-
-        Args:
-            batch_size: sequences per step; no effect, present so that both families answer the
-                same call.
+        is low by half a key. `batch_size` has no effect; other families need it.
         """
         # Scores and the weighted sum each take d_model multiply-adds per key; twice that backward.
         per_key = 12 * self.d_model

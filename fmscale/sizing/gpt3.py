@@ -72,15 +72,9 @@ def gpt3_shape(
     seq_len: int = CONTEXT,
     recipe: Recipe = GPT2,
 ) -> GPTShape:
-    """One of the eight models by its name in Table 2.1.
+    """One of the eight models by its name in Table 2.1: "Small", ..., "175B".
 
-    Args:
-        row: "Small", ..., "175B".
-        table: "corrected", or "as_printed".
-
-    Raises:
-        ValueError: for an unknown row or table, and for a row that cannot be built as printed,
-            with the reason.
+    `table` is "corrected" or "as_printed"; a row that cannot be built as printed is refused.
     """
     models = {model.name: model for model in TABLE}
     if row not in models:

@@ -67,13 +67,13 @@ class PairShape(Shape, ABC):
         """Parameters of each group times the positions of one image-text pair that meet them."""
 
     @abstractmethod
-    def forward_macs(self) -> dict[str, int]:
-        """Multiply-adds of one image and of one caption: half of the forward FLOPs, and what
-        Radford et al. 2021, Fig. 9, call FLOPs."""
-
-    @abstractmethod
     def _text_flops(self, causal: bool) -> int:
         """Forward FLOPs of one caption, projection included."""
+
+    def forward_macs(self) -> dict[str, int]:
+        """Multiply-adds of one image and of one caption, projections included: half of the forward
+        FLOPs, and what Radford et al. 2021, Fig. 9, call FLOPs."""
+        return {"image": self.image_macs(), "text": self._text_flops(causal=False) // 2}
 
     def unread_flops(self) -> int:
         """Forward FLOPs of a pair that `flops` counts and nobody computes, in the image tower."""
@@ -104,6 +104,16 @@ class PairShape(Shape, ABC):
         if self.image.projection_bias:
             met["image_bias"] += self.d_embed
         return {**met, "image_projection": self.image.d_model * self.d_embed}
+
+    def text_groups(self) -> dict[str, int]:
+        """Parameters of the text tower and of its projection, by role."""
+        own = {f"text_{name}": count for name, count in self.text.param_groups().items()}
+        return {**own, "text_projection": self.text.d_model * self.d_embed}
+
+    def text_met(self) -> dict[str, int]:
+        """The same, times the positions of one caption that meet them."""
+        met = {f"text_{name}": count for name, count in self.text.params_met().items()}
+        return {**met, "text_projection": self.text.d_model * self.d_embed}
 
     def image_macs(self) -> int:
         """Multiply-adds of one image, projection included."""

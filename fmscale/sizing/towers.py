@@ -165,43 +165,31 @@ class ResNetShape:
         """Blocks of each stage x width of the stem."""
         return f"rn{'-'.join(map(str, self.n_blocks))}x{self.width}"
 
-    def convolutions(self) -> Iterator[tuple[int, int]]:
-        """Weights of each convolution and the positions it is evaluated at."""
+    def convolutions(self) -> Iterator[tuple[int, int, int]]:
+        """Weights and output channels of each convolution, and its number of positions."""
         size, w = self.image_size // 2, self.width
         stem = ((self.n_channels, w // 2), (w // 2, w // 2), (w // 2, w))
         for inside, outside in stem:
-            yield 9 * inside * outside, size**2
+            yield 9 * inside * outside, outside, size**2
         size, inside = size // 2, w
         for stage, n_blocks in enumerate(self.n_blocks):
             planes = w * 2**stage
             for block in range(n_blocks):
                 shrink = 2 if stage and not block else 1
                 outside = self.EXPANSION * planes
-                yield inside * planes, size**2
-                yield 9 * planes**2, size**2
+                yield inside * planes, planes, size**2
+                yield 9 * planes**2, planes, size**2
                 size //= shrink
-                yield planes * outside, size**2
+                yield planes * outside, outside, size**2
                 if shrink > 1 or inside != outside:
-                    yield inside * outside, size**2
+                    yield inside * outside, outside, size**2
                 inside = outside
-
-    def _norms(self) -> int:
-        """Channels that a batch norm follows: every convolution has one."""
-        w, total, inside = self.width, 2 * self.width, self.width
-        for stage, n_blocks in enumerate(self.n_blocks):
-            planes = w * 2**stage
-            for block in range(n_blocks):
-                outside = self.EXPANSION * planes
-                shortcut = (stage and not block) or inside != outside
-                total += 2 * planes + outside + (outside if shortcut else 0)
-                inside = outside
-        return total
 
     def param_groups(self) -> dict[str, int]:
         """Parameters by role; the pool's output matrix is the projection of `CLIPShape`."""
         return {
-            "conv": sum(weights for weights, _ in self.convolutions()),
-            "norm": 2 * self._norms(),
+            "conv": sum(weights for weights, _, _ in self.convolutions()),
+            "norm": 2 * sum(channels for _, channels, _ in self.convolutions()),
             "position_embedding": self.n_positions * self.d_model,
             "attention": 3 * self.d_model**2,
             "bias": 3 * self.d_model,
@@ -216,15 +204,14 @@ class ResNetShape:
         groups = self.param_groups()
         met = {name: groups[name] * self.n_positions for name in ("norm", "position_embedding")}
         return {
-            "conv": sum(weights * positions for weights, positions in self.convolutions()),
+            "conv": sum(weights * positions for weights, _, positions in self.convolutions()),
             "attention": self.d_model**2 * (1 + 2 * self.n_positions),
             "bias": self.d_model * (1 + 2 * self.n_positions),
             **met,
         }
 
     def forward_flops(self) -> int:
-        """Forward FLOPs for one image; halve it for the multiply-adds that CLIP's paper calls
-        FLOPs."""
+        """Forward FLOPs for one image, twice the multiply-adds that CLIP's paper calls FLOPs."""
         met = self.params_met()
         return 2 * (met["conv"] + met["attention"]) + 4 * self.d_model * self.n_positions
 
@@ -251,11 +238,7 @@ class TextShape(TransformerWidths):
         return {name: count * self.seq_len for name, count in self.param_groups().items()}
 
     def forward_flops(self, causal: bool = False) -> int:
-        """Forward FLOPs for one caption, every position counted, padding too.
-
-        Args:
-            causal: count half of the attention term.
-        """
+        """Forward FLOPs for one caption, padding too; `causal` counts half of the attention."""
         n_keys = self.seq_len / 2 if causal else self.seq_len
         sizes = (self.n_layer, self.d_model, self.d_hidden)
         return self.seq_len * block_forward_flops(*sizes, n_keys)

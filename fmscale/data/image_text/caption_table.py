@@ -30,8 +30,6 @@ class CaptionTable:
 
     Args:
         root: the table; paths in it are relative to its folder, or absolute.
-        image_column: name of the column of paths.
-        caption_column: name of the column of captions.
         separator: what separates columns; None: the first of `SEPARATORS` that makes both columns
             of the header.
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from fmscale.data.text.tokenizer import byte_level_bpe
 
 PADDING = 0
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -65,11 +67,7 @@ class ByteCaptions:
 
 
 class TokenizerFile:
-    """A tokenizer.json, such as CLIP's own or one trained by `train_bpe`.
-
-    Args:
-        path: the file.
-    """
+    """A tokenizer.json, such as CLIP's own or one trained by `train_bpe`."""
 
     def __init__(self, path: str | Path) -> None:
         from tokenizers import Tokenizer
@@ -114,22 +112,13 @@ def train_bpe(texts: Iterator[str], vocab_size: int) -> str:
     Raises:
         ValueError: if the size does not even hold the bytes, or the texts are too few for it.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
     n_merged = vocab_size - 2  # padding and the end come on top
     if n_merged < 257:
         raise ValueError(
             f"data.vocab_size = {vocab_size}: a BPE needs at least 259, for all bytes, padding, "
             "the end and one merge. Raise it, or set data.tokenizer=bytes data.vocab_size=258."
         )
-    tokenizer: Any = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=n_merged, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator((clean(text) for text in texts), trainer)
+    tokenizer = byte_level_bpe((clean(text) for text in texts), n_merged, [])
     found = tokenizer.get_vocab_size()
     if found != n_merged:
         raise ValueError(

@@ -34,7 +34,6 @@ def image_task(
 
     Args:
         folder: of classes, or CIFAR's.
-        transform: the model's.
         kept: where decoded images are kept.
         max_broken: share of its images that may be unreadable; they are left out.
 

@@ -47,15 +47,12 @@ class ImageText:
     """Image-caption pairs of a source.
 
     Args:
-        source: where the pairs lie.
         name: the data set's name in records; part of a run's identity, as the place is not.
         data_dir: where the index is kept, in `<name>-<hash>/`.
-        image_size: side of the images in pixels.
+        image_size: side in pixels.
         seq_len: tokens of a caption, its end included; longer ones are cut, and counted.
-        vocab_size: must be what the tokenizer has; stated so that the model can read it.
         tokenizer: "bytes", "bpe" (trained on the captions), or the path of a tokenizer.json.
         n_unique_samples: data budget U: distinct training pairs; None takes all.
-        n_val_samples: pairs held out for validation.
         val_batch_size: pairs of one validation batch; the contrastive loss depends on it.
         tasks: folders of images by class, for zero-shot, probes and fine-tuning; see `image_tasks`.
         augment: cut a random square out of each image in training; otherwise the middle one.

@@ -54,20 +54,16 @@ class PairSource(Protocol):
 
     def files(self) -> list[Path]:
         """The files that are listed, in order."""
-        ...
 
     def pairs(self) -> Iterator[Listed]:
         """All pairs in a fixed order; a part that is missing is None."""
-        ...
 
 
 class TarShards:
     """Tars in the layout of webdataset: members of one key lie in one tar, side by side or apart.
 
     The caption is the member `.txt`, or "caption" of the member `.json`. Hidden members are none.
-
-    Args:
-        root: a folder (all .tar files in it, by name) or one tar.
+    `root` is a folder (all .tar files in it, by name) or one tar.
     """
 
     kind = "webdataset"
@@ -182,11 +178,7 @@ def _caption_of_json(text: str) -> str | None:
 
 
 def utf8(content: bytes) -> str:
-    """The text in some bytes.
-
-    Raises:
-        MalformedRecord: if they are none.
-    """
+    """The text in some bytes, or `MalformedRecord`."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -196,11 +188,7 @@ def utf8(content: bytes) -> str:
 
 
 def checked(caption: str) -> str:
-    """A caption that is text, of a caption's length.
-
-    Raises:
-        MalformedRecord: for any other.
-    """
+    """The caption, if it is text of a caption's length, or `MalformedRecord`."""
     try:
         caption.encode()
     except UnicodeEncodeError as error:  # JSON can spell what stands for nothing

@@ -23,10 +23,7 @@ from fmscale.data.image_text.pair_sources import WHOLE_FILE, Place
 class TaskImages:
     """Squares (n, S, S, 3) uint8, normalised when their rows are asked for.
 
-    Args:
-        squares: of all files.
-        transform: whose levels are applied.
-        rows: those that could be read; None: all.
+    `rows` are those that could be read; None: all.
     """
 
     def __init__(

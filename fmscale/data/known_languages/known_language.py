@@ -8,13 +8,14 @@ regret, in which most sampling noise cancels and no floor has to be fitted.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from fmscale.data.counter_random import random_uniform
+from fmscale.data.protocol import TextData
 from fmscale.data.text.token_sequences import check_sizes
 
 if TYPE_CHECKING:
@@ -25,23 +26,20 @@ VALIDATION_START = 1 << 40
 _SEQUENCES = 1  # stream of the random numbers that sequences are made of
 
 
-class KnownLanguage(ABC):
+class KnownLanguage(TextData):
     """A language over symbols 0..n_symbols-1; token n_symbols starts every sequence.
 
     Args:
         n_symbols: size of the alphabet.
-        seq_len: symbols of one sequence; all of them are predicted.
-        vocab_size: n_symbols + 1, stated so that the model can read it.
+        vocab_size: n_symbols + 1.
         seed: of the language (its tables) and of its sequences, not of the run.
         n_unique_tokens: data budget U.
-        n_val_tokens: size of the fixed validation set.
-        val_batch_size: sequences of one validation batch; it does not change the loss.
+        rest: see `TextData`.
 
     Raises:
         ValueError: naming the field, for sizes that do not fit together.
     """
 
-    unit: Literal["tokens"] = "tokens"
     name: ClassVar[str]
     val_bytes_per_token: float | None = None  # symbols are no bytes
 
@@ -90,16 +88,11 @@ class KnownLanguage(ABC):
         """log p(symbol t | symbols before t) in nats, (B, seq_len) from (B, seq_len)."""
 
     @property
-    def units_per_item(self) -> int:
-        """Tokens predicted by one sequence."""
-        return self.seq_len
-
-    @property
     def n_items(self) -> int:
         """Distinct training sequences."""
         return self.n_unique_tokens // self.seq_len
 
-    def prepare(self) -> None:  # noqa: B027 (a language may have something to prepare)
+    def prepare(self) -> None:
         """Nothing is cached: sequences are made when they are asked for."""
 
     def sequences(self, indices: np.ndarray) -> np.ndarray:
@@ -148,5 +141,4 @@ def random_rows(seed: int, stream: int, n_rows: int, n_columns: int, power: floa
     """
     uniform = random_uniform(seed, stream, np.arange(n_rows), n_columns)
     weights = (-np.log1p(-uniform)) ** power
-    rows: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
-    return rows
+    return weights / weights.sum(axis=1, keepdims=True)

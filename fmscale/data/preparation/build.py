@@ -22,38 +22,28 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fmscale.data.preparation.document import Document, Piece
+from fmscale.data.preparation.document import Piece
 from fmscale.data.preparation.first_pass import decide, survey_piece
-from fmscale.data.preparation.keep_or_drop import KEPT, is_held_out, judge
+from fmscale.data.preparation.keep_or_drop import is_held_out
 from fmscale.data.preparation.leakage import LeakageIndex
 from fmscale.data.preparation.parts import left_out, list_pieces
-from fmscale.data.preparation.pool import Report, run_all
+from fmscale.data.preparation.pool import run_all
 from fmscale.data.preparation.quality_classifier import Likeness, learn_likeness, reference_pieces
-from fmscale.data.preparation.readers import read_piece
+from fmscale.data.preparation.readers import kept_documents
 from fmscale.data.preparation.settings import Recipe
 from fmscale.data.preparation.writer import write_shard
 from fmscale.data.text.manifest import BUILDING, FORMAT_VERSION, MANIFEST, SPLITS, TOKENIZER
 from fmscale.data.text.tokenizer import FileTokenizer, open_tokenizer, train_bpe
-from fmscale.runs.files import (
-    read_json,
-    read_sealed,
-    write_atomically,
-    write_json,
-    write_sealed,
-)
+from fmscale.runs.files import read_json, read_sealed, write_atomically, write_json, write_sealed
 from fmscale.runs.lock import Held, RunLock
 
 
 class Display(Protocol):
-    """What is told of the progress."""
+    """Shows the progress of stages, in bytes."""
 
-    def begin(self, what: str, total: int) -> None:
-        """A stage of `total` bytes begins."""
-        ...
+    def begin(self, what: str, total: int) -> None: ...
 
-    def advance_to(self, done: int) -> None:
-        """So many bytes of the stage are done."""
-        ...
+    def advance_to(self, done: int) -> None: ...
 
 
 def build_shards(recipe: Recipe, out: Path, n_workers: int, display: Display) -> dict[str, Any]:
@@ -74,7 +64,7 @@ def build_shards(recipe: Recipe, out: Path, n_workers: int, display: Display) ->
             )
         return manifest
     building = out / BUILDING
-    _begin_or_go_on(out, building, plan)
+    _begin_or_resume(out, building, plan)
     with _alone(building):
         began = time.monotonic()
         tokenizer = _tokenizer(recipe, pieces, building)
@@ -84,7 +74,7 @@ def build_shards(recipe: Recipe, out: Path, n_workers: int, display: Display) ->
         spec = str(building / TOKENIZER) if isinstance(tokenizer, FileTokenizer) else "bytes"
         notes = [building / f"shard-{i:05d}.json" for i in range(len(pieces))]
         _run(
-            "tokens", _write,
+            "tokens", write_shard,
             [(piece, i, recipe, spec, dtype, verdicts[i] if verdicts else None, out, notes[i])
              for i, piece in enumerate(pieces)],
             [piece.size for piece in pieces], notes, n_workers, display,
@@ -105,7 +95,7 @@ def build_shards(recipe: Recipe, out: Path, n_workers: int, display: Display) ->
 
 
 def _plan(recipe: Recipe, pieces: list[Piece]) -> dict[str, Any]:
-    """What must be equal for a preparation to be gone on with."""
+    """What must be equal for a preparation to be resumed."""
     plan: dict[str, Any] = {
         "format": FORMAT_VERSION,
         "recipe": recipe.to_dict(),
@@ -121,13 +111,13 @@ def _plan(recipe: Recipe, pieces: list[Piece]) -> dict[str, Any]:
     return {**plan, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def _begin_or_go_on(out: Path, building: Path, plan: dict[str, Any]) -> None:
+def _begin_or_resume(out: Path, building: Path, plan: dict[str, Any]) -> None:
     path = building / "plan.json"
     if path.exists():
         if read_json(path)["sha256"] != plan["sha256"]:
             raise ValueError(
                 f"{out} holds the unfinished shards of other text or other settings. Give another "
-                "--out, or --overwrite to begin anew"
+                "--out, or --overwrite to start over"
             )
         return
     if out.exists() and any(entry.name != BUILDING for entry in out.iterdir()):
@@ -144,8 +134,8 @@ def _alone(building: Path) -> Iterator[None]:
             stack.enter_context(RunLock(building))
         except Held as error:
             raise ValueError(
-                f"another process prepares {building.parent} at this moment. Wait for it, or give "
-                "another --out"
+                f"{building.parent} is being prepared by another process. Wait, or give another "
+                "--out"
             ) from error
         yield
 
@@ -170,14 +160,11 @@ def _sample(recipe: Recipe, pieces: list[Piece]) -> Iterator[str]:
     own = [piece for piece in pieces if piece.split != "validation"]
     for piece in own:
         left = max(1, recipe.tokenizer_bytes // len(own))
-        for found in read_piece(piece, recipe):
-            if judge(found, recipe) != KEPT:
+        for document in kept_documents(piece, recipe):
+            if recipe.split == "document" and is_held_out(document.text, recipe.val_fraction):
                 continue
-            assert isinstance(found, Document)
-            if recipe.split == "document" and is_held_out(found.text, recipe.val_fraction):
-                continue
-            yield found.text[:left]
-            left -= len(found.text)
+            yield document.text[:left]
+            left -= len(document.text)
             if left <= 0:
                 break
 
@@ -209,7 +196,7 @@ def _surveyed(
     tasks = [
         (piece, recipe, index, likeness, file) for piece, file in zip(pieces, files, strict=True)
     ]
-    _run("survey", _survey, tasks, [p.size for p in pieces], files, n_workers, display)
+    _run("survey", survey_piece, tasks, [p.size for p in pieces], files, n_workers, display)
     return decide(files, recipe, index)
 
 
@@ -239,35 +226,6 @@ def _run(
         display.advance_to(done)
 
     run_all(function, [tasks[i] for i in missing], n_workers, progress, complete)
-
-
-def _survey(
-    piece: Piece,
-    recipe: Recipe,
-    index: LeakageIndex,
-    likeness: Likeness | None,
-    file: Path,
-    report: Report,
-) -> None:
-    arrays: dict[str, Any] = survey_piece(piece, recipe, index, likeness, report)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.npz")
-    np.savez(temporary, **arrays)
-    os.replace(temporary, file)
-
-
-def _write(
-    piece: Piece,
-    number: int,
-    recipe: Recipe,
-    spec: str,
-    dtype: str,
-    verdicts: np.ndarray | None,
-    out: Path,
-    note: Path,
-    report: Report,
-) -> None:
-    tokenizer = open_tokenizer(spec, recipe.separator)
-    write_shard(piece, number, recipe, tokenizer, dtype, verdicts, out, note, report)
 
 
 def _manifest(

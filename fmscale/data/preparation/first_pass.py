@@ -6,6 +6,7 @@ duplicates and leaks, the same way whatever the number of workers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,15 @@ def survey_piece(
     recipe: Recipe,
     index: LeakageIndex,
     likeness: Likeness | None,
+    file: Path,
     report: Callable[[int], None],
-) -> dict[str, np.ndarray]:
-    """Verdict, fingerprint and, where asked for, signature of each document; leaks of all.
+) -> None:
+    """Write reason, fingerprint and, where asked for, signature of each document; leaks of all.
 
     Args:
         likeness: the learned filter, if there is one; validation text of one's own passes it.
-        report: told the bytes of text read since the last time.
+        file: .npz that is written.
+        report: called with the characters of text read since the last call.
     """
     verdicts, prints, signatures, leaks = [], [], [], []
     found_grams = np.zeros(len(index.grams), dtype=bool)
@@ -57,23 +60,26 @@ def survey_piece(
         verdicts.append(CODES[reason])
         leaks.append(len(hits) > 0)
         report(len(found.text) if isinstance(found, Document) else 0)
-    return {
-        "verdicts": np.array(verdicts, dtype=np.uint8),  # (n_documents,)
-        "leaks": np.array(leaks, dtype=bool),  # (n_documents,)
-        "found_grams": found_grams,
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.npz")
+    np.savez(
+        temporary,
+        verdicts=np.array(verdicts, dtype=np.uint8),  # (n_documents,)
+        leaks=np.array(leaks, dtype=bool),  # (n_documents,)
+        found_grams=found_grams,
         # Of documents without a reason to drop them, in order:
-        "fingerprints": np.frombuffer(b"".join(prints), dtype=np.uint8).reshape(-1, 16),
-        "signatures": np.array(signatures, dtype=np.uint32).reshape(-1, N_PERMUTATIONS),
-    }
+        fingerprints=np.frombuffer(b"".join(prints), dtype=np.uint8).reshape(-1, 16),
+        signatures=np.array(signatures, dtype=np.uint32).reshape(-1, N_PERMUTATIONS),
+    )
+    os.replace(temporary, file)
 
 
 def decide(
     surveys: Sequence[Path], recipe: Recipe, index: LeakageIndex
 ) -> tuple[list[np.ndarray], dict[str, Any] | None]:
-    """Final verdicts of each piece's documents, and the leakage report if there is one.
+    """Final reasons of each piece's documents, and the leakage report if there is one.
 
     Args:
-        surveys: the files that hold what `survey_piece` returned, in the order of the pieces.
+        surveys: the files that `survey_piece` wrote, in the order of the pieces.
     """
     verdicts, all_prints = [], []
     found_grams, n_leaking = np.zeros(len(index.grams), dtype=bool), 0

@@ -68,15 +68,11 @@ def left_out(recipe: Recipe) -> dict[str, int]:
     """Files in the folders of the recipe that are not read, counted by their endings."""
     counts: Counter[str] = Counter()
     for path in (*recipe.inputs, *recipe.validation):
-        if not _is_saved(Path(path)):
+        saved = (Path(path) / name for name in ("dataset_dict.json", "state.json"))
+        if not any(file.exists() for file in saved):  # else it is a data set of `datasets`
             others = (f for f in _files(Path(path)) if not f.name.endswith(recipe.suffixes))
             counts.update(file.suffix or "no ending" for file in others)
     return dict(counts.most_common())
-
-
-def _is_saved(root: Path) -> bool:
-    """Whether `datasets` has saved the folder."""
-    return (root / "dataset_dict.json").exists() or (root / "state.json").exists()
 
 
 def _files(root: Path) -> Iterator[Path]:

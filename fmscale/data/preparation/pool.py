@@ -25,10 +25,10 @@ def run_all(
     """Call `function(*task, report)` for every task; the first error stops the rest.
 
     Args:
-        function: importable by name; `report` takes the characters read since the last time.
+        function: importable by name; `report` takes the characters read since the last call.
         n_workers: processes; 1 works in this one.
-        progress: told the characters read so far by all workers.
-        done: told the index of each task when it is complete.
+        progress: called with the characters read so far by all workers.
+        done: called with the index of each task when it is complete.
     """
     if n_workers == 1 or len(tasks) < 2:
         total = 0

@@ -8,6 +8,7 @@ text: the same ones are kept whatever the order or the number of workers.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from fmscale.data.preparation.document import Document, Piece
-from fmscale.data.preparation.keep_or_drop import KEPT, fingerprint, judge
+from fmscale.data.preparation.document import Piece
+from fmscale.data.preparation.keep_or_drop import fingerprint
 from fmscale.data.preparation.parts import list_pieces
-from fmscale.data.preparation.readers import read_piece
+from fmscale.data.preparation.readers import kept_documents
 from fmscale.data.preparation.settings import Recipe
 
 N_FEATURES = 1 << 18  # that words are hashed to
@@ -137,11 +138,5 @@ def learn_likeness(recipe: Recipe, pieces: Sequence[Piece]) -> Likeness:
 def _sample(recipe: Recipe, pieces: Sequence[Piece]) -> Iterator[str]:
     for piece in pieces:
         left = max(1, N_DOCUMENTS // len(pieces))
-        for found in read_piece(piece, recipe):
-            if judge(found, recipe) != KEPT:
-                continue
-            assert isinstance(found, Document)
-            yield found.text
-            left -= 1
-            if not left:
-                break
+        for document in itertools.islice(kept_documents(piece, recipe), left):
+            yield document.text

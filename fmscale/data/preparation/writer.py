@@ -17,7 +17,7 @@ from fmscale.data.preparation.keep_or_drop import KEPT, REASONS, is_held_out, ju
 from fmscale.data.preparation.readers import read_piece
 from fmscale.data.preparation.settings import Recipe
 from fmscale.data.text.manifest import SPLITS
-from fmscale.data.text.tokenizer import ByteTokenizer, FileTokenizer
+from fmscale.data.text.tokenizer import ByteTokenizer, FileTokenizer, open_tokenizer
 from fmscale.runs.files import write_json
 
 BATCH_BYTES = 1 << 20  # text handed to the tokenizer at once
@@ -33,6 +33,8 @@ class SplitWriter:
         self.tokenizer = tokenizer
         self.dtype = np.dtype(dtype)
         self.digest, self.counts_digest = hashlib.sha256(), hashlib.sha256()
+        self.waiting: list[str] = []
+        self.n_waiting = 0  # characters
         self.n_documents = self.n_tokens = self.n_bytes = self.n_not_restored = 0
         # Where tokens are not bytes, validation knows the bytes of each, and whether they give the
         # text back: bits per byte are exact, or there are none.
@@ -41,8 +43,18 @@ class SplitWriter:
         self.file = _temporary(self.path).open("wb")
         self.counts_file = _temporary(self.counts_path).open("wb") if self.counts_path else None
 
-    def add(self, texts: list[str]) -> None:
-        """Tokens of some documents, a separator after each."""
+    def put(self, text: str) -> None:
+        """Append a document; documents are tokenized many at a time."""
+        self.waiting.append(text)
+        self.n_waiting += len(text)
+        if self.n_waiting >= BATCH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the tokens of the waiting documents, a separator after each."""
+        texts, self.waiting, self.n_waiting = self.waiting, [], 0
+        if not texts:
+            return
         sizes = [len(text.encode()) for text in texts]
         tokens = self.tokenizer.encode_batch(texts)
         end = np.array([self.tokenizer.separator], dtype=self.dtype)
@@ -64,6 +76,7 @@ class SplitWriter:
 
     def finish(self) -> dict[str, Any] | None:
         """Give the files their names; None, and no file, if there was no document."""
+        self._flush()
         for file in (self.file, self.counts_file):
             if file is not None:
                 file.flush()
@@ -107,7 +120,7 @@ def write_shard(
     piece: Piece,
     number: int,
     recipe: Recipe,
-    tokenizer: ByteTokenizer | FileTokenizer,
+    spec: str,
     dtype: str,
     verdicts: np.ndarray | None,
     folder: Path,
@@ -117,33 +130,19 @@ def write_shard(
     """Write the token files of one piece, then a note of what they hold: the shard is finished.
 
     Args:
-        verdicts: codes of all documents from the survey; None: each is judged by itself.
-        folder: of the token files.
+        spec: of the tokenizer, as `open_tokenizer` takes it.
+        verdicts: codes of all documents from the first pass; None: each is judged by itself.
         note: JSON file; its presence says that the shard is complete.
-        report: told the characters of text read since the last time.
+        report: called with the characters of text read since the last call.
     """
+    tokenizer = open_tokenizer(spec, recipe.separator)
     dropped: Counter[str] = Counter()
     dropped_bytes: Counter[str] = Counter()
     writers = {s: SplitWriter(folder, f"{s}-{number:05d}", tokenizer, dtype) for s in SPLITS}
-    waiting: dict[str, list[str]] = {split: [] for split in SPLITS}
-    n_waiting = dict.fromkeys(SPLITS, 0)
-
-    def put(split: str, text: str) -> None:
-        waiting[split].append(text)
-        n_waiting[split] += len(text)
-        if n_waiting[split] >= BATCH_BYTES:
-            flush(split)
-
-    def flush(split: str) -> None:
-        if waiting[split]:
-            writers[split].add(waiting[split])
-        waiting[split], n_waiting[split] = [], 0
-
     try:
         for row, found in enumerate(read_piece(piece, recipe)):
             reason = judge(found, recipe) if verdicts is None else REASONS[verdicts[row]]
-            n_characters = len(found.text) if isinstance(found, Document) else 0
-            report(n_characters)
+            report(len(found.text) if isinstance(found, Document) else 0)
             if reason != KEPT:
                 dropped[reason] += 1
                 if isinstance(found, Document):
@@ -151,9 +150,7 @@ def write_shard(
                 continue
             assert isinstance(found, Document)
             for split, text in divide(found.text, piece, recipe):
-                put(split, text)
-        for split in SPLITS:
-            flush(split)
+                writers[split].put(text)
         entries = {split: writer.finish() for split, writer in writers.items()}
     except BaseException:
         for writer in writers.values():

@@ -66,9 +66,8 @@ BACKGROUND_FRAMES = ("on a {} background", "against {}")
 
 
 class CaptionTokenizer:
-    """One token per word. Id 0 pads; the end-of-text token has the highest id.
-
-    The end has the highest id because the text tower finds it by argmax, as CLIP's does.
+    """One token per word. Id 0 pads; the end has the highest id, where the text tower's argmax
+    finds it, as in CLIP.
     """
 
     name = "scene words"
@@ -111,12 +110,7 @@ class CaptionTokenizer:
 
 
 class CaptionWriter:
-    """Writes captions as token ids, for a whole batch of scenes at once.
-
-    Args:
-        tokenizer: the word list.
-        seq_len: tokens of a caption, its end included; must hold the longest one.
-    """
+    """Writes captions of up to `seq_len` token ids, for a whole batch of scenes at once."""
 
     def __init__(self, tokenizer: CaptionTokenizer, seq_len: int) -> None:
         self.tokenizer = tokenizer

@@ -20,7 +20,6 @@ def contact_sheet(images: np.ndarray, captions: Sequence[str], n_columns: int = 
     Args:
         images: (n, 3, H, W) uint8.
         captions: n texts; long ones are wrapped.
-        n_columns: images in a row.
     """
     if len(images) != len(captions) or len(images) == 0 or n_columns < 1:
         raise ValueError(

@@ -38,10 +38,8 @@ class Scenes:
     Args:
         image_size: side of the images in pixels.
         seq_len: tokens of a caption, its end included.
-        vocab_size: must be what the tokenizer has; stated so that the model can read it.
         seed: seed of the data, apart from the seed of a run.
         n_unique_samples: data budget U: distinct training pairs.
-        n_val_samples: pairs of the fixed validation set.
         val_batch_size: pairs of one validation batch. The contrastive loss depends on it, so it
             is fixed with the data; losses at different values are not comparable.
         n_task_images: images of each task that are scored.
@@ -50,8 +48,6 @@ class Scenes:
         noise: standard deviation of the pixel noise, in levels of 0..255.
         color_jitter: each channel of each color moves by up to this many levels.
         position_jitter: how often an object is one pixel off its place, along each axis.
-        grammar: probabilities of the scene language.
-        name: the data set's name in records.
     """
 
     unit: Literal["samples"] = "samples"

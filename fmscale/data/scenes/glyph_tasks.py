@@ -39,7 +39,6 @@ def glyph_tasks(
     """The tasks `glyph`, `letter` and `digit`.
 
     Args:
-        image_size: pixels.
         seed: of the data set; chooses font, size, place and colors of each image.
         n_images: images that are scored in each task; fewer where there are fewer digits.
         n_fit_per_class: others of each class, to fit on; at least `n_images` in all.

@@ -6,7 +6,7 @@ size. A single object has one of nine positions, two objects have a relation ins
 zero-shot tasks can ask for combinations that were never seen.
 
 Which attributes a caption mentions is drawn here as well, because the probability of a caption
-given a scene is what the loss floor is computed from (`scene_floor`).
+given a scene is what the loss floor is computed from (`loss_floor`).
 """
 
 from __future__ import annotations
@@ -19,30 +19,13 @@ import numpy as np
 from fmscale.data.counter_random import random_order, random_uniform
 
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring", "star", "moon")
-COLORS = (
-    "red",
-    "orange",
-    "yellow",
-    "green",
-    "cyan",
-    "blue",
-    "purple",
-    "pink",
-    "brown",
-    "lime",
-)
+COLORS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "lime")
 SIZES = ("small", "medium", "large")
 POSITIONS = (
-    "top left",
-    "top",
-    "top right",
-    "left",
-    "center",
-    "right",
-    "bottom left",
-    "bottom",
-    "bottom right",
-)
+    "top left", "top", "top right",
+    "left", "center", "right",
+    "bottom left", "bottom", "bottom right",
+)  # fmt: skip
 RELATIONS = ("left of", "right of", "above", "below")
 INVERSE_RELATION = np.array([1, 0, 3, 2])
 BACKGROUNDS = ("black", "gray", "navy", "maroon", "forest")

@@ -32,7 +32,6 @@ def pair_information(
     """log p(caption j | scene i) / p(caption j) in nats, (n scenes, n captions); -inf if untrue.
 
     Args:
-        grammar: the probabilities of the language.
         scenes: the n scenes of the images.
         caption_scenes: the scenes that the captions were written for.
         mentions: what those captions mention.
@@ -66,8 +65,6 @@ def collision_floor(
     """Floor of the loss on the pairs of given indices, and its standard error, in nats per pair.
 
     Args:
-        grammar: the probabilities of the language.
-        seed: seed of the data set.
         indices: item numbers (n,), in the order they are batched; a short last batch is dropped.
         batch_size: pairs of one batch; the floor rises with it.
     """

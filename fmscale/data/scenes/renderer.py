@@ -62,11 +62,7 @@ class SceneStyle:
 
 
 class SceneRenderer:
-    """Turns attributes into pixels.
-
-    Args:
-        image_size: side of the square image in pixels, at least 16 for shapes to be told apart.
-    """
+    """Turns attributes into square images of `image_size` pixels a side."""
 
     def __init__(self, image_size: int) -> None:
         if image_size < 16 or image_size % 4:

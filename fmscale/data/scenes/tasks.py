@@ -63,10 +63,8 @@ class SceneTasks:
     """Builds the task sets; each is a pure function of the data seed.
 
     Args:
-        grammar: gives the frequent and the held-out concepts.
-        renderer: draws the images, in the data set's size.
         style: how training scenes are drawn; three tasks depart from it.
-        seed: seed of the data set.
+        seed: of the data set.
         n_images: images per task; 512 give a standard error of at most 2.2 points.
         n_fit_per_class: other images of each class, to fit on; at least `n_images` in all.
     """

@@ -44,11 +44,8 @@ class TwoOperands(PromptTask):
         self.rendering = rendering
         self.operation = WORDS[word]
         self.base = 10 ** DIGITS[digits]
+        self.n_problems = self.base**2
         self.description = f"{OPERATIONS[self.operation]} the two numbers."
-
-    @property
-    def n_problems(self) -> int:
-        return self.base**2
 
     def example(self, problem: int, salt: int) -> Example:
         a, b = divmod(problem, self.base)
@@ -61,13 +58,10 @@ class ThreeOperands(PromptTask):
 
     name = "single_digit_three_ops"
     description = "Work out the expression."
+    n_problems = 9**3 * 3**2
 
     def __init__(self, rendering: Rendering = "as_published") -> None:
         self.rendering = rendering
-
-    @property
-    def n_problems(self) -> int:
-        return 9**3 * 3**2
 
     def example(self, problem: int, salt: int) -> Example:
         digits = []
@@ -86,13 +80,10 @@ class SumOfDigits(PromptTask):
 
     name = "sum_of_digits"
     description = "Add the digits of the number."
+    n_problems = 10_000
 
     def __init__(self, rendering: Rendering = "as_published") -> None:
         self.rendering = rendering
-
-    @property
-    def n_problems(self) -> int:
-        return 10_000
 
     def example(self, problem: int, salt: int) -> Example:
         text = f"the sum of the digits of the number {problem}"

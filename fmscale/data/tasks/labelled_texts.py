@@ -50,11 +50,7 @@ def read_labelled(path: str | Path, form: Form) -> list[dict[str, Any]]:
 
 
 def check_choices(choices: Sequence[str], label: int, where: str) -> None:
-    """Refuse choices among which there is nothing to choose, or a label that is none of them.
-
-    Raises:
-        ValueError: naming the place in the file.
-    """
+    """Refuse choices among which there is nothing to choose, or a label that is none of them."""
     if len(choices) < 2:
         raise ValueError(f"{where}: 'choices' must be at least two texts.")
     if not 0 <= label < len(choices):

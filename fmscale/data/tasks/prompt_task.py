@@ -31,11 +31,7 @@ class PromptTask(ABC):
 
     name: str
     description: str  # a sentence that stands before the first example, where it is asked for
-
-    @property
-    @abstractmethod
-    def n_problems(self) -> int:
-        """How many problems there are."""
+    n_problems: int
 
     @abstractmethod
     def example(self, problem: int, salt: int) -> Example:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fmscale.data.counter_random import random_bits
 from fmscale.data.known_languages.known_language import VALIDATION_START
+from fmscale.data.protocol import TextData
 from fmscale.data.tasks.arithmetic_tasks import Rendering
 from fmscale.data.tasks.prompt_tasks import build_tasks
 from fmscale.data.tasks.word_tasks import WordTask, words_hash
@@ -27,15 +28,13 @@ _DOCUMENTS, _EXAMPLES = 11, 12  # streams of the random numbers
 _SHORTEST = 8  # bytes that one example has at least
 
 
-class TaskDocuments:
+class TaskDocuments(TextData):
     """Sequences of packed task documents; item i is a pure function of (seed, i).
 
     A sequence begins with the separator and holds documents, each followed by the separator, cut
     where the sequence ends.
 
     Args:
-        seq_len: tokens of one sequence that are predicted.
-        vocab_size: must be what the tokenizer has; stated so that the model can read it.
         tasks: names, each equally likely; None: the fifteen of GPT-3.
         rendering: of the arithmetic tasks, "as_published" or "one_line".
         p_description: share of documents that begin with the description.
@@ -44,13 +43,9 @@ class TaskDocuments:
         seed: of the documents, not of the run.
         n_unique_tokens: data budget U.
         n_val_tokens: size of the validation set, made of held-out problems alone.
-        val_batch_size: sequences of one validation batch; it does not change the loss.
-
-    Raises:
-        ValueError: naming the field, for values that do not fit together.
+        rest: see `TextData`.
     """
 
-    unit: Literal["tokens"] = "tokens"
     name = "task_documents"
     val_bytes_per_token = 1.0
 
@@ -89,11 +84,6 @@ class TaskDocuments:
         self.n_unique_tokens = n_unique_tokens
         self.n_val_tokens = n_val_tokens
         self.val_batch_size = val_batch_size
-
-    @property
-    def units_per_item(self) -> int:
-        """Tokens predicted by one sequence."""
-        return self.seq_len
 
     @property
     def n_items(self) -> int:

@@ -31,8 +31,7 @@ DESCRIPTION = "Please unscramble the letters into a word, and write that word:"
 def frequent_words(path: str | None = None, n: int = N_WORDS) -> tuple[str, ...]:
     """The n most frequent words of 5 to 14 lower-case letters, fewer if the text has fewer.
 
-    Args:
-        path: a text file; None: the standard library's own sources.
+    The text is that of a file; None: the standard library's own sources.
 
     Raises:
         ValueError: for a file that does not exist or holds fewer than 20 such words.
@@ -62,22 +61,14 @@ def words_hash(words: tuple[str, ...]) -> str:
 
 
 class WordTask(PromptTask):
-    """Restore a word.
-
-    Args:
-        name: one of `WORD_TASKS`.
-        words: what is scrambled; problem k is word k.
-    """
+    """One of `WORD_TASKS`: restore a word. Problem k is word k."""
 
     description = DESCRIPTION
 
     def __init__(self, name: str, words: tuple[str, ...]) -> None:
         self.name = name
         self.words = words
-
-    @property
-    def n_problems(self) -> int:
-        return len(self.words)
+        self.n_problems = len(words)
 
     def example(self, problem: int, salt: int) -> Example:
         word = self.words[problem]

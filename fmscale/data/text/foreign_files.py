@@ -43,10 +43,7 @@ class Stated:
 
 
 def stated(root: Path, vocab_size: int | None) -> Stated:
-    """What meta.json or meta.pkl, the vocabulary and the files themselves say.
-
-    Args:
-        vocab_size: as the configuration has it, if it does.
+    """What meta.json or meta.pkl, the configured vocabulary and the files themselves say.
 
     Raises:
         ValueError: naming the file, if they contradict each other, or nothing decides.

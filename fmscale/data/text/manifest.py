@@ -68,8 +68,7 @@ class Manifest:
     def read(folder: str | os.PathLike[str], vocab_size: int | None = None) -> Manifest:
         """Read a manifest and check that every file has its stated size.
 
-        Args:
-            vocab_size: as the configuration has it; decides how files without a manifest are read.
+        The configured `vocab_size` decides how files without a manifest are read.
 
         Raises:
             ValueError: naming the folder or file, if it holds no finished shards, a truncated one,
@@ -81,7 +80,7 @@ class Manifest:
         elif (root / BUILDING).exists():
             raise ValueError(
                 f"data.root = {folder} is not finished. Give the same command `fmscale prepare` "
-                "again: it goes on where it was stopped"
+                "again: it resumes where it was stopped"
             )
         elif (root / FILES["train"]).exists():
             manifest = _foreign(root, vocab_size)

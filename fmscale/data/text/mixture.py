@@ -11,11 +11,12 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fmscale.data.item_order import Supply
+from fmscale.data.protocol import TextData
 from fmscale.data.text.mixture_order import MixtureOrder
 from fmscale.data.text.tokenizer import TextTokenizer, tokenizer_of
 
@@ -42,24 +43,20 @@ class Source:
     offset: int = 0
 
 
-class Mixture:
+class Mixture(TextData):
     """A weighted mixture of token sources for next-token prediction.
 
     Args:
         sources: by name; their data have one seq_len. Sources of the same tokenizer share ids at
             the same offset.
-        seq_len: of all sources.
         vocab_size: ids of all sources, offsets included.
-        name: in records.
         n_val_tokens: validation tokens, taken from the sources by weight, so that the mean loss
             is that of the mixture; None takes as many as fit the weights, at most 262,144.
-        val_batch_size: sequences of one validation batch; it does not change the loss.
+        rest: see `TextData`.
 
     Raises:
         ValueError: naming the source and the field, for anything that does not fit together.
     """
-
-    unit: Literal["tokens"] = "tokens"
 
     def __init__(
         self,
@@ -110,11 +107,6 @@ class Mixture:
             for source in settings["sources"].values()
         ]
         return {"vocab_size": max(ends)} if settings.get("vocab_size") is None else {}
-
-    @property
-    def units_per_item(self) -> int:
-        """Tokens predicted by one sequence."""
-        return self.seq_len
 
     @cached_property
     def _ends(self) -> np.ndarray:
@@ -263,11 +255,7 @@ class Mixture:
 
 
 def normalized(weights: Mapping[str, float]) -> dict[str, float]:
-    """Shares adding up to 1; weights that add up to neither 1 nor 100 are changed aloud.
-
-    Raises:
-        ValueError: for weights that are negative or all 0.
-    """
+    """Shares adding up to 1, with a warning if the weights add up to neither 1 nor 100."""
     if not weights:
         raise ValueError("data.sources is empty: name at least one source.")
     for name, weight in weights.items():

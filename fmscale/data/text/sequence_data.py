@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fmscale.data.protocol import TextData
 from fmscale.data.text.token_sequences import TokenSequences
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SequenceData(ABC):
+class SequenceData(TextData):
     """A training and a validation split of tokens, with the data budget applied."""
 
-    unit: Literal["tokens"] = "tokens"
-    seq_len: int
     n_unique_tokens: int | None
 
-    @property
     @abstractmethod
-    def _train(self) -> TokenSequences:
-        """All training sequences, before the data budget."""
-
-    @property
-    @abstractmethod
-    def _validation(self) -> TokenSequences:
-        """All sequences that are held out."""
+    def _arrays(self, split: str) -> list[np.ndarray]:
+        """Token ids (n,) of the split "train" or "validation", memory-mapped."""
 
     @property
     @abstractmethod
@@ -38,13 +31,18 @@ class SequenceData(ABC):
         """Numbers (n,) of the sequences that every model is measured on."""
 
     @cached_property
+    def _train(self) -> TokenSequences:
+        """All training sequences, before the data budget."""
+        return TokenSequences(self._arrays("train"), self.seq_len, "training")
+
+    @cached_property
+    def _validation(self) -> TokenSequences:
+        """All sequences that are held out."""
+        return TokenSequences(self._arrays("validation"), self.seq_len, "validation")
+
+    @cached_property
     def _subset(self) -> np.ndarray | None:
         return self._train.subset(self.n_unique_tokens)
-
-    @property
-    def units_per_item(self) -> int:
-        """Tokens predicted by one sequence."""
-        return self.seq_len
 
     @property
     def n_items(self) -> int:

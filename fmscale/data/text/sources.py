@@ -21,16 +21,8 @@ from fmscale.data.file_names import endings, is_hidden, walk
 # Folders of the standard library never entered, whatever their depth. Tests repeat one another;
 # `encodings` holds character tables and `pydoc_data` one generated file, neither of them typical
 # source text. In one's own text such names mean nothing: all is read but what is hidden.
-EXCLUDED_FOLDERS = (
-    "__pycache__",
-    "site-packages",
-    "dist-packages",
-    "test",
-    "tests",
-    "idle_test",
-    "encodings",
-    "pydoc_data",
-)
+EXCLUDED_FOLDERS = ("__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test",
+                    "encodings", "pydoc_data")  # fmt: skip
 # Generated at build time, different on every machine.
 EXCLUDED_FILES = ("_sysconfigdata*",)
 
@@ -44,17 +36,10 @@ class TextFile:
 
 
 class SourceFiles:
-    """The text files under a folder, sorted by relative path.
-
-    Args:
-        root: folder to read; None means the standard library of this Python.
-        suffixes: file name endings to take.
-    """
+    """The text files under `root`, sorted by relative path; None: Python's standard library."""
 
     def __init__(
-        self,
-        root: str | os.PathLike[str] | None = None,
-        suffixes: Sequence[str] = (".py",),
+        self, root: str | os.PathLike[str] | None = None, suffixes: Sequence[str] = (".py",)
     ) -> None:
         self.is_stdlib = root is None
         self.root = Path(sysconfig.get_paths()["stdlib"] if root is None else root)

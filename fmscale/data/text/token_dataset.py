@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,11 +24,8 @@ from fmscale.data.text.sources import (
     text_mark,
 )
 from fmscale.data.text.token_cache import TokenCache, open_cache, settings_hash
-from fmscale.data.text.token_sequences import TokenSequences, check_sizes
+from fmscale.data.text.token_sequences import check_sizes
 from fmscale.data.text.tokenizer import ByteTokenizer
-
-if TYPE_CHECKING:
-    pass
 
 SPLITS = {"by_file": split_by_file, "tail": split_tails}
 
@@ -38,18 +35,15 @@ class ByteText(SequenceData):
 
     Args:
         data_dir: where the token cache is kept, in `<name>-<hash>/`.
-        seq_len: positions of one sequence.
         root: folder of text files; None means the Python standard library's own sources.
-        suffixes: file name endings to take.
         name: the data set's name in records and in the cache folder's name.
-        vocab_size: must be what the tokenizer has; stated so that the model can read it.
         split: "by_file" holds out whole files, "tail" the end of every file.
         val_fraction: share of the bytes that is held out for validation.
         n_val_tokens: size of the fixed validation set: sequences evenly spaced over the split.
-        val_batch_size: sequences of one validation batch; it does not change the loss.
         n_unique_tokens: data budget U; None takes all. Sequences are kept in one fixed random
             order, so a smaller budget is a subset of a larger one and spans all documents.
         content: mark of the text, part of the run's id; None: not checked.
+        rest: see `TextData`.
     """
 
     def __init__(
@@ -151,13 +145,8 @@ class ByteText(SequenceData):
         split = SPLITS[self.split]
         return open_cache(folder, files, self.tokenizer, split, self.val_fraction, settings)
 
-    @cached_property
-    def _train(self) -> TokenSequences:
-        return TokenSequences([self._cache.train], self.seq_len, "training")
-
-    @cached_property
-    def _validation(self) -> TokenSequences:
-        return TokenSequences([self._cache.validation], self.seq_len, "validation")
+    def _arrays(self, split: str) -> list[np.ndarray]:
+        return [self._cache.train if split == "train" else self._cache.validation]
 
     @cached_property
     def _held_out(self) -> np.ndarray:

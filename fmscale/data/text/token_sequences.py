@@ -22,7 +22,6 @@ class TokenSequences:
 
     Args:
         arrays: token ids (n_tokens,) each, usually memory-mapped.
-        seq_len: tokens that one sequence predicts.
         split: "training" or "validation", for messages.
 
     Raises:
@@ -56,8 +55,7 @@ class TokenSequences:
         arrays = self.arrays if arrays is None else arrays
         positions = np.arange(self.seq_len + 1)
         if len(arrays) == 1:
-            whole: np.ndarray = arrays[0][numbers[:, None] * self.seq_len + positions]
-            return whole
+            return arrays[0][numbers[:, None] * self.seq_len + positions]
         which = np.searchsorted(self.ends, numbers, side="right")
         out = np.empty((len(numbers), self.seq_len + 1), dtype=arrays[0].dtype)
         for i in np.unique(which):
@@ -106,11 +104,7 @@ class TokenSequences:
 def check_sizes(
     seq_len: int, val_batch_size: int, n_val_tokens: int | None, n_unique_tokens: int | None
 ) -> None:
-    """Refuse settings of sequences that cannot be.
-
-    Raises:
-        ValueError: naming the field, the value and the remedy.
-    """
+    """Refuse impossible settings of sequences, naming the field, the value and the remedy."""
     for field, value in (("seq_len", seq_len), ("val_batch_size", val_batch_size)):
         if value < 1:
             raise ValueError(f"data.{field} = {value}: give a whole number of at least 1.")
@@ -118,5 +112,5 @@ def check_sizes(
         if budget is not None and budget < seq_len:
             raise ValueError(
                 f"data.{field} = {budget} is less than one sequence of {seq_len} tokens. "
-                f"Give at least data.seq_len."
+                "Give at least data.seq_len."
             )

@@ -10,17 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fmscale.data.text.manifest import TOKENIZER, Manifest, Shard
 from fmscale.data.text.sequence_data import SequenceData
-from fmscale.data.text.token_sequences import TokenSequences, check_sizes
+from fmscale.data.text.token_sequences import check_sizes
 from fmscale.data.text.tokenizer import PROBE, ByteTokenizer, FileTokenizer, TextTokenizer
-
-if TYPE_CHECKING:
-    pass
 
 MOST_VAL_TOKENS = 262_144  # unless more are asked for
 _READ_AT_ONCE = 1 << 22  # tokens, when ids are checked
@@ -31,16 +28,14 @@ class TokenShards(SequenceData):
 
     Args:
         root: folder that `fmscale prepare` wrote, or one with train.bin and val.bin.
-        seq_len: tokens that one sequence predicts.
         vocab_size: must be what the manifest states; for files that state nothing, more than
             every id.
         content: the manifest's mark of the tokens themselves, part of the run's id.
-        name: the data set's name in records.
         n_val_tokens: size of the fixed validation set: sequences evenly spaced over the split;
             None takes all, at most 262,144.
-        val_batch_size: sequences of one validation batch; it does not change the loss.
         n_unique_tokens: data budget U; None takes all. A smaller budget is a subset of a larger
             one and spans all documents.
+        rest: see `TextData`.
 
     Raises:
         ValueError: naming field or file, for anything that does not fit together.
@@ -137,7 +132,9 @@ class TokenShards(SequenceData):
         """Open the files; the ids of those that `fmscale prepare` has not written are read."""
         _ = self.n_items, self._held_out
         if self.manifest.is_foreign:
-            self._check_ids()
+            for split, shards in self.manifest.shards.items():
+                for shard, array in zip(shards, self._arrays(split), strict=True):
+                    self._check_ids(shard, array)
 
     def describe(self) -> dict[str, object]:
         """Counts and hashes, as stored in every record."""
@@ -155,20 +152,12 @@ class TokenShards(SequenceData):
         }
 
     @cached_property
-    def _train(self) -> TokenSequences:
-        return TokenSequences(self._open("train"), self.seq_len, "training")
-
-    @cached_property
-    def _validation(self) -> TokenSequences:
-        return TokenSequences(self._open("validation"), self.seq_len, "validation")
-
-    @cached_property
     def _held_out(self) -> np.ndarray:
         every = self._validation.n_sequences * self.seq_len
         wanted = self.n_val_tokens
         return self._validation.spread(min(every, MOST_VAL_TOKENS) if wanted is None else wanted)
 
-    def _open(self, split: str) -> list[np.ndarray]:
+    def _arrays(self, split: str) -> list[np.ndarray]:
         """Map the files of a split, after a look at their checksums."""
         for shard in self.manifest.shards[split]:
             if (damage := shard.damage()) is not None:
@@ -179,12 +168,7 @@ class TokenShards(SequenceData):
             for shard in self.manifest.shards[split]
         ]
 
-    def _check_ids(self) -> None:
-        for split, shards in self.manifest.shards.items():
-            for shard, array in zip(shards, self._open(split), strict=True):
-                self._check_array(shard, array)
-
-    def _check_array(self, shard: Shard, array: np.ndarray) -> None:
+    def _check_ids(self, shard: Shard, array: np.ndarray) -> None:
         for first in range(0, len(array), _READ_AT_ONCE):
             part = array[first : first + _READ_AT_ONCE]
             if part.max() >= self.vocab_size:

@@ -12,8 +12,6 @@ import numpy as np
 # Tokens that usual vocabularies put after a document, in the order in which they are tried.
 SEPARATORS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[SEP]")
 OWN_SEPARATOR = SEPARATORS[0]
-
-
 # What tells tokenizers apart, and whether one loses case, spaces or letters.
 PROBE = "def f(x):\n    return 'ä €' + x\tThe quick brown fox; 1,234.5"
 
@@ -32,22 +30,18 @@ class TextTokenizer(Protocol):
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each text, without separators."""
-        ...
 
     def count_bytes(self, texts: Sequence[str]) -> list[np.ndarray]:
         """UTF-8 bytes that each token of `encode_batch` stands for; all bytes of a text but those
         after its last token."""
-        ...
 
     def restore(self, tokens: Sequence[np.ndarray]) -> list[str]:
         """The texts of what `encode_batch` gives, as far as their tokens hold them."""
-        ...
 
 
 def tokenizer_of(data: Any) -> TextTokenizer | None:
     """The tokenizer of some data; None where their tokens stand for no text."""
-    found: TextTokenizer | None = getattr(data, "tokenizer", None)
-    return found
+    return getattr(data, "tokenizer", None)
 
 
 class ByteTokenizer:
@@ -80,7 +74,6 @@ class FileTokenizer:
     """The tokenizer that a tokenizer.json of the `tokenizers` library describes.
 
     Args:
-        path: the file.
         separator: token put after every document, by name or id; None tries the usual ones.
 
     Raises:
@@ -143,8 +136,7 @@ class FileTokenizer:
 
     def restore(self, tokens: Sequence[np.ndarray]) -> list[str]:
         ids = [one.tolist() for one in tokens]
-        texts: list[str] = self.tokenizer.decode_batch(ids, skip_special_tokens=False)
-        return texts
+        return self.tokenizer.decode_batch(ids, skip_special_tokens=False)
 
 
 def _byte_offsets(text: str) -> np.ndarray:
@@ -165,15 +157,8 @@ def _separator(vocabulary: dict[str, int], wanted: str | None, path: Path) -> in
     )
 
 
-def train_bpe(texts: Iterator[str], vocab_size: int) -> Any:
-    """A byte-level BPE (Radford et al. 2019) with `<|endoftext|>` as token 0.
-
-    Returns:
-        A `tokenizers.Tokenizer`.
-
-    Raises:
-        ValueError: if the text has too few distinct pairs for the vocabulary.
-    """
+def byte_level_bpe(texts: Iterator[str], vocab_size: int, special_tokens: Sequence[str]) -> Any:
+    """A trained `tokenizers.Tokenizer`; of fewer tokens, if the text has too few pairs."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -181,11 +166,21 @@ def train_bpe(texts: Iterator[str], vocab_size: int) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[OWN_SEPARATOR],
+        special_tokens=list(special_tokens),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def train_bpe(texts: Iterator[str], vocab_size: int) -> Any:
+    """A byte-level BPE (Radford et al. 2019) with `<|endoftext|>` as token 0.
+
+    Raises:
+        ValueError: if the text has too few distinct pairs for the vocabulary.
+    """
+    tokenizer = byte_level_bpe(texts, vocab_size, [OWN_SEPARATOR])
     found = tokenizer.get_vocab_size()
     if found < vocab_size:
         raise ValueError(

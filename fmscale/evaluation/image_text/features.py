@@ -45,11 +45,7 @@ def check_pairs(data: Any) -> None:
 
 
 def check_tasks(data: Any) -> list[ZeroShotTask]:
-    """The tasks of data that have some.
-
-    Raises:
-        ValueError: if they have none.
-    """
+    """The tasks of image classification of some data, which must have one."""
     check_pairs(data)
     tasks = list(getattr(data, "zero_shot_tasks", ()))
     if not tasks:
@@ -72,12 +68,7 @@ def shared_features() -> Iterator[None]:
 
 def image_features(model: Any, images: Images, batch_size: int) -> Tensor:
     """Features (n, d_model) float32 of the image tower, before the joint space; on the CPU."""
-
-    def encode() -> Tensor:
-        return encoded(model, model.image, images, batch_size)
-
-    found: Tensor = _once(model, images, encode)
-    return found
+    return _once(model, images, lambda: encoded(model, model.image, images, batch_size))
 
 
 def image_vectors(model: Any, images: Images, batch_size: int) -> Tensor:
@@ -117,11 +108,10 @@ def pair_vectors(model: Any, data: PairData) -> PairVectors:
             torch.cat(images), torch.cat(texts), torch.stack(scales), torch.cat(captions)
         )
 
-    found: PairVectors = _once(model, data, encode)
-    return found
+    return _once(model, data, encode)
 
 
-def _once(model: Any, of: Any, encode: Any) -> Any:
+def _once(model: Any, of: Any, encode: Callable[[], Any]) -> Any:
     scope = _scope.get()
     if scope is None:
         return encode()

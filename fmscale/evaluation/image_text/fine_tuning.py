@@ -52,8 +52,7 @@ class ImageClassifier(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, n_class)."""
-        logits: Tensor = self.scale * self.encode_image(image) @ self.classes.T
-        return logits
+        return self.scale * self.encode_image(image) @ self.classes.T
 
 
 class ImageFineTuning:

@@ -7,7 +7,7 @@ log p(prompt | image), averaged over templates (Radford et al. 2021, Sec. 2.3).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +17,6 @@ from fmscale.data.zero_shot_task import ZeroShotTask
 from fmscale.evaluation.metric import Metric, mean_metrics, measuring
 
 PROMPTS_AT_ONCE = 8192
-
-
-class LikelihoodModel(Protocol):
-    """A `Captioner` or a `WordPredictor`."""
-
-    def encode_image(self, image: Tensor) -> Tensor: ...
-
-    def log_likelihood(self, vector: Tensor, text: Tensor) -> Tensor: ...
 
 
 def predicts_captions(model: Any) -> bool:
@@ -45,7 +37,7 @@ def likeliest(model: Any, vectors: Tensor, prompts: np.ndarray, task: ZeroShotTa
     """The class whose prompts are likeliest for each image, (n,); among its candidates, if any.
 
     Args:
-        model: a `LikelihoodModel`.
+        model: a `CaptionModel`.
         vectors: of the task's images, (n, d_embed).
         prompts: token ids (n_class * n_template, T), class after class.
     """

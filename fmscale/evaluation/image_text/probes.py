@@ -181,8 +181,7 @@ def _neighbor_labels(x: np.ndarray, y: np.ndarray, asked: np.ndarray) -> np.ndar
     from sklearn.neighbors import NearestNeighbors
 
     index = NearestNeighbors(n_neighbors=min(max(NEIGHBORS), len(y)), algorithm="brute").fit(x)
-    found: np.ndarray = y[index.kneighbors(asked, return_distance=False)]
-    return found
+    return y[index.kneighbors(asked, return_distance=False)]
 
 
 def _majority(labels: np.ndarray) -> np.ndarray:

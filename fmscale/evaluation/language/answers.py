@@ -87,9 +87,8 @@ class Answers:
         try:
             check_fits(longest + self.n_tokens, data.seq_len)
         except ValueError as error:
-            raise ValueError(
-                f"shots = {self.shots}, n_tokens = {self.n_tokens}: {error}"
-            ) from error
+            where = f"shots = {self.shots}, n_tokens = {self.n_tokens}"
+            raise ValueError(f"{where}: {error}") from error
 
     def asked(self, tokenizer: TextTokenizer) -> list[Asked]:
         """Every question with its examples."""

@@ -25,7 +25,28 @@ from fmscale.evaluation.metric import Metric, Objective, accuracy_metrics, name_
 BLANK = "XXXXX"  # as in the Children's Book Test
 
 
-class LastWord:
+class _Passages:
+    """Passages of a file, each with the texts that could go on from where it breaks off."""
+
+    name: str
+    passages: list[tuple[str, str, list[str], int]]  # place in the file, text, endings, right one
+
+    def check(self, data: Any) -> None:
+        """Refuse data that is no text, and endings longer than the context."""
+        check_language(data)
+        self.prompts(text_tokenizer(data), data.seq_len)
+
+    def prompts(self, tokenizer: TextTokenizer, seq_len: int) -> tuple[list[list[Prompt]], int]:
+        """The prompts of each passage, and how many lost their beginning to fit the context."""
+        prompts, n_cut = [], 0
+        for where, before, endings, _ in self.passages:
+            own, cut = fitting(tokenizer, before, endings, seq_len, where)
+            prompts.append(own)
+            n_cut += cut
+        return prompts, n_cut
+
+
+class LastWord(_Passages):
     """Accuracy and perplexity of the last word of each passage.
 
     A word counts as predicted if each of its tokens is the likeliest one.
@@ -41,25 +62,12 @@ class LastWord:
             found = re.fullmatch(r"(.*\S)(\s+\S+)", row["text"].rstrip(), flags=re.DOTALL)
             if found is None:
                 raise ValueError(f"{where}: 'text' has fewer than two words.")
-            self.passages.append((where, found[1], found[2]))
+            self.passages.append((where, found[1], [found[2]], 0))
         self.name = name or name_of(file)
 
-    def check(self, data: Any) -> None:
-        """Refuse data that is no text, and words longer than the context."""
-        check_language(data)
-        self.prompts(text_tokenizer(data), data.seq_len)
-
-    def prompts(self, tokenizer: TextTokenizer, seq_len: int) -> tuple[list[Prompt], int]:
-        """One prompt a passage, and how many lost their beginning to fit the context."""
-        prompts, n_cut = [], 0
-        for where, context, word in self.passages:
-            own, cut = fitting(tokenizer, context, [word], seq_len, where)
-            prompts += own
-            n_cut += cut
-        return prompts, n_cut
-
     def __call__(self, model: Any, data: TextData, objective: Objective) -> Iterator[Metric]:
-        prompts, n_cut = self.prompts(text_tokenizer(data), model.shape.seq_len)
+        each, n_cut = self.prompts(text_tokenizer(data), model.shape.seq_len)
+        prompts = [prompt for (prompt,) in each]
         scored = score(model, prompts)
         hits = np.array([s.is_likeliest(p.answer) for s, p in zip(scored, prompts, strict=True)])
         nats = float(np.mean([s.nats for s in scored]))
@@ -71,7 +79,7 @@ class LastWord:
         yield Metric(f"{prefix}_truncated", n_cut / len(prompts), "fraction")
 
 
-class FilledBlank:
+class FilledBlank(_Passages):
     """Accuracy of choosing what was in the blank of each passage.
 
     The choice is the one with the highest probability of itself and of the text after it, given
@@ -96,20 +104,6 @@ class FilledBlank:
             self.passages.append((where, before, endings, row["label"]))
         self.name = name or name_of(file)
 
-    def check(self, data: Any) -> None:
-        """Refuse data that is no text, and endings longer than the context."""
-        check_language(data)
-        self.prompts(text_tokenizer(data), data.seq_len)
-
-    def prompts(self, tokenizer: TextTokenizer, seq_len: int) -> tuple[list[list[Prompt]], int]:
-        """The prompts of each passage, and how many lost their beginning to fit the context."""
-        prompts, n_cut = [], 0
-        for where, before, endings, _ in self.passages:
-            own, cut = fitting(tokenizer, before, endings, seq_len, where)
-            prompts.append(own)
-            n_cut += cut
-        return prompts, n_cut
-
     def __call__(self, model: Any, data: TextData, objective: Objective) -> Iterator[Metric]:
         prompts, n_cut = self.prompts(text_tokenizer(data), model.shape.seq_len)
         scored = iter(score(model, [prompt for own in prompts for prompt in own]))
@@ -131,11 +125,7 @@ class FilledBlank:
 def fitting(
     tokenizer: TextTokenizer, context: str, answers: Sequence[str], seq_len: int, where: str
 ) -> tuple[list[Prompt], bool]:
-    """A prompt for each answer, the context cut at its beginning to fit, the same for all.
-
-    Raises:
-        ValueError: naming the place in the file, if an answer alone does not fit.
-    """
+    """A prompt for each answer, the context cut at its beginning to fit, the same for all."""
     head, tails = split_prompt(tokenizer, context, answers, [tokenizer.separator])
     longest = max(map(len, tails))
     try:

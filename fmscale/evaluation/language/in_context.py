@@ -179,11 +179,7 @@ def _means(rows: Sequence[dict[str, Any]], shots: int, described: bool) -> Itera
 
 
 def text_tokenizer(data: Any) -> TextTokenizer:
-    """The tokenizer of some data.
-
-    Raises:
-        ValueError: if its tokens stand for no text.
-    """
+    """The tokenizer of some data, whose tokens must stand for text."""
     tokenizer = tokenizer_of(data)
     if tokenizer is None:
         raise ValueError(

@@ -26,10 +26,7 @@ class Batch:
         tokens: (rows, T) int64; the sequences of an example are rows beside each other.
         ends: place of the extract token of each row, (rows,).
         labels: (B,).
-        n_sequences: rows of one example.
-
-    Raises:
-        ValueError: if examples have different numbers of sequences.
+        n_sequences: rows of one example, the same for all.
     """
 
     def __init__(self, examples: Sequence[Labelled], device: torch.device) -> None:
@@ -78,8 +75,7 @@ class LabelledClassifier(nn.Module):
         if self.form == "multiple_choice":
             return self.linear(self.dropout(features)).view(-1, n_sequences)  # a score a choice
         together = features.view(-1, n_sequences, features.shape[1]).sum(dim=1)
-        scores: Tensor = self.linear(self.dropout(together))
-        return scores
+        return self.linear(self.dropout(together))
 
     def loss(self, batch: Batch, lm_coef: float) -> Tensor:
         """L3 = L2 + lambda L1 (Radford et al. 2018, Eq. 5), in nats.

@@ -21,11 +21,7 @@ def token_nats(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def check_language(data: Any) -> None:
-    """Refuse image-text pairs.
-
-    Raises:
-        ValueError: naming the data and the remedy.
-    """
+    """Refuse image-text pairs."""
     if data.unit != "tokens":
         raise ValueError(
             f"{type(data).__name__} holds no language; for CLIP choose evaluation=zero_shot or "
@@ -41,8 +37,7 @@ class HeldOutText:
     cancels most of it.
 
     Args:
-        batch_size: sequences at once; None takes the data's `val_batch_size`. It only changes
-            speed and memory.
+        batch_size: sequences at once, for speed and memory; None: the data's `val_batch_size`.
     """
 
     def __init__(self, batch_size: int | None = None) -> None:

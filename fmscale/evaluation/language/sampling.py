@@ -27,18 +27,13 @@ def generate(
 
     Args:
         prompt: (B, T) int64, T at least 1; only the last shape.seq_len tokens are read.
-        n_tokens: how many to add.
         temperature: 0 takes the likeliest token.
         top_k: sample among the k likeliest tokens only (GPT-2's samples: 40).
         top_p: sample among the likeliest tokens that hold this much probability together
             (Holtzman et al. 2020).
-        seed: the same seed gives the same text.
 
     Returns:
-        (B, T + n_tokens) int64.
-
-    Raises:
-        ValueError: naming the option, for values out of range.
+        (B, T + n_tokens) int64; the same seed gives the same text.
     """
     if prompt.shape[1] < 1:
         raise ValueError("the prompt is empty: give at least one token")

@@ -44,15 +44,7 @@ class Scored:
 
 
 def score(model: Any, prompts: Sequence[Prompt]) -> list[Scored]:
-    """Score every answer in one pass over the model.
-
-    Args:
-        model: a language model with `shape.seq_len` and `shape.vocab_size`.
-        prompts: context and answer together at most shape.seq_len tokens.
-
-    Raises:
-        ValueError: for a prompt that does not fit the context.
-    """
+    """Score every answer in one pass over the model, whose context must hold each prompt."""
     for prompt in prompts:
         check_fits(len(prompt.context) + len(prompt.answer), model.shape.seq_len)
     scored: list[Scored | None] = [None] * len(prompts)
@@ -86,14 +78,7 @@ class Completion(NamedTuple):
 def complete(
     model: Any, contexts: Sequence[np.ndarray], n_tokens: int, ends: Sequence[int]
 ) -> list[Completion]:
-    """Greedy answers to many contexts, until a token of `ends` or `n_tokens` tokens.
-
-    Args:
-        ends: token ids at which an answer is over.
-
-    Raises:
-        ValueError: for a context that leaves no room for `n_tokens`.
-    """
+    """Greedy answers to many contexts, until a token of `ends` or `n_tokens` tokens."""
     for context in contexts:
         check_fits(len(context) + n_tokens, model.shape.seq_len)
     written: list[list[int]] = [[] for _ in contexts]
@@ -188,11 +173,7 @@ def split_prompt(
 
 
 def check_fits(n_tokens: int, seq_len: int) -> None:
-    """Refuse a prompt that is longer than the context.
-
-    Raises:
-        ValueError: naming both lengths and the remedy.
-    """
+    """Refuse a prompt that is longer than the context."""
     if n_tokens > seq_len:
         raise ValueError(
             f"a prompt with its answer has {n_tokens} tokens, but the model reads only "

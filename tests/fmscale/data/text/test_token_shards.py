@@ -111,7 +111,7 @@ class Frequencies(nn.Module):
 
 def test_bits_per_byte_of_a_uniform_model_are_exact(folders):
     data = open_shards(folders["large"])
-    found = {m.name: m for m in HeldOutText()(Frequencies(torch.zeros(380)), data, None)}
+    found = {m.column: m for m in HeldOutText()(Frequencies(torch.zeros(380)), data, None)}
     expected = math.log2(380) / data.val_bytes_per_token
     assert found["val_bpb"].value == pytest.approx(expected, rel=1e-6)
     assert found["val_bpb"].unit == "bits/byte"
