@@ -30,9 +30,8 @@ from fmscale.runs.record import SCHEMA_VERSION, UNITS
 from fmscale.runs.store import Study
 from fmscale.sizing import GPTShape
 from fmscale.training import run
-from tests.fmscale.evaluation.image_text.test_pairs import tiny_clip
-from tests.fmscale.runs.test_hyperparameters import BASE, changed
-from tests.fmscale.runs.test_store import record
+from tests.helpers.records import BASE, changed, record
+from tests.helpers.small_clip import tiny_clip
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import analysis
 from fmscale.commands import export, status
 from fmscale.runs.record import RunRecord
 from fmscale.runs.store import Study
-from tests.fmscale.runs.test_store import record
+from tests.helpers.records import record
 
 N_ROUNDS = 150
 LOSS = {"N": "n_params_total", "D": "n_tokens", "L": "val_loss"}

@@ -10,7 +10,7 @@ from analysis.diagnostics.scores import aicc
 from analysis.optima.law_optimum import forecast
 from analysis.sensitivity import headline, sensitivity, tornado
 from analysis.two_step import Chain
-from tests.analysis.test_fit import isoflop_grid
+from tests.helpers.planted import isoflop_grid
 
 
 def test_the_planted_form_wins_the_comparison():

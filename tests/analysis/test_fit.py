@@ -9,20 +9,7 @@ import pytest
 
 from analysis import LAWS, FitError, FitResult, TableError, fit
 from analysis.optima.compute_optimal import ComputeRule, optimum_closed
-from tests.analysis.laws.test_laws import NATURAL
-
-HOFFMANN = NATURAL["joint"]
-
-
-def isoflop_grid(law=HOFFMANN, budgets=8, points=16, noise=0.0, seed=0):
-    """budgets x points around the optimum, losses from the joint law."""
-    rng = np.random.default_rng(seed)
-    c = np.repeat(np.geomspace(1e18, 3e21, budgets), points)
-    n = np.tile(np.geomspace(0.1, 10, points), budgets) * 0.1 * (c / 6) ** 0.5
-    d = c / (6 * n)
-    loss = law["E"] + law["A"] * n ** -law["alpha"] + law["B"] * d ** -law["beta"]
-    loss = loss * np.exp(noise * rng.standard_normal(len(loss)))
-    return pd.DataFrame({"N": n, "D": d, "C": c, "metric": loss})
+from tests.helpers.planted import HOFFMANN, NATURAL, isoflop_grid
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from analysis import fit, load_runs
-from tests.analysis.test_fit import isoflop_grid
-from tests.helpers.planted import write_study
+from tests.helpers.planted import isoflop_grid, write_study
 
 pytestmark = pytest.mark.bench
 

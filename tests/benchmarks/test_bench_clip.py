@@ -19,7 +19,7 @@ from fmscale.objectives.contrastive import Contrastive
 from fmscale.optim.param_groups import adamw
 from fmscale.sizing import CLIPShape, TextShape, VisionShape
 from fmscale.training.precision import FULL, MIXED
-from tests.benchmarks.test_bench_models import Step, alternate, ratio, training_step
+from tests.helpers.timing import Step, alternate, ratio, training_step
 
 pytestmark = pytest.mark.bench
 

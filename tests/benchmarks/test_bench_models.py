@@ -8,7 +8,6 @@ ratio is the inter-quartile range over the rounds. Nothing is asserted about tim
 
 import multiprocessing
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import pytest
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from fmscale.commands.plan_tables import MIN_GAIN
 from fmscale.models.gpt import GPT
@@ -26,6 +24,7 @@ from fmscale.sizing import GPTShape
 from fmscale.training.precision import FULL, MIXED, bf16_speedup
 from fmscale.training.utilization import measured_rate
 from tests.helpers.minimal_gpt import MinimalGPT
+from tests.helpers.timing import Step, alternate, ratio, training_step
 
 pytestmark = pytest.mark.bench
 
@@ -37,8 +36,6 @@ SHAPES = [
 ]
 SECONDS_PER_SHAPE = 20.0
 
-Step = Callable[[], float]  # one training step -> its loss
-
 
 def name_of(shape: GPTShape) -> str:
     return f"{shape.n_layer}x{shape.d_model}"
@@ -47,20 +44,6 @@ def name_of(shape: GPTShape) -> str:
 def tokens_for(shape: GPTShape) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(VOCAB_SIZE, (BATCH_SIZE, shape.seq_len + 1), generator=generator)
-
-
-def training_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Callable[[], torch.Tensor]
-) -> Step:
-    def step() -> float:
-        loss = loss_of()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        return loss.item()
-
-    return step
 
 
 def ours(shape: GPTShape, precision: str = FULL, compiled: bool = False) -> Step:
@@ -99,35 +82,6 @@ def minimal(shape: GPTShape) -> Step:
     model, tokens = MinimalGPT(shape), tokens_for(shape)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     return training_step(model, optimizer, lambda: model(tokens[:, :-1], tokens[:, 1:]))
-
-
-def seconds_of(step: Step, repeats: int) -> float:
-    started = time.perf_counter()
-    for _ in range(repeats):
-        step()
-    return (time.perf_counter() - started) / repeats
-
-
-def alternate(steps: dict[str, Step], seconds: float) -> dict[str, list[float]]:
-    """Seconds per step of each program, measured in turns; at least 5 rounds."""
-    for step in steps.values():
-        step()  # allocation
-    slowest = max(seconds_of(step, 1) for step in steps.values())
-    repeats = max(1, round(0.05 / slowest))  # a turn of 50 ms at least
-    measured: dict[str, list[float]] = {name: [] for name in steps}
-    started, rounds = time.perf_counter(), 0
-    while rounds < 5 or time.perf_counter() - started < seconds:
-        for name, step in steps.items():
-            measured[name].append(seconds_of(step, repeats))
-        rounds += 1
-    return measured
-
-
-def ratio(slow: list[float], fast: list[float]) -> str:
-    """How many times as fast, with the quartiles of the rounds."""
-    per_round = [a / b for a, b in zip(slow, fast, strict=True)]
-    low, middle, high = statistics.quantiles(per_round, n=4)
-    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
 
 def _resident(which: str) -> int:

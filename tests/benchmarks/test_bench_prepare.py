@@ -14,8 +14,7 @@ from fmscale.data.preparation.build import build_shards
 from fmscale.data.preparation.settings import Recipe
 from fmscale.data.text.manifest import Manifest
 from fmscale.data.text.tokenizer import open_tokenizer, train_bpe
-from tests.fmscale.data.preparation.test_build import Silent
-from tests.fmscale.data.preparation.test_cleaning import words
+from tests.helpers.texts import Silent, words
 
 pytestmark = pytest.mark.bench
 N_DOCUMENTS = 6000  # 16 MB

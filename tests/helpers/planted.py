@@ -4,9 +4,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+
+from analysis import LAWS
+from analysis.optima.compute_optimal import ComputeRule, optimum_closed
 
 GPT_LAW = {"E": 1.2, "A": 60.0, "B": 300.0, "alpha": 0.40, "beta": 0.38}
 CLIP_LAW = {"E": 0.9, "A": 40.0, "B": 30.0, "alpha": 0.42, "beta": 0.36}
+NATURAL = {
+    name: dict(zip(make().names, make().example, strict=True)) for name, make in LAWS.items()
+}
+HOFFMANN = NATURAL["joint"]
+HOFFMANN_A = HOFFMANN["beta"] / (HOFFMANN["alpha"] + HOFFMANN["beta"])  # n_opt ~ C^a
 
 
 def joint_loss(law, n, d):
@@ -83,3 +92,40 @@ def write_study(
                 (path / "record.json").write_text(json.dumps(record))
                 (path / "status.json").write_text(json.dumps({"state": "completed"}))
     return folder
+
+
+def isoflop_grid(law=HOFFMANN, budgets=8, points=16, noise=0.0, seed=0):
+    """budgets x points around the optimum, losses from the joint law."""
+    rng = np.random.default_rng(seed)
+    c = np.repeat(np.geomspace(1e18, 3e21, budgets), points)
+    n = np.tile(np.geomspace(0.1, 10, points), budgets) * 0.1 * (c / 6) ** 0.5
+    d = c / (6 * n)
+    loss = law["E"] + law["A"] * n ** -law["alpha"] + law["B"] * d ** -law["beta"]
+    loss = loss * np.exp(noise * rng.standard_normal(len(loss)))
+    return pd.DataFrame({"N": n, "D": d, "C": c, "metric": loss})
+
+
+def symmetric_grid(noise=0.0, seed=0, width=3.0):
+    """Sizes centred on the optimum of the planted law at each of 8 budgets."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for c in np.geomspace(1e18, 3e21, 8):
+        n_opt = optimum_closed(HOFFMANN, "joint", c, ComputeRule())[0]
+        for n in n_opt * np.geomspace(1 / width, width, 11):
+            d = c / (6 * n)
+            loss = 1.69 + 406.4 * n**-0.34 + 410.7 * d**-0.28
+            rows.append((n, d, c, loss * np.exp(noise * rng.standard_normal())))
+    return pd.DataFrame(rows, columns=["N", "D", "C", "metric"])
+
+
+def joint_frame(n, d, seed=0, noise=0.005, law=(1.7, 300.0, 0.38, 400.0, 0.3)):
+    e, a, alpha, b, beta = law
+    chance = np.exp(noise * np.random.default_rng(seed).standard_normal(len(n)))
+    return pd.DataFrame({"N": n, "D": d, "metric": (e + a * n**-alpha + b * d**-beta) * chance})
+
+
+def power_data(seed, n=8, noise=0.01, floor=0.0):
+    rng = np.random.default_rng(seed)
+    x = np.geomspace(1e5, 1e9, n)
+    y = (floor + 9 * x**-0.1) * np.exp(noise * rng.standard_normal(n))
+    return pd.DataFrame({"x": x, "metric": y})

@@ -11,8 +11,7 @@ import pytest
 
 from analysis import fit
 from analysis.__main__ import COMMANDS, main
-from tests.analysis.test_fit import HOFFMANN, isoflop_grid
-from tests.helpers.planted import write_study
+from tests.helpers.planted import HOFFMANN, isoflop_grid, write_study
 
 
 @pytest.fixture
@@ -92,7 +91,7 @@ def test_envelope_fit_with_where(tmp_path, monkeypatch):
 
 
 def test_isoflop_by_experiment(tmp_path, monkeypatch):
-    from tests.analysis.optima.test_compute_optimal import A, symmetric_grid
+    from tests.helpers.planted import HOFFMANN_A, symmetric_grid
 
     monkeypatch.chdir(tmp_path)
     parts = [symmetric_grid(0.001, s).assign(experiment=f"e{s}") for s in range(2)]
@@ -105,7 +104,7 @@ def test_isoflop_by_experiment(tmp_path, monkeypatch):
     answer = json.loads((tmp_path / "isoflop.json").read_text())
     assert set(answer["experiments"]) == {"e0", "e1"}
     one = answer["experiments"]["e0"]
-    assert one["a"] == pytest.approx(A, abs=0.05)
+    assert one["a"] == pytest.approx(HOFFMANN_A, abs=0.05)
     assert one["three"]["consistent"] in (True, False)
     assert len(one["minima"]) == 8
     assert (tmp_path / "isoflop_e0.png").exists()

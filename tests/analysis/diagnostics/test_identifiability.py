@@ -10,12 +10,7 @@ from analysis import FitError, fit
 from analysis.diagnostics.identifiability import distinct
 from analysis.optima.law_optimum import forecast
 from analysis.tables.groups import label_groups
-
-
-def joint_frame(n, d, seed=0, noise=0.005, law=(1.7, 300.0, 0.38, 400.0, 0.3)):
-    e, a, alpha, b, beta = law
-    chance = np.exp(noise * np.random.default_rng(seed).standard_normal(len(n)))
-    return pd.DataFrame({"N": n, "D": d, "metric": (e + a * n**-alpha + b * d**-beta) * chance})
+from tests.helpers.planted import joint_frame
 
 
 @pytest.mark.parametrize("rows", [50, 3000])

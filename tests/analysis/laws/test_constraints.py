@@ -8,7 +8,7 @@ from analysis import FitResult, fit
 from analysis.__main__ import main
 from analysis.optima.law_optimum import forecast
 from analysis.sensitivity import sensitivity
-from tests.analysis.diagnostics.test_identifiability import joint_frame
+from tests.helpers.planted import joint_frame
 
 N, D = (v.ravel() for v in np.meshgrid(np.geomspace(1e6, 1e9, 5), np.geomspace(1e8, 1e11, 5)))
 

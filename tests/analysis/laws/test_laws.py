@@ -7,6 +7,7 @@ import pytest
 from analysis import LAWS, Law, Parameter, fit, get_law
 from analysis.laws.law import Law as BaseLaw
 from analysis.laws.sums import SumLaw
+from tests.helpers.planted import NATURAL
 
 RNG = np.random.default_rng(0)
 COLUMNS = {
@@ -16,9 +17,6 @@ COLUMNS = {
     "U": np.geomspace(1e7, 3e9, 12)[::-1],
     "S": np.geomspace(1e2, 1e5, 12),
     "L": np.linspace(1.5, 4.0, 12),
-}
-NATURAL = {
-    name: dict(zip(make().names, make().example, strict=True)) for name, make in LAWS.items()
 }
 
 

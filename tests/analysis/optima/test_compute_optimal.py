@@ -18,22 +18,7 @@ from analysis.optima.compute_optimal import (
 from analysis.optima.isoflop import akima_minima, fit_isoflop
 from analysis.optima.law_optimum import Budget, budget_from_hours, forecast, target_loss
 from analysis.tables.table import as_table
-from tests.analysis.test_fit import HOFFMANN, isoflop_grid
-
-A = HOFFMANN["beta"] / (HOFFMANN["alpha"] + HOFFMANN["beta"])
-
-
-def symmetric_grid(noise=0.0, seed=0, width=3.0):
-    """Sizes centred on the optimum of the planted law at each of 8 budgets."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for c in np.geomspace(1e18, 3e21, 8):
-        n_opt = optimum_closed(HOFFMANN, "joint", c, ComputeRule())[0]
-        for n in n_opt * np.geomspace(1 / width, width, 11):
-            d = c / (6 * n)
-            loss = 1.69 + 406.4 * n**-0.34 + 410.7 * d**-0.28
-            rows.append((n, d, c, loss * np.exp(noise * rng.standard_normal())))
-    return pd.DataFrame(rows, columns=["N", "D", "C", "metric"])
+from tests.helpers.planted import HOFFMANN, HOFFMANN_A, isoflop_grid, symmetric_grid
 
 
 @pytest.mark.parametrize("rule", [ComputeRule(), ComputeRule(k=8.0, p=0.9, q=1.05)])
@@ -49,8 +34,8 @@ def test_closed_form_is_the_minimum_of_a_fine_grid(rule):
 def test_exponents_of_the_closed_form_are_hoffmanns():
     result = fit("joint", isoflop_grid(), interval="none")
     found = exponents(result, ComputeRule())
-    assert found["a"].exponent == pytest.approx(A, rel=1e-8)
-    assert found["b"].exponent == pytest.approx(1 - A, rel=1e-8)
+    assert found["a"].exponent == pytest.approx(HOFFMANN_A, rel=1e-8)
+    assert found["b"].exponent == pytest.approx(1 - HOFFMANN_A, rel=1e-8)
     n = optimum_closed(HOFFMANN, "joint", 1e22, ComputeRule())[0]
     assert found["a"].at(1e22) == pytest.approx(n, rel=1e-6)
 
@@ -79,8 +64,8 @@ def test_compute_rule_is_recovered_from_runs():
 @pytest.mark.parametrize("method", ["parabola", "akima"])
 def test_isoflop_minima_find_the_planted_exponent(method):
     found = fit_isoflop(RunTable(symmetric_grid()), method=method)
-    assert found.n_opt.exponent == pytest.approx(A, abs=2e-3)
-    assert found.d_opt.exponent == pytest.approx(1 - A, abs=2e-3)
+    assert found.n_opt.exponent == pytest.approx(HOFFMANN_A, abs=2e-3)
+    assert found.d_opt.exponent == pytest.approx(1 - HOFFMANN_A, abs=2e-3)
     assert not any(m.reason for m in found.minima)
 
 
@@ -89,7 +74,7 @@ def test_isoflop_interval_covers_the_exponent():
     for seed in range(60):
         found = fit_isoflop(RunTable(symmetric_grid(0.003, seed)), bootstrap=200, seed=seed)
         low, high = found.n_opt.interval
-        hits += low <= A <= high
+        hits += low <= HOFFMANN_A <= high
     assert hits >= 52  # 95 % of 60 is 57; 52 is three standard errors below
 
 
@@ -143,7 +128,7 @@ def test_three_approaches_agree_on_planted_runs():
     found = compare_approaches(table, "metric", bootstrap=300)
     assert found["consistent"]
     for row in found["approaches"]:
-        assert row["a"].exponent == pytest.approx(A, abs=0.06), row["approach"]
+        assert row["a"].exponent == pytest.approx(HOFFMANN_A, abs=0.06), row["approach"]
 
 
 def test_conventions_move_the_exponent_and_are_all_reported():
@@ -156,8 +141,8 @@ def test_conventions_move_the_exponent_and_are_all_reported():
     assert len(found) == 4
     by = {(r["N"], r["C"]): r["a"].exponent for r in found}
     # the same runs counted as N^0.9: N* ~ C^a becomes C^(0.9 a)
-    assert by["n_params_matmul", "flops"] == pytest.approx(0.9 * A, abs=2e-3)
-    assert by["n_params_total", "flops"] == pytest.approx(A, abs=2e-3)
+    assert by["n_params_matmul", "flops"] == pytest.approx(0.9 * HOFFMANN_A, abs=2e-3)
+    assert by["n_params_total", "flops"] == pytest.approx(HOFFMANN_A, abs=2e-3)
 
 
 def test_forecast_gives_optimum_interval_fan_and_distance():

@@ -13,8 +13,7 @@ from analysis.optima.training_curves import _smooth, approach_1_curves, smooth_c
 from analysis.plot.curves import plot_training_curves
 from analysis.tables.run_store import load_curves
 from analysis.tables.steps import MOST
-from tests.analysis.test_fit import HOFFMANN
-from tests.helpers.planted import GPT_LAW, joint_loss, write_study
+from tests.helpers.planted import GPT_LAW, HOFFMANN, joint_loss, write_study
 
 # Closed form of the planted law at C = 6 N D (Hoffmann et al. 2022, Eq. 4).
 A_TRUE = HOFFMANN["beta"] / (HOFFMANN["alpha"] + HOFFMANN["beta"])

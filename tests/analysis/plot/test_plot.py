@@ -17,9 +17,7 @@ from analysis.plot.profiles import plot_profiles
 from analysis.plot.style import draw_floor, log_tick_values, short_number
 from analysis.plot.tornado import plot_tornado
 from analysis.sensitivity import sensitivity, tornado
-from tests.analysis.optima.test_compute_optimal import symmetric_grid
-from tests.analysis.test_fit import isoflop_grid
-from tests.analysis.uncertainty.test_bootstrap import power_data
+from tests.helpers.planted import isoflop_grid, power_data, symmetric_grid
 
 
 @pytest.fixture(scope="module")

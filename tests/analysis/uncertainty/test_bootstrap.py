@@ -22,17 +22,10 @@ from experiments.intervals.designs import (
     single,
 )
 from experiments.intervals.measure import FOLDER, measure
-from tests.analysis.test_fit import isoflop_grid
+from tests.helpers.planted import isoflop_grid, power_data
 
 COVERAGE = FOLDER / "results.csv"
 SQUARES = get_objective("log_least_squares")
-
-
-def power_data(seed, n=8, noise=0.01, floor=0.0):
-    rng = np.random.default_rng(seed)
-    x = np.geomspace(1e5, 1e9, n)
-    y = (floor + 9 * x**-0.1) * np.exp(noise * rng.standard_normal(n))
-    return pd.DataFrame({"x": x, "metric": y})
 
 
 def coverage(results, truth):

@@ -16,7 +16,7 @@ from fmscale.commands import evaluate
 from fmscale.runs.record import Evaluation
 from fmscale.runs.store import Study
 from fmscale.training import run
-from tests.fmscale.training.test_run import train
+from tests.helpers.training import train
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from fmscale.commands import export
 from fmscale.commands.export import rows, to_csv
 from fmscale.runs.store import Study
-from tests.fmscale.runs.test_store import record
+from tests.helpers.records import record
 
 
 @pytest.fixture

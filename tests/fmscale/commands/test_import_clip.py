@@ -18,8 +18,8 @@ from fmscale.evaluation.image_text.pairs import HeldOutPairs, pair_losses
 from fmscale.interchange.clip import export_clip
 from fmscale.objectives.contrastive import Contrastive
 from fmscale.runs.store import Study
-from tests.fmscale.interchange.test_clip import build
 from tests.helpers.pair_files import scene_pairs, write_classes, write_shards
+from tests.helpers.small_clip import build
 
 transformers = pytest.importorskip("transformers")
 

@@ -12,7 +12,7 @@ from fmscale.commands import status
 from fmscale.forecast.reference import FORECAST
 from fmscale.runs.files import write_sealed
 from fmscale.runs.store import Study
-from tests.fmscale.runs.test_store import record
+from tests.helpers.records import record
 
 
 @pytest.fixture

@@ -12,26 +12,8 @@ from fmscale.data.scenes.captions import CaptionTokenizer
 from fmscale.interchange.clip import export_clip, import_clip
 from fmscale.models.clip import CLIP
 from fmscale.models.vit import Pixels
-from fmscale.sizing import BagShape, CLIPShape, TextShape, VisionShape
-
-VOCAB = CaptionTokenizer().vocab_size
-
-
-def build(activation: str = "gelu", pixels: Pixels | None = None, n_scalars: int = 1) -> CLIP:
-    torch.manual_seed(0)
-    shape = CLIPShape(
-        16,
-        VisionShape(image_size=24, patch_size=8, n_layer=2, n_head=2, d_model=32, d_ff=48,
-                    activation=activation),
-        TextShape(vocab_size=VOCAB, seq_len=20, n_layer=3, n_head=4, d_model=24,
-                  activation=activation),
-        n_scalars=n_scalars,
-    )  # fmt: skip
-    model = CLIP(shape, pixels=pixels or Pixels()).eval()
-    with torch.no_grad():  # fresh biases are zero and would hide a mistake
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return model
+from fmscale.sizing import BagShape, CLIPShape
+from tests.helpers.small_clip import VOCAB, build
 
 
 def pairs() -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,9 +26,17 @@ from fmscale.launching.preflight import submit
 from fmscale.planning.store_plan import study_of
 from fmscale.planning.sweep import Sweep
 from fmscale.training.distributed.world import World
-from tests.fmscale.launching.test_chaos import check_whole, results, workers_of
-from tests.fmscale.launching.test_sweep import ROOT, fmscale, statuses, sweep
-from tests.fmscale.training.test_resume import assert_same_end, train
+from tests.helpers.sweeps import (
+    HUNGRY,
+    ROOT,
+    check_whole,
+    fmscale,
+    results,
+    statuses,
+    sweep,
+    workers_of,
+)
+from tests.helpers.training import assert_same_end, train
 
 BUDGETS = "budget.tokens=[2560,5120]"
 COUNTING = """
@@ -41,17 +49,6 @@ class Counting(HeldOutText):
         with open("measured.txt", "a") as file:
             file.write(f"{model.shape.d_model} {id(model)}\\n")
         yield from super().__call__(model, data, objective)
-"""
-HUNGRY = """
-import torch
-from fmscale.objectives.next_token import NextToken
-
-
-class Hungry(NextToken):
-    def __call__(self, model, batch):
-        if model.shape.d_model == 24 and model.training and len(batch["tokens"]) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GB")
-        return super().__call__(model, batch)
 """
 
 

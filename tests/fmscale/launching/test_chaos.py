@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -14,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from fmscale.runs.lock import is_alive
-from fmscale.runs.record import TIMES
+from tests.helpers.sweeps import ROOT, check_whole, results, workers_of
 
-ROOT = Path(__file__).parents[3]
 GRID = ["model=gpt/1x8,gpt/1x16", "seed=1,2,3", "budget.tokens=[20480,40960]",
         "budget.max_epochs=1e6", "trainer.checkpoint_every_seconds=0.2"]  # fmt: skip
 
@@ -28,11 +26,6 @@ def launch(overrides: list[str], folder: Path) -> subprocess.Popen[bytes]:
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
 
 
-def workers_of(parent: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True)
-    return [int(pid) for pid in found.stdout.split()]
-
-
 def kill_at_random(process: subprocess.Popen[bytes], chance: random.Random) -> None:
     """One SIGKILL: to a worker, to the parent alone, or to the parent with all its workers."""
     kind, workers = chance.randrange(3), workers_of(process.pid)
@@ -42,29 +35,6 @@ def kill_at_random(process: subprocess.Popen[bytes], chance: random.Random) -> N
         process.kill()  # the workers notice, save their step and leave
     else:
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def results(runs: Path) -> dict[str, dict]:
-    found = {}
-    for path in sorted(runs.glob("default/gpt_*/record.json")):
-        record = json.loads(path.read_text())
-        kept = {
-            k: v for k, v in record.items() if k not in (*TIMES, "checksum", "environment", "git")
-        }
-        for evaluation in kept["evaluations"]:
-            del evaluation["finished_at"]
-        found[path.parent.name] = kept
-    return found
-
-
-def check_whole(runs: Path) -> None:
-    """Every JSON file in the store can be read at this moment."""
-    for path in runs.rglob("*.json"):
-        if not path.name.startswith("."):
-            json.loads(path.read_text())
-    for path in runs.rglob("metrics.jsonl"):
-        for line in path.read_bytes().split(b"\n")[:-1]:
-            json.loads(line)
 
 
 def torment(overrides: list[str], folder: Path, n_kills: int, chance: random.Random) -> int:

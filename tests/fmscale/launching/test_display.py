@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 
 import pytest
-from rich.console import Console
 
 from fmscale.config.jobs import expand
 from fmscale.launching import display
@@ -14,14 +12,14 @@ from fmscale.planning.store_plan import study_of
 
 
 @pytest.fixture
-def closing_table(tiny, monkeypatch):
+def closing_table(tiny, monkeypatch, capsys):
     """Overrides -> heading and lines of the table of runs not yet trained."""
 
+    monkeypatch.setenv("COLUMNS", "80")
+
     def show(*overrides: str) -> tuple[list[str], list[str]]:
-        console = Console(width=80, file=io.StringIO())
-        monkeypatch.setattr(display, "Console", lambda: console)
         display.print_outcome(expand([*tiny, "budget.tokens=6400", *overrides]), {})
-        lines = console.file.getvalue().splitlines()
+        lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 80
         head = next(line for line in lines if "model" in line)
         return head.replace("┃", " ").split(), lines
@@ -64,13 +62,13 @@ def test_more_than_a_line_holds_is_told_in_one_column(closing_table):
         assert sum(pair in line.split() or f"│ {pair} " in line for line in lines) == 8, pair
 
 
-def test_a_ladder_ends_with_the_question_of_what_to_train(tiny, monkeypatch):
+def test_a_ladder_ends_with_the_question_of_what_to_train(tiny, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+
     def closing(*overrides):
-        console = Console(width=80, file=io.StringIO())
-        monkeypatch.setattr(display, "Console", lambda: console)
         jobs = expand([*tiny, *overrides])
         display.print_outcome(jobs, {})
-        return jobs, console.file.getvalue().splitlines()
+        return jobs, capsys.readouterr().out.splitlines()
 
     jobs, lines = closing("model=gpt/1x8,gpt/1x16", "budget.tokens=[3200,4800,6400]")
     program, command, folder, option, flops = shlex.split(lines[-1])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -19,53 +17,15 @@ from fmscale.planning.store_plan import study_of
 from fmscale.planning.sweep import Sweep
 from fmscale.runs.store import RunFolder
 from fmscale.training.distributed.world import World
-from tests.fmscale.launching.remote.test_backend import needs_ray
-from tests.fmscale.launching.test_adversity import HUNGRY
-from tests.fmscale.launching.test_sweep import BUDGETS, EXPLODING, fmscale, statuses
+from tests.helpers.sweeps import (
+    BUDGETS,
+    EXPLODING,
+    HUNGRY,
+    check_every_feature,
+    needs_ray,
+)
 
 WARM = "schedule.warmup_units=256"  # the same trunk whatever the budgets
-# The first evaluation of all ends its process.
-KILLED_ONCE = """
-import os
-import signal
-from fmscale.evaluation.language.language import HeldOutText
-
-
-class KilledOnce(HeldOutText):
-    def __call__(self, model, data, objective):
-        try:
-            open("killed", "x").close()
-        except FileExistsError:
-            yield from super().__call__(model, data, objective)
-        else:
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def check_every_feature(tiny: list[str], folder: Path, own_code, *launcher: str) -> str:
-    """One sweep in which a size is short of memory, a process is killed, two runs are vmapped, and
-    two are known from another study; returns what it says.
-    """
-    own_code(starving=HUNGRY, killed_once=KILLED_ONCE)  # by names that no other test has
-    own = [*tiny, "trainer.precision=32-true", BUDGETS, "objective._target_=starving.Hungry",
-           "evaluation.evaluators.language._target_=killed_once.KilledOnce"]  # fmt: skip
-    (folder / "killed").touch()
-    known = expand([*own, "study=known", "model=gpt/2x24", "seed=1"])
-    assert not run(Sweep(known), InProcess(do_task), Options(max_halvings=1))
-    (folder / "killed").unlink()
-    grid = [*own, "model=gpt/1x16,gpt/2x24", "seed=1,2", *launcher, "hydra.launcher.vmap=2",
-            "hydra.launcher.max_retries=1", "hydra.launcher.max_halvings=1"]  # fmt: skip
-    result = fmscale("sweep", *grid, folder=folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert list(statuses(folder).values()) == ["completed"] * 8
-    assert "taken over from there: 2 of 8 runs" in result.stdout
-    assert (folder / "killed").exists()
-    micro_batches = Counter(
-        (path.parent.name[:8], json.loads(path.read_text())["environment"]["micro_batches"])
-        for path in folder.glob("runs/default/gpt_*/record.json")
-    )
-    assert micro_batches == {("gpt_1x16", 1): 4, ("gpt_2x24", 2): 4}
-    return result.stdout
 
 
 def test_the_store_is_asked_once_what_is_left(tiny, monkeypatch):

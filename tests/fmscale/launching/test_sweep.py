@@ -2,63 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-BUDGETS = "budget.tokens=[2560,5120]"
-
-# An evaluator that fails for one size only, importable by the workers.
-EXPLODING = """
-from fmscale.evaluation.language.language import HeldOutText
-
-
-class Exploding(HeldOutText):
-    def __call__(self, model, data, objective):
-        if model.shape.d_model == 24:
-            raise RuntimeError("this size explodes")
-        yield from super().__call__(model, data, objective)
-"""
-
-KILLED = """
-import os
-import signal
-from fmscale.evaluation.language.language import HeldOutText
-
-
-class Exploding(HeldOutText):
-    def __call__(self, model, data, objective):
-        if model.shape.d_model == 24:
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield from super().__call__(model, data, objective)
-"""
-
-
-ROOT = Path(__file__).parents[3]
-
-
-def fmscale(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """An `fmscale` command in a process of its own, with `folder` importable."""
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "fmscale.cli", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=environment, cwd=folder, timeout=300
-    )
-
-
-def sweep(overrides: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return fmscale("sweep", *overrides, folder=folder)
-
-
-def statuses(folder: Path) -> dict[str, str]:
-    found = {}
-    for path in sorted(folder.glob("runs/default/gpt_*/status.json")):
-        found[path.parent.name] = json.loads(path.read_text())["state"]
-    return found
+from tests.helpers.sweeps import BUDGETS, EXPLODING, KILLED, ROOT, fmscale, statuses, sweep
 
 
 def test_a_sweep_trains_everything_once(tiny, tmp_path):

@@ -12,7 +12,7 @@ from fmscale.models.word_predictor import WordPredictor
 from fmscale.objectives.caption_likelihood import CaptionLikelihood
 from fmscale.optim.param_groups import adamw
 from fmscale.sizing import BagShape, CaptionerShape, ResNetShape, TextShape, WordPredictorShape
-from tests.fmscale.models.test_clip import pairs, tiny
+from tests.helpers.small_clip import pairs, tiny
 
 RESNET = ResNetShape(image_size=12, width=4, n_blocks=(1,))
 

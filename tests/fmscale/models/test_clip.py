@@ -7,18 +7,7 @@ import torch
 
 from fmscale.models.clip import CLIP
 from fmscale.objectives.contrastive import Contrastive
-from fmscale.sizing import CLIPShape, TextShape, VisionShape
-
-
-def tiny(d_model: int = 16) -> CLIPShape:
-    image = VisionShape(image_size=12, patch_size=4, n_layer=2, n_head=2, d_model=d_model)
-    text = TextShape(vocab_size=32, seq_len=6, n_layer=2, n_head=2, d_model=d_model)
-    return CLIPShape(d_embed=8, image=image, text=text)
-
-
-def pairs(n: int) -> dict[str, torch.Tensor]:
-    image = torch.randint(256, (n, 3, 12, 12), dtype=torch.uint8)
-    return {"image": image, "text": torch.randint(32, (n, 6))}
+from tests.helpers.small_clip import pairs, tiny
 
 
 def test_features_have_unit_length_also_under_autocast():

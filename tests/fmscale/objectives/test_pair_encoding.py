@@ -11,7 +11,7 @@ from fmscale.objectives.contrastive import Contrastive
 from fmscale.objectives.pair_encoding import all_ranks_together, encode_pairs
 from fmscale.objectives.sigmoid import PairwiseSigmoid
 from fmscale.sizing import BagShape, CLIPShape, ResNetShape
-from tests.fmscale.models.test_clip import pairs, tiny
+from tests.helpers.small_clip import pairs, tiny
 
 OBJECTIVES = {"contrastive": Contrastive, "sigmoid": PairwiseSigmoid}
 

@@ -8,7 +8,7 @@ import torch
 from fmscale.models.clip import CLIP
 from fmscale.objectives.sigmoid import PairwiseSigmoid, sigmoid_loss
 from fmscale.sizing import CLIPShape
-from tests.fmscale.models.test_clip import pairs, tiny
+from tests.helpers.small_clip import pairs, tiny
 
 
 def test_loss_equals_a_loop_over_pairs():

@@ -14,14 +14,9 @@ from fmscale.runs.reuse import trunk_steps
 from fmscale.runs.store import Study
 from fmscale.training import run
 from fmscale.training.checkpoint import steps_saved
+from tests.helpers.training import train
 
 WARM = "schedule.warmup_units=256"  # the same trunk whatever the budgets
-
-
-def train(job) -> None:
-    run.train_trunk(job)
-    for branch in job.branches:
-        run.train_branch(job, branch)
 
 
 def test_an_empty_store_costs_the_trunk_once_and_every_cooldown(tiny, plan_one):

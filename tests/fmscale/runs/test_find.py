@@ -13,7 +13,7 @@ from fmscale.runs.find import find
 from fmscale.runs.record import Evaluation
 from fmscale.runs.reuse import adopt_run
 from fmscale.runs.store import RunFolder, Study
-from tests.fmscale.runs.test_store import record
+from tests.helpers.records import record
 
 RUN, OTHER = "gpt_1x16-1k-s1-aaaaaaaaaa", "gpt_1x16-1k-s1-aabbbbbbbb"
 

@@ -2,43 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 
 from fmscale.runs.hyperparameters import differing, headed, of_record
-
-BASE: dict[str, Any] = {
-    "study": "s",
-    "seed": 1,
-    "batch_size": 16,
-    "model": {"_target_": "fmscale.models.gpt.GPT", "dropout": 0.0, "shape": {"d_model": 8}},
-    "objective": {"_target_": "fmscale.objectives.next_token.NextToken"},
-    "data": {"_target_": "fmscale.data.X", "root": "/a", "content": "c1", "data_dir": "/d"},
-    "budget": {"tokens": 100},
-    "optimizer": {"lr": 0.1, "betas": [0.9, 0.95], "weight_decay": 0.1},
-    "schedule": {"warmup_units": 10},
-    "trainer": {"precision": "32-true", "gradient_clip_val": 1.0, "keep_checkpoints": 2},
-    "evaluation": {"evaluators": {"language": {"_target_": "fmscale.e.Language"}}},
-    "logger": {"mode": None},
-    "paths": {"runs_dir": "r"},
-}
-
-
-def changed(**changes: Any) -> dict[str, Any]:
-    """The base configuration with dotted keys (`model__dropout`) set, or removed by `...`."""
-    config = copy.deepcopy(BASE)
-    for place, value in changes.items():
-        *path, name = place.split("__")
-        node = config
-        for key in path:
-            node = node.setdefault(key, {})
-        if value is ...:
-            del node[name]
-        else:
-            node[name] = value
-    return config
+from tests.helpers.records import BASE, changed
 
 
 @pytest.mark.parametrize(

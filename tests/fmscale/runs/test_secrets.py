@@ -15,6 +15,7 @@ from fmscale.errors import ConfigError
 from fmscale.runs.secrets import find_secret, redact
 from fmscale.runs.store import Study
 from fmscale.training import checkpoint, run
+from tests.helpers.training import BREAKABLE, Breakable
 
 ROOT = Path(__file__).parents[3]
 KEY = "5ec2e7" * 6 + "abcd"  # forty digits, as W&B's are
@@ -53,17 +54,12 @@ def files_holding(folder: Path, text: str) -> list[Path]:
 def test_no_file_of_a_run_holds_the_key(tiny, plan_one, tmp_path, key, monkeypatch):
     """Trained with W&B and failed with an error that quotes the key and an address."""
     wandb = [o for o in tiny if o != "logger=none"] + ["logger=wandb", "logger.mode=offline"]
-    job = plan_one([*wandb, "budget.tokens=[2560,5120]"])
+    job = plan_one([*wandb, "budget.tokens=[2560,5120]", BREAKABLE])
     run.train_trunk(job)
     run.train_branch(job, job.branches[0])
-
-    def broken(*arguments):
-        try:
-            raise OSError(f"401 for key {key}")
-        except OSError as error:
-            raise RuntimeError("no answer from https://me:hunter22@wandb.example") from error
-
-    monkeypatch.setattr(run, "evaluate", broken)
+    error = RuntimeError("no answer from https://me:hunter22@wandb.example")
+    error.__cause__ = OSError(f"401 for key {key}")
+    monkeypatch.setattr(Breakable, "error", error)
     with pytest.raises(RuntimeError) as caught:
         run.train_branch(job, job.branches[1])
     folder = Study.open(tmp_path / "runs", "default").run(job.branches[1].run_id)

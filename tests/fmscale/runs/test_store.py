@@ -8,17 +8,7 @@ import pytest
 
 from fmscale.runs.record import SCHEMA_VERSION, RunRecord
 from fmscale.runs.store import RunFolder, Study
-
-
-def record(**changes) -> RunRecord:
-    fields = {
-        "run_id": "gpt_1x16-1k-s1-0", "study": "s", "family": "gpt", "model": "gpt_1x16",
-        "trunk_id": "t", "seed": 1, "status": "completed", "annealed": True, "schedule": "wsd",
-        "n_params_total": 10, "n_params_non_embedding": 5, "n_params_matmul": 7,
-        "n_params_by_group": {"mlp": 10}, "n_tokens": 1000, "metrics": {"val_loss": 2.0},
-        "units": {"val_loss": "nats/token"},
-    }  # fmt: skip
-    return RunRecord(**{**fields, **changes})
+from tests.helpers.records import record
 
 
 def test_a_record_comes_back_as_written(tmp_path):

@@ -14,11 +14,12 @@ import wandb
 
 from fmscale.errors import ConfigError
 from fmscale.launching.trackers import reach_trackers
-from fmscale.runs.store import Study
+from fmscale.planning.store_plan import study_of
 from fmscale.tracking import wandb as wandb_tracker
 from fmscale.tracking.panels import study_sections
 from fmscale.tracking.wandb import WandbTracker
 from fmscale.training import run
+from tests.helpers.training import BREAKABLE, Breakable
 
 NOBODY = "http://127.0.0.1:9"  # the port that discards; nothing listens there
 WANDB = Path(sys.executable).parent / "wandb"
@@ -58,11 +59,7 @@ def by_step(rows: list[dict]) -> list[dict]:
 @pytest.fixture
 def job(tiny, plan_one):
     wandb = [o for o in tiny if o != "logger=none"] + ["logger=wandb", "logger.tags=[mine]"]
-    return plan_one([*wandb, "budget.tokens=[2560,5120]"])
-
-
-def study_of(job) -> Study:
-    return Study.open(job.config["paths"]["runs_dir"], job.config["study"])
+    return plan_one([*wandb, "budget.tokens=[2560,5120]", BREAKABLE])
 
 
 def test_the_offline_file_holds_what_metrics_jsonl_holds(job):
@@ -121,11 +118,7 @@ def test_every_axis_is_declared(job):
 def test_an_error_ends_the_run_with_exit_code_1_and_a_second_try_keeps_the_id(job, monkeypatch):
     run.train_trunk(job)
     branch = job.branches[0]
-
-    def broken(*arguments):
-        raise RuntimeError("boom")
-
-    monkeypatch.setattr(run, "evaluate", broken)
+    monkeypatch.setattr(Breakable, "error", RuntimeError("boom"))
     with pytest.raises(RuntimeError):
         run.train_branch(job, branch)
     folder = study_of(job).run(branch.run_id)

@@ -11,7 +11,7 @@ pytest.importorskip("wandb_workspaces")
 
 from fmscale.tracking.panels import study_sections
 from fmscale.tracking.workspace import build_workspace
-from tests.fmscale.runs.test_store import record
+from tests.helpers.records import record
 
 FOLDER = Path(__file__).parent
 # A record of each family, as its runs leave them.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from typing import ClassVar
 
 import pytest
 
 from fmscale.forecast.reference import FORECAST, finished_runs, off_course
 from fmscale.runs.store import RunFolder, Study
 from fmscale.tracking.tracker import NoTracker
-from fmscale.training import fit, run
+from fmscale.training import run
+from tests.helpers.training import train
 
 # One budget, trained by itself: a reference run costs one short fit.
 APART = ["budget.tokens=40960", "schedule=cosine", "batch_size=16"]
@@ -20,17 +21,10 @@ TOGETHER = ["budget.tokens=[40960,81920]", "batch_size=16"]
 class Listener(NoTracker):
     """Keeps alerts."""
 
-    def __init__(self) -> None:
-        self.alerts: list[tuple[str, str]] = []
+    alerts: ClassVar[list[tuple[str, str]]] = []
 
     def alert(self, title: str, text: str) -> None:
         self.alerts.append((title, text))
-
-
-def train(job) -> None:
-    run.train_trunk(job)
-    for branch in job.branches:
-        run.train_branch(job, branch)
 
 
 @pytest.fixture
@@ -49,19 +43,15 @@ def looks(folder: RunFolder) -> dict:
 def test_a_planted_bad_rate_is_flagged_at_a_fifth_and_a_good_run_is_not(
     study, tiny, plan_one, monkeypatch, tmp_path
 ):
-    listener = Listener()
-    build_parts = fit.build_parts
-
-    def listened(config):
-        return dataclasses.replace(build_parts(config), tracker=listener)
-
-    monkeypatch.setattr(fit, "build_parts", listened)
-    good = plan_one([*tiny, *APART, "seed=5"])
+    alerts: list[tuple[str, str]] = []
+    monkeypatch.setattr(Listener, "alerts", alerts)
+    listened = [*tiny, f"logger._target_={__name__}.Listener"]
+    good = plan_one([*listened, *APART, "seed=5"])
     train(good)
     assert off_course(study.run(good.branches[0].run_id)) is None
-    assert listener.alerts == []
+    assert alerts == []
 
-    bad = plan_one([*tiny, *TOGETHER, "seed=5", "optimizer.lr=1e-5"])
+    bad = plan_one([*listened, *TOGETHER, "seed=5", "optimizer.lr=1e-5"])
     run.train_trunk(bad)  # flagged before any of its runs is at its end
     short, long = (study.run(branch.run_id) for branch in bad.branches)
     found = looks(short)
@@ -70,7 +60,7 @@ def test_a_planted_bad_rate_is_flagged_at_a_fifth_and_a_good_run_is_not(
     assert first["off_course"]
     assert first["loss"] > first["high"]
     assert first["end_by_curve"] > first["end_by_law"]
-    assert [title for title, _ in listener.alerts] == [f"{short.run_id} is off course"]  # once
+    assert [title for title, _ in alerts] == [f"{short.run_id} is off course"]  # once
     assert "lead one to expect" in found["sentence"]
     assert not (long.path / FORECAST).exists()  # the study knows no run of this budget
 

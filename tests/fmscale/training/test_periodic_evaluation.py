@@ -12,10 +12,11 @@ from fmscale.config.jobs import expand
 from fmscale.errors import ConfigError
 from fmscale.evaluation.runner import evaluate
 from fmscale.launching.vmapped_groups import groups_of
-from fmscale.runs.store import Study
+from fmscale.planning.store_plan import study_of
 from fmscale.training import checkpoint, run
 from fmscale.training.callbacks import MetricsRecorder
-from fmscale.training.run import train_branch, train_trunk
+from fmscale.training.run import train_trunk
+from tests.helpers.training import train
 
 BUDGETS = "budget.tokens=[2560,5120]"  # 40 and 80 steps of 4 x 16 tokens; branches at 32 and 64
 MIDWAY = "trainer.evaluate_every_steps=16"
@@ -23,25 +24,15 @@ SAMPLES = ["+evaluation.evaluators.samples._target_=fmscale.evaluation.language.
            "+evaluation.evaluators.samples.n_tokens=4"]  # fmt: skip
 
 
-def study_of(job) -> Study:
-    return Study.open(job.config["paths"]["runs_dir"], job.config["study"])
-
-
-def train(job) -> list:
-    train_trunk(job)
-    for branch in job.branches:
-        train_branch(job, branch)
-    return [study_of(job).run(branch.run_id) for branch in job.branches]
-
-
 def test_it_changes_no_number_and_is_no_other_run(tiny, plan_one, tmp_path):
     """Dropout draws from the generator that an evaluator might have used."""
     settings = [*tiny, BUDGETS, "model.dropout=0.1", *SAMPLES]
     job = plan_one([*settings, MIDWAY])
     plain = plan_one([*settings, f"paths.runs_dir={tmp_path / 'plain'}"])
-    for folder, other, branch in zip(train(job), train(plain), job.branches, strict=True):
-        assert folder.run_id == other.run_id
-        assert folder.record().metrics == other.record().metrics
+    for here, there, branch in zip(train(job), train(plain), job.branches, strict=True):
+        assert here.run_id == there.run_id
+        assert here.metrics == there.metrics
+        folder, other = study_of(job).run(here.run_id), study_of(plain).run(there.run_id)
         step = branch.n_steps
         left, right = (
             checkpoint.load(checkpoint.path_of(f.checkpoints, step)).model for f in (folder, other)

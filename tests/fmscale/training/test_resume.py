@@ -11,45 +11,21 @@ import torch
 import yaml
 
 from fmscale.errors import ConfigError
+from fmscale.planning.store_plan import study_of
 from fmscale.runs.lock import Held, LockLost
-from fmscale.runs.store import RunFolder, Study
+from fmscale.runs.store import RunFolder
 from fmscale.signals import Interrupted
 from fmscale.training import checkpoint, run, run_status
 from fmscale.training.callbacks import MetricsRecorder
 from fmscale.training.module import TrainingModule
+from tests.helpers.training import assert_same_end, train
 
 BUDGETS = "budget.tokens=[2560,5120]"  # 40 and 80 steps of 4 x 16 tokens; branches at 32 and 64
 CLIP_BUDGETS = "budget.samples=[320,640]"  # 20 and 40 steps of 16 pairs; branches at 16 and 32
 
 
-def study_of(job) -> Study:
-    return Study.open(job.config["paths"]["runs_dir"], job.config["study"])
-
-
-def train(job) -> list:
-    run.train_trunk(job)
-    for branch in job.branches:
-        run.train_branch(job, branch)
-    return [study_of(job).run(branch.run_id).record() for branch in job.branches]
-
-
 def saved_steps(folder: RunFolder) -> list[int]:
     return checkpoint.steps_saved(folder.checkpoints)
-
-
-def assert_same_end(job, other) -> None:
-    """Weights, rows and numbers of all runs are the same, to the last bit."""
-    for branch, twin in zip(job.branches, other.branches, strict=True):
-        here, there = study_of(job).run(branch.run_id), study_of(other).run(twin.run_id)
-        assert here.record().metrics == there.record().metrics
-        assert here.metrics() == there.metrics()
-        weights = [
-            checkpoint.load(checkpoint.path_of(folder.checkpoints, branch.n_steps)).model
-            for folder in (here, there)
-        ]
-        assert weights[0].keys() == weights[1].keys()
-        for name in weights[0]:
-            assert torch.equal(weights[0][name], weights[1][name]), name
 
 
 def at_step(monkeypatch, step: int, action) -> None:

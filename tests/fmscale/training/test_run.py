@@ -11,25 +11,16 @@ import torch
 
 from fmscale.config.build import build_parts
 from fmscale.errors import ConfigError
+from fmscale.evaluation.language.language import HeldOutText
 from fmscale.objectives.next_token import NextToken
+from fmscale.planning.store_plan import study_of
 from fmscale.runs.lock import LockLost
-from fmscale.runs.store import RunFolder, Study
+from fmscale.runs.store import RunFolder
 from fmscale.training import checkpoint, run
 from fmscale.training.fit import fit_steps
+from tests.helpers.training import BREAKABLE, Breakable, train
 
 BUDGETS = "budget.tokens=[2560,5120]"  # 40 and 80 steps of 4 x 16 tokens
-
-
-def study_of(job) -> Study:
-    return Study.open(job.config["paths"]["runs_dir"], job.config["study"])
-
-
-def train(job) -> list:
-    """Train a job in this process and return its records."""
-    run.train_trunk(job)
-    for branch in job.branches:
-        run.train_branch(job, branch)
-    return [study_of(job).run(branch.run_id).record() for branch in job.branches]
 
 
 def weights(job, branch) -> dict:
@@ -196,19 +187,15 @@ def test_numbers_that_mean_nothing_are_refused_by_name(tiny, plan_one, override,
 
 
 def test_a_failure_leaves_status_and_traceback(tiny, plan_one, monkeypatch):
-    job = plan_one([*tiny, "budget.tokens=2560"])
+    job = plan_one([*tiny, "budget.tokens=2560", BREAKABLE])
     run.train_trunk(job)
-
-    def broken(*arguments):
-        raise RuntimeError("the evaluator broke")
-
-    monkeypatch.setattr(run, "evaluate", broken)
+    monkeypatch.setattr(Breakable, "error", RuntimeError("the evaluator broke"))
     with pytest.raises(RuntimeError, match="the evaluator broke"):
         run.train_branch(job, job.branches[0])
     folder = study_of(job).run(job.branches[0].run_id)
     assert folder.status()["state"] == "failed"
     assert folder.status()["reason"] == "RuntimeError: the evaluator broke"
-    assert "in broken" in (folder.path / "traceback.txt").read_text()
+    assert "raise self.error" in (folder.path / "traceback.txt").read_text()
     monkeypatch.undo()
     run.train_branch(job, job.branches[0])  # trying again works and clears the traces
     assert folder.status()["state"] == "completed"
@@ -228,24 +215,27 @@ class Suspended(NextToken):
         return super().__call__(model, batch)
 
 
+class TakenOver(HeldOutText):
+    """Another process takes the run over when it is measured at its end."""
+
+    folder = files = None
+
+    def __call__(self, model, data, objective):
+        yield from super().__call__(model, data, objective)
+        (self.folder.path / "lock.json").write_text("{}")  # after its last step
+        self.files.update({p: p.read_bytes() for p in self.folder.path.rglob("*") if p.is_file()})
+
+
 @pytest.mark.parametrize("at_the_end", [False, True])
 def test_who_lost_its_run_writes_nothing_any_more(tiny, plan_one, monkeypatch, at_the_end):
-    target = f"objective._target_={__name__}.Suspended"
+    fakes = {"objective": Suspended, "evaluation.evaluators.language": TakenOver}
+    part = "evaluation.evaluators.language" if at_the_end else "objective"
+    target = f"{part}._target_={__name__}.{fakes[part].__name__}"
     job = plan_one([*tiny, "budget.tokens=2560", "schedule.cooldown_fraction=1", target])
     folder = study_of(job).run(job.branches[0].run_id)
-    if at_the_end:  # all steps are done, and the final measurement is not
-        real = run.evaluate
-
-        def taken(*arguments):
-            folder.path.joinpath("lock.json").write_text("{}")
-            measured = real(*arguments)
-            files.update({p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()})
-            return measured
-
-        files: dict = {}
-        monkeypatch.setattr(run, "evaluate", taken)
-    else:
-        monkeypatch.setattr(Suspended, "folder", folder)
+    files: dict = {}
+    monkeypatch.setattr(fakes[part], "folder", folder)
+    monkeypatch.setattr(TakenOver, "files", files)
     with pytest.raises(LockLost):
         run.train_branch(job, job.branches[0])
     if at_the_end:

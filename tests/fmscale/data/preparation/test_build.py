@@ -19,39 +19,7 @@ from fmscale.data.preparation.keep_or_drop import is_held_out
 from fmscale.data.preparation.settings import Recipe
 from fmscale.data.text.manifest import Manifest, verify
 from fmscale.data.text.tokenizer import FileTokenizer
-from tests.fmscale.data.preparation.test_cleaning import BROKEN, PROSE, changed, words
-
-
-class Silent:
-    """Nobody looks; what was told is kept."""
-
-    def __init__(self):
-        self.told = []
-
-    def begin(self, what, total):
-        self.told.append((what, total, []))
-
-    def advance_to(self, done):
-        self.told[-1][2].append(done)
-
-
-def build(inputs, out: Path, n_workers: int = 1, **settings):
-    inputs = inputs if isinstance(inputs, tuple) else (str(inputs),)
-    recipe = Recipe(inputs=inputs, **{"shard_bytes": 4000, "val_fraction": 0.1, **settings})
-    return build_shards(recipe, out, n_workers, Silent())
-
-
-def tokens(out: Path, split: str) -> np.ndarray:
-    manifest = Manifest.read(out)
-    parts = [np.fromfile(shard.path, dtype=manifest.dtype) for shard in manifest.shards[split]]
-    return np.concatenate(parts)
-
-
-def write_texts(folder: Path, texts) -> Path:
-    folder.mkdir(exist_ok=True)
-    for i, text in enumerate(texts):
-        (folder / f"{i:04d}.txt").write_text(text)
-    return folder
+from tests.helpers.texts import BROKEN, PROSE, Silent, build, changed, tokens, words, write_texts
 
 
 @pytest.fixture

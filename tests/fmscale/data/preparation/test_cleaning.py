@@ -12,23 +12,12 @@ from fmscale.data.preparation.leakage import EvaluationSet, LeakageIndex
 from fmscale.data.preparation.ngrams import ngram_hashes, word_hashes
 from fmscale.data.preparation.quality import REASONS, quality_problem
 from fmscale.data.preparation.settings import Recipe
-
-
-def words(seed: int, n: int) -> list[str]:
-    rng = np.random.default_rng(seed)
-    return [f"word{i}" for i in rng.integers(0, 3000, n)]
+from tests.helpers.texts import BROKEN, PROSE, changed, words
 
 
 def grams(text: str, n: int) -> set[tuple[str, ...]]:
     found = re.findall(r"\w+", text.lower())
     return set(zip(*[found[i:] for i in range(n)], strict=False))
-
-
-def changed(text: list[str], n_changes: int, seed: int) -> list[str]:
-    out = list(text)
-    for place in np.random.default_rng(seed).choice(len(text), n_changes, replace=False):
-        out[place] = f"other{place}"
-    return out
 
 
 def test_equal_ngrams_get_equal_numbers_and_others_do_not():
@@ -130,19 +119,6 @@ def test_examples_that_are_too_short_are_counted_not_passed(tmp_path):
     report = index.report(np.zeros(len(index.grams), dtype=bool), 0)["sets"][str(path)]
     assert (report["n_examples"], report["n_too_short"], report["n_leaked"]) == (3, 1, 0)
     assert report["share_leaked"] == 0
-
-
-PROSE = "The house that stands of old and by the sea is one of those I have seen with you. " * 5
-BROKEN = {
-    "too_few_words": "The cat sat with the dog and that was that.",
-    "too_many_words": PROSE * 1300,
-    "word_length": PROSE + "x" * 4000,
-    "symbols": PROSE + " #topic" * 30,
-    "bullets": "\n".join(f"- {PROSE[:60]}" for _ in range(20)),
-    "ellipses": "\n".join(PROSE[:60] + "..." if i % 2 else PROSE[:70] for i in range(20)),
-    "letters": PROSE + " 1234" * 60,
-    "stop_words": "Le chat dort sur une table rouge pendant que le chien regarde dehors. " * 8,
-}
 
 
 def test_running_text_passes():

@@ -8,7 +8,7 @@ import pytest
 
 from fmscale.data.preparation.keep_or_drop import is_held_out
 from fmscale.data.preparation.quality_classifier import N_FEATURES, Likeness
-from tests.fmscale.data.preparation.test_build import build, tokens
+from tests.helpers.texts import build, tokens
 
 GOOD, BAD = range(0, 400), range(300, 700)  # ranks of words; a quarter is common to both
 

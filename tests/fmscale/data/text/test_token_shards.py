@@ -19,7 +19,7 @@ from fmscale.data.text.tokenizer import FileTokenizer
 from fmscale.errors import ConfigError
 from fmscale.evaluation.language.language import HeldOutText
 from fmscale.runs.files import read_sealed
-from tests.fmscale.data.preparation.test_build import build, tokens, write_texts
+from tests.helpers.texts import build, tokens, write_texts
 
 SEQ_LEN = 16
 

@@ -15,7 +15,7 @@ from fmscale.evaluation.image_text.retrieval import Retrieval
 from fmscale.evaluation.image_text.zero_shot import ZeroShot
 from fmscale.evaluation.runner import evaluate
 from fmscale.objectives.contrastive import Contrastive
-from tests.fmscale.evaluation.image_text.test_pairs import tiny_clip
+from tests.helpers.small_clip import tiny_clip
 
 DATA = Scenes(n_val_samples=64, val_batch_size=32, n_task_images=40)
 

@@ -13,18 +13,8 @@ from fmscale.data.scenes.grammar import SceneGrammar
 from fmscale.data.scenes.loss_floor import pair_information
 from fmscale.evaluation.image_text.pairs import HeldOutPairs, pair_losses
 from fmscale.evaluation.runner import evaluate
-from fmscale.models.clip import CLIP
 from fmscale.objectives.contrastive import Contrastive
-from fmscale.sizing import CLIPShape, TextShape, VisionShape
-
-
-def tiny_clip(data: Scenes) -> CLIP:
-    torch.manual_seed(0)
-    image = VisionShape(image_size=data.image_size, patch_size=6, n_layer=1, n_head=1, d_model=16)
-    text = TextShape(
-        vocab_size=data.vocab_size, seq_len=data.seq_len, n_layer=1, n_head=1, d_model=16
-    )
-    return CLIP(CLIPShape(16, image, text))
+from tests.helpers.small_clip import tiny_clip
 
 
 def small_scenes() -> Scenes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -17,37 +16,23 @@ import pytest
 from fmscale.config.jobs import expand
 from fmscale.launching.job_process import train_job
 from fmscale.launching.remote.ray import Ray
-from fmscale.runs.record import TIMES
 from fmscale.training.distributed.world import World
-from tests.fmscale.launching.test_sweep import BUDGETS, EXPLODING, KILLED, statuses, sweep
-
-needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="ray is not installed (fmscale[ray])"
+from tests.helpers.sweeps import (
+    BUDGETS,
+    EXPLODING,
+    KILLED,
+    in_folder,
+    needs_ray,
+    records_and_rows,
+    statuses,
+    sweep,
 )
-
-
-def results(folder: Path) -> dict[str, dict]:
-    """Each run's record without times, and its metrics, learning rates and all."""
-    found = {}
-    for path in sorted(folder.glob("runs/default/gpt_*/record.json")):
-        record = json.loads(path.read_text())
-        record = {k: v for k, v in record.items() if k not in (*TIMES, "checksum", "evaluations")}
-        rows = path.with_name("metrics.jsonl").read_text()
-        found[path.parent.name] = {"record": record, "metrics": rows}
-    return found
 
 
 def in_session(leader: int) -> list[str]:
     """Processes that a command has left behind."""
     found = subprocess.run(["pgrep", "-s", str(leader)], capture_output=True, text=True)
     return found.stdout.split()
-
-
-def in_folder(overrides: list[str], folder: Path) -> list[str]:
-    folder.mkdir(exist_ok=True)
-    return [o for o in overrides if not o.startswith("paths.runs_dir")] + [
-        f"paths.runs_dir={folder / 'runs'}"
-    ]
 
 
 GRID = ["model=gpt/1x16,gpt/2x24", BUDGETS]
@@ -66,8 +51,8 @@ def same_numbers(tiny, tmp_path) -> Callable[..., Path]:
         here = in_folder(tiny, tmp_path / "here")
         for job in expand([*here, *GRID]):
             train_job(job, World())
-        assert len(results(there)) == 4
-        assert results(there) == results(tmp_path / "here")
+        assert len(records_and_rows(there)) == 4
+        assert records_and_rows(there) == records_and_rows(tmp_path / "here")
         return there
 
     return compare

@@ -12,7 +12,7 @@ import pytest
 from fmscale.errors import ConfigError
 from fmscale.training.distributed import world
 from fmscale.training.distributed.world import World, check_world
-from tests.fmscale.launching.test_sweep import ROOT, fmscale
+from tests.helpers.sweeps import ROOT, fmscale
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1",

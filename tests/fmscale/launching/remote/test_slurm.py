@@ -17,10 +17,16 @@ from fmscale.launching.preflight import submit
 from fmscale.launching.remote import slurm_queue
 from fmscale.planning.sweep import Sweep
 from fmscale.training.distributed.world import World
-from tests.fmscale.launching.remote.test_backend import in_folder, results
-from tests.fmscale.launching.test_driver import check_every_feature
-from tests.fmscale.launching.test_sweep import ROOT, fmscale, statuses, sweep
 from tests.helpers import slurm_cluster
+from tests.helpers.sweeps import (
+    ROOT,
+    check_every_feature,
+    fmscale,
+    in_folder,
+    records_and_rows,
+    statuses,
+    sweep,
+)
 
 WHY_NOT = slurm_cluster.why_not()
 LAUNCHER = [
@@ -125,8 +131,8 @@ def test_an_array_survives_preemption_and_a_cancelled_job(slurm, tiny, tmp_path,
     states = statuses(there)
     assert {state for run, state in states.items() if "-s1-" in run} == {"interrupted"}
     assert {state for run, state in states.items() if "-s1-" not in run} == {"completed"}
-    assert len(results(there)) == 4
-    assert results(there) == results(calm)
+    assert len(records_and_rows(there)) == 4
+    assert records_and_rows(there) == records_and_rows(calm)
 
 
 @pytest.mark.slow
@@ -145,7 +151,7 @@ def test_jobs_whose_parent_has_left_are_found_by_the_same_command(slurm, tiny, t
     wait_until(lambda: "jobs are in Slurm's queue" in (there / "sweep.txt").read_text(), "watch")
     assert set(before[:2]) < set(slurm_ids(there))
     assert parent.wait(timeout=300) == 0, (there / "sweep.txt").read_text()
-    assert len(results(there)) == 6
+    assert len(records_and_rows(there)) == 6
 
 
 @pytest.mark.slow
@@ -177,9 +183,9 @@ def test_the_tasks_of_a_job_train_one_run_and_are_preempted_together(
     assert alone.returncode == 0, alone.stderr
     assert alone.stdout.count("completed") == 2  # the table is rank 0's alone
     assert parent.wait(timeout=300) == 0, (there / "sweep.txt").read_text()
-    assert len(results(there)) == 2
-    for run_id, result in results(there).items():
-        assert result["metrics"] == results(calm)[run_id]["metrics"]
+    assert len(records_and_rows(there)) == 2
+    for run_id, result in records_and_rows(there).items():
+        assert result["metrics"] == records_and_rows(calm)[run_id]["metrics"]
         assert result["record"]["environment"]["n_processes"] == 2
 
 
