@@ -30,21 +30,9 @@ from analysis.cli.screen import output_that_may_close
 from analysis.solver.global_fit import FitError
 
 COMMANDS = (
-    table,
-    fit,
-    compare,
-    isoflop,
-    curves,
-    forecast,
-    gain,
-    chain,
-    adaptation,
-    language,
-    next,
-    plot,
-    score,
-    report,
-)
+    table, fit, compare, isoflop, curves, forecast, gain, chain, adaptation, language, next, plot,
+    score, report,
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):

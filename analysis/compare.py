@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -245,7 +246,7 @@ def _without(result: FitResult, left_out: NDArray[np.bool_]) -> dict[str, Array]
         return None
     problem, best, _, fixed = solve_again(result)
     found = descend(
-        problem.with_data(weights=(~left_out).astype(float)),
+        replace(problem, weights=(~left_out).astype(float)),
         np.repeat(problem.lift(best.working)[None], len(left_out), axis=0),
         np.arange(len(left_out)),
         fixed,

@@ -23,9 +23,8 @@ def draw(runs: pd.DataFrame, x: str, metrics: list[str], by: str, path: Path) ->
     """One panel a metric, with its floor where it has one; repeats (seeds) are averaged and drawn
     as points."""
     with style():
-        figure, _ = new_figure(4.6 * len(metrics) + 1.8, 4.0)
-        figure.clear()
-        panels = np.atleast_1d(figure.subplots(1, len(metrics)))
+        figure, panels = new_figure(4.6 * len(metrics) + 1.8, 4.0, ncols=len(metrics))
+        panels = np.atleast_1d(panels)
         for ax, metric in zip(panels, metrics, strict=True):
             for k, (name, group) in enumerate(runs.groupby(by, sort=True)):
                 color, marker = COLORS[k % len(COLORS)], MARKERS[k % len(MARKERS)]

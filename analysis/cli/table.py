@@ -15,17 +15,9 @@ from analysis.tables.table import TableError
 
 EXAMPLE = "fmscale-analysis table runs/gpt_demo --out runs.csv"
 SHOWN = (
-    "run_id",
-    "model",
-    "seed",
-    "n_params_total",
-    "n_tokens",
-    "n_samples",
-    "flops",
-    "val_loss",
-    "zero_shot_error",
-    "status",
-)
+    "run_id", "model", "seed", "n_params_total", "n_tokens", "n_samples", "flops", "val_loss",
+    "zero_shot_error", "status",
+)  # fmt: skip
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from analysis.diagnostics.lack_of_fit import find_bend, find_misfit
+from analysis.diagnostics.lack_of_fit import find_bend, find_drift
 from analysis.laws import Law, SumLaw
 from analysis.laws.law import Array, Columns
 from analysis.solver.global_fit import FitError
@@ -155,7 +155,7 @@ def _exchangeable(law: SumLaw, x: Columns, free: set[str]) -> set[str]:
 
 
 def after(law: Law, result: FitResult, points: Points) -> list[str]:
-    """Warnings that need the fit: open intervals, confounded parameters, misfit beyond noise."""
+    """Warnings that need the fit: open intervals, confounded parameters, lack of fit."""
     out = []
     for p in law.parameters:
         if p.name in result.fixed:
@@ -185,13 +185,9 @@ def after(law: Law, result: FitResult, points: Points) -> list[str]:
                     f"lowest value {lowest:.3g}): larger runs, closer to the floor, would cure it"
                 )
         if result.interval_method == "profile" and (low is None or high is None):
-            side = (
-                "both sides"
-                if low is None and high is None
-                else ("below" if low is None else "above")
-            )
+            side = "above" if low is not None else "below" if high is not None else "both sides"
             out.append(f"the interval of {p.name} is open {side}: the data do not bound it")
-    found = find_misfit(law, result, points) or find_bend(law, result, points)
+    found = find_drift(law, result, points) or find_bend(law, result, points)
     if found is not None:
         out.append(str(found))
     noise = result.noise
@@ -222,31 +218,23 @@ def after(law: Law, result: FitResult, points: Points) -> list[str]:
 def confounded(law: Law, result: FitResult) -> list[str]:
     """Parameters whose refits move together: true of most power laws, whose amplitudes refer to
     x = 1, far from the data; for the fit card."""
-    names = [n for n in law.names if n not in result.fixed]
-    columns = []
-    used = []
-    for name in names:
-        values = result.samples.get(name)
-        parameter = next(p for p in law.parameters if p.name == name)
-        if values is None or np.std(values) == 0:
+    columns = {}
+    for p in law.parameters:
+        values = result.samples.get(p.name)
+        if values is None or np.std(values) == 0 or p.name in result.fixed:
             continue
-        if parameter.positive:
-            if np.any(values <= 0):
-                continue
-            values = np.log(values)
-        columns.append(values)
-        used.append(name)
-    if len(columns) < 2:
-        return []
-    with np.errstate(invalid="ignore", divide="ignore"):  # NaN: refits that do not differ
-        correlation = np.atleast_2d(np.corrcoef(np.array(columns)))
+        if not p.positive:
+            columns[p.name] = values
+        elif np.all(values > 0):
+            columns[p.name] = np.log(values)
     out = []
-    for i, j in combinations(range(len(used)), 2):
-        # Amplitude and exponent of one term always correlate (the amplitude refers to x = 1).
-        vague = max(float(np.std(columns[k])) for k in (i, j)) > VAGUE
-        if abs(correlation[i, j]) > 0.995 and vague:
+    for a, b in combinations(columns, 2):
+        vague = max(float(np.std(columns[name])) for name in (a, b)) > VAGUE
+        with np.errstate(invalid="ignore", divide="ignore"):  # NaN: refits that do not differ
+            correlation = float(np.corrcoef(columns[a], columns[b])[0, 1])
+        if vague and abs(correlation) > 0.995:
             out.append(
-                f"{used[i]} and {used[j]} are confounded (correlation {correlation[i, j]:+.3f}): "
-                "quote them together, not apart; a wider range would separate them"
+                f"{a} and {b} are confounded (correlation {correlation:+.3f}): quote them "
+                "together, not apart; a wider range would separate them"
             )
     return out

@@ -30,7 +30,7 @@ from analysis.tables.points import Points
 if TYPE_CHECKING:
     from analysis.result import FitResult
 
-MISFIT = "the law does not follow these runs"  # how its warning begins
+LACK_OF_FIT = "the law does not follow these runs"  # how its warning begins
 CHANCE = 1e-3  # probability below which a difference of slopes is not put down to chance
 MATTERS = 0.02  # relative change of the error along a group that is worth a word
 SAME = 0.02  # values closer than 2 % are one value
@@ -44,7 +44,7 @@ LEAST = 3  # values along a group from which its slope says something, and group
 
 
 @dataclass(frozen=True)
-class Misfit:
+class Drift:
     """The group of runs along which the error of a law drifts most."""
 
     over: str  # letter whose value the group shares
@@ -57,14 +57,14 @@ class Misfit:
     def __str__(self) -> str:
         (low, high), (first, last) = self.ends, self.errors
         return (
-            f"{MISFIT}: at {self.over} = {self.value:.4g} its error goes from {first:+.1%} at "
+            f"{LACK_OF_FIT}: at {self.over} = {self.value:.4g} its error goes from {first:+.1%} at "
             f"{self.along} = {low:.3g} to {last:+.1%} at {high:.3g}, unlike at other {self.over} "
             f"(chance: p = {self.probability:.0e}). Compare forms (compare --laws joint,kaplan), "
             "or fit a narrower range (--where)"
         )
 
 
-def find_misfit(law: Law, result: FitResult, points: Points) -> Misfit | None:
+def find_drift(law: Law, result: FitResult, points: Points) -> Drift | None:
     """The worst drift of a law of two columns; None: none beyond chance, or too few runs."""
     if len(law.columns) != 2 or not np.all(points.y > 0):
         return None
@@ -98,7 +98,7 @@ class Bend:
             for e, v in zip(self.errors, self.places, strict=True)
         )
         return (
-            f"{MISFIT}: its error bends with {self.column}, {where} (chance: p = "
+            f"{LACK_OF_FIT}: its error bends with {self.column}, {where} (chance: p = "
             f"{self.probability:.0e}). {self.advice}"
         )
 
@@ -107,7 +107,7 @@ def find_bend(law: Law, result: FitResult, points: Points) -> Bend | None:
     """What smooth curves still find in the residuals of a law of one column, if beyond chance."""
     column = law.columns[0]
     x = points.x[column]
-    # Runs that travel together err together: that is a pattern without being a misfit.
+    # Runs that travel together err together: that is a pattern, and no lack of fit.
     if len(law.columns) != 1 or points.clusters < len(points) or np.ptp(x) == 0 or np.min(x) <= 0:
         return None
     predicted = law.predict(points.x, result.parameters)
@@ -141,14 +141,8 @@ def find_bend(law: Law, result: FitResult, points: Points) -> Bend | None:
         return None
     worst = [part[np.argmax(np.abs(residual[part]))] for part in np.array_split(order, PARTS)]
     errors = np.expm1(residual[worst]) if relative else residual[worst]
-    return Bend(
-        column,
-        tuple(x[worst]),
-        tuple(float(e) for e in errors),
-        relative,
-        probability,
-        _advice(result, seen, floor - known @ (known.T @ floor)),
-    )
+    advice = _advice(result, seen, floor - known @ (known.T @ floor))
+    return Bend(column, tuple(x[worst]), tuple(map(float, errors)), relative, probability, advice)
 
 
 def _alike(residual: Array, known: Array) -> float:
@@ -169,10 +163,8 @@ def _slopes(law: Law, result: FitResult, points: Points) -> Array:
     gradient = law.gradient(p, {c: points.x[c] for c in law.columns})
     still = {*result.fixed, *result.certificate.at_bound}
     moved = [n for n in law.names if n not in still and result.parameters[n] != 0]
-    out = np.zeros((len(points), len(moved)))
-    for k, name in enumerate(moved):
-        out[:, k] = np.broadcast_to(gradient[name], (1, len(points)))[0]
-    return out
+    rows = [np.broadcast_to(gradient[name], (1, len(points)))[0] for name in moved]
+    return np.array(rows, dtype=float).reshape(len(moved), len(points)).T
 
 
 def _basis(columns: Array) -> Array:
@@ -198,13 +190,13 @@ def _advice(result: FitResult, seen: Array, floor: Array) -> str:
     )
 
 
-def _drift(over: str, along: str, points: Points, residual: Array) -> Misfit | None:
+def _drift(over: str, along: str, points: Points, residual: Array) -> Drift | None:
     groups = _groups(points.x[over], points.x[along])
     freedom = sum(len(group) for group in groups) - 2 * len(groups)
     if len(groups) < LEAST or freedom < LEAST:
         return None
-    x = [_centred(np.log(points.x[along][group])) for group in groups]
-    r = [_centred(residual[group]) for group in groups]
+    x = [_centered(np.log(points.x[along][group])) for group in groups]
+    r = [_centered(residual[group]) for group in groups]
     spread = np.array([np.sum(a * a) for a in x])
     joint = np.array([np.sum(a * b) for a, b in zip(x, r, strict=True)])
     slopes = joint / spread
@@ -223,7 +215,7 @@ def _drift(over: str, along: str, points: Points, residual: Array) -> Misfit | N
     values = points.x[along][group]
     ends = float(values.min()), float(values.max())
     value = float(np.median(points.x[over][group]))
-    return Misfit(over, value, along, ends, (first, last), probability)
+    return Drift(over, value, along, ends, (first, last), probability)
 
 
 def _groups(over: Array, along: Array) -> list[NDArray[np.intp]]:
@@ -233,5 +225,5 @@ def _groups(over: Array, along: Array) -> list[NDArray[np.intp]]:
     return [group for group in groups if label_groups(along[group], SAME).max() + 1 >= LEAST]
 
 
-def _centred(values: Array) -> Array:
+def _centered(values: Array) -> Array:
     return values - float(np.mean(values))

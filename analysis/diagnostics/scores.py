@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.json_values import finite
 from analysis.laws.law import Array
 from analysis.tables.points import Points
 
@@ -51,10 +52,10 @@ def score_held_out(result: FitResult, points: Points) -> dict[str, Any]:
                 **{k: float(v[i]) for k, v in points.x.items()},
                 "value": float(points.y[i]),
                 "predicted": float(mean[i]),
-                "low": _number(band["low"].iloc[i]),
-                "high": _number(band["high"].iloc[i]),
-                "low_new": _number(low),
-                "high_new": _number(high),
+                "low": finite(band["low"].iloc[i]),
+                "high": finite(band["high"].iloc[i]),
+                "low_new": finite(low),
+                "high_new": finite(high),
                 "error": float(mean[i] - points.y[i]),
                 "relative_error": float(mean[i] / points.y[i] - 1) if points.y[i] else None,
                 "covered": bool(low <= points.y[i] <= high) if known else None,
@@ -76,12 +77,12 @@ def score_held_out(result: FitResult, points: Points) -> dict[str, Any]:
 
 def decades_beyond(result: FitResult, points: Points) -> dict[str, float]:
     """How far, in decades, the points lie above the fitted range of each column."""
-    out = {}
-    for column, values in points.x.items():
-        _, high = result.ranges()[column]
-        if high > 0 and np.all(values > 0):
-            out[column] = float(max(np.log10(np.max(values) / high), 0.0))
-    return out
+    largest = {column: high for column, (_, high) in result.ranges().items()}
+    return {
+        column: float(max(np.log10(np.max(values) / largest[column]), 0.0))
+        for column, values in points.x.items()
+        if largest[column] > 0 and np.all(values > 0)
+    }
 
 
 def distances(result: FitResult, columns: Mapping[str, Array]) -> Array | None:
@@ -98,7 +99,3 @@ def distances(result: FitResult, columns: Mapping[str, Array]) -> Array | None:
     if largest <= 0:
         return None
     return np.asarray(np.prod([np.asarray(columns[c], dtype=float) for c in of], axis=0) / largest)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -95,17 +95,6 @@ def register(law: Callable[[], Law]) -> Callable[[], Law]:
 
 
 __all__ = [
-    "BUILT_IN",
-    "LAWS",
-    "Array",
-    "Columns",
-    "Law",
-    "Parameter",
-    "SumLaw",
-    "Term",
-    "get_law",
-    "place_of",
-    "register",
-    "remember",
-    "standard_laws",
-]
+    "BUILT_IN", "LAWS", "Array", "Columns", "Law", "Parameter", "SumLaw", "Term", "get_law",
+    "place_of", "register", "remember", "standard_laws",
+]  # fmt: skip

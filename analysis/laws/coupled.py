@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.laws.law import Array, Columns, Law, Parameter
 
-# Hoffmann et al. 2022, Eq. 2, as the first parameters of laws that add to it.
+# Parameters of Hoffmann et al. 2022, Eq. 2, and an example of them.
 HOFFMANN = (
     Parameter("E", meaning="irreducible loss"),
     Parameter("A"),
@@ -17,7 +17,29 @@ HOFFMANN = (
     Parameter("alpha", bounds=(1e-3, 5.0), guess=(0.1, 1.0)),
     Parameter("beta", bounds=(1e-3, 5.0), guess=(0.1, 1.0)),
 )
-EXAMPLE = (1.7, 400.0, 1200.0, 0.35, 0.36)  # an example of them
+EXAMPLE = (1.7, 400.0, 1200.0, 0.35, 0.36)
+
+
+class ExtendedHoffmann(Law):
+    """A law that has parameters besides HOFFMANN."""
+
+    columns = ("N", "D")
+    default_objective = "huber"
+
+    def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
+        """Floors are drawn; the terms of N and D share what is left of a typical loss at the center
+        of the data."""
+        theta = super().starts(x, y, count, seed)
+        p = self.decode(theta)
+        lowest, middle = float(np.min(y)), float(np.median(y))
+        rng = np.random.default_rng(seed)
+        floor = lowest * rng.uniform(0.1, 0.98, size=len(theta))
+        share = rng.uniform(0.1, 0.9, size=len(theta))
+        inside = np.log(np.maximum(middle - floor, 0.02 * middle)) / p.get("k", 1.0)
+        theta[:, 0] = np.log(floor)
+        theta[:, 1] = np.log(share) + inside + p["alpha"] * float(np.mean(np.log(x["N"])))
+        theta[:, 2] = np.log1p(-share) + inside + p["beta"] * float(np.mean(np.log(x["D"])))
+        return theta
 
 
 class Kaplan(Law):
@@ -101,19 +123,17 @@ class KaplanFloor(Kaplan):
         return self._placed(theta, x, np.log(np.median(y) - floor), seed)
 
 
-class JointOuter(Law):
+class JointOuter(ExtendedHoffmann):
     """L = E + (A/N^alpha + B/D^beta)^k: the joint law with an outer exponent.
 
     k = 1 is Hoffmann's law; beta = 1 is Kaplan's above a floor, with k = alpha_D.
     """
 
     name = "joint_outer"
-    columns = ("N", "D")
     formula = "E + (A/N^alpha + B/D^beta)^k"
     source = "OpenEuroLLM dense English scaling laws 2026 (generalizes Hoffmann et al. 2022, Eq. 2)"
     separable = ("A", "B", "alpha", "beta")  # it rises with what is inside
     example = (1.07, 900.0, 4e4, 0.4, 0.5, 0.4)
-    default_objective = "huber"
     parameters = (
         *HOFFMANN,
         Parameter("k", bounds=(0.02, 20.0), guess=(0.2, 2.0), meaning="outer exponent"),
@@ -138,9 +158,6 @@ class JointOuter(Law):
             "k": reducible * total,
         }
 
-    def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
-        return _share_the_loss(self, super().starts(x, y, count, seed), x, y, seed)
-
 
 def _log_terms(p: Mapping[str, Any], x: Columns) -> tuple[Any, Any]:
     with np.errstate(divide="ignore"):  # an amplitude of zero is a term that is not there
@@ -150,7 +167,7 @@ def _log_terms(p: Mapping[str, Any], x: Columns) -> tuple[Any, Any]:
         )
 
 
-class RepeatPenalty(Law):
+class RepeatPenalty(ExtendedHoffmann):
     """L = E + A/N^alpha + B/D^beta + P R^rho with R = max(D/U - 1, 0) repetitions.
 
     D counts every token read, repeated or not; what repeating costs is one term beside the law of
@@ -162,7 +179,6 @@ class RepeatPenalty(Law):
     formula = "E + A/N^alpha + B/D^beta + P max(D/U - 1, 0)^rho"
     source = "after Lovelace et al. 2026 (an additive penalty on repetition)"
     example = (*EXAMPLE, 0.01, 1.2)
-    default_objective = "huber"
     parameters = (
         *HOFFMANN,
         Parameter("P", guess=(1e-3, 0.1), meaning="penalty of one repetition"),
@@ -193,11 +209,8 @@ class RepeatPenalty(Law):
             "rho": p["P"] * slope,
         }
 
-    def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
-        return _share_the_loss(self, super().starts(x, y, count, seed), x, y, seed)
 
-
-class DataConstrained(Law):
+class DataConstrained(ExtendedHoffmann):
     """L = E + A/N'^alpha + B/D'^beta with repeated data (Muennighoff et al. 2023, Eq. 5-7).
 
     D' = U_D + U_D R*_D (1 - exp(-R_D/R*_D)), R_D = D/U_D - 1 repetitions of U_D unique tokens;
@@ -209,7 +222,6 @@ class DataConstrained(Law):
     formula = "E + A/N'^alpha + B/D'^beta, N'(N, U; R_N), D'(D, U; R_D)"
     source = "Muennighoff et al. 2023, Eq. 5-7"
     example = (*EXAMPLE, 15.4, 5.3)
-    default_objective = "huber"
     parameters = (
         *HOFFMANN,
         Parameter("R_D", bounds=(1e-2, 1e6), guess=(1.0, 100.0), meaning="half-life of repeats"),
@@ -277,21 +289,3 @@ class DataConstrained(Law):
             "R_D": by_d * q["unique_d"] * rate(q["decay_d"], q["excess_d"], p["R_D"]),
             "R_N": by_n * q["unique_n"] * rate(q["decay_n"], q["excess_n"], p["R_N"]),
         }
-
-    def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
-        return _share_the_loss(self, super().starts(x, y, count, seed), x, y, seed)
-
-
-def _share_the_loss(law: Law, theta: Array, x: Columns, y: Array, seed: int) -> Array:
-    """Starts (count, P) with drawn floors, whose terms of N and D share what is left of a typical
-    loss at the centre of the data."""
-    p = law.decode(theta)
-    lowest, middle = float(np.min(y)), float(np.median(y))
-    rng = np.random.default_rng(seed)
-    floor = lowest * rng.uniform(0.1, 0.98, size=len(theta))
-    share = rng.uniform(0.1, 0.9, size=len(theta))
-    inside = np.log(np.maximum(middle - floor, 0.02 * middle)) / p.get("k", 1.0)
-    theta[:, 0] = np.log(floor)
-    theta[:, 1] = np.log(share) + inside + p["alpha"] * float(np.mean(np.log(x["N"])))
-    theta[:, 2] = np.log1p(-share) + inside + p["beta"] * float(np.mean(np.log(x["D"])))
-    return theta

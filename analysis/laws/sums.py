@@ -2,7 +2,7 @@
 
 Every term is exp(amplitude - exponent * log column): its logarithm is linear in the parameters.
 That makes gradient and Hessian exact and cheap, lets amplitudes be projected out, and lets
-thousands of bootstrap refits share one set of matrix products (`kernel.py`).
+thousands of bootstrap refits share one set of matrix products (`solver/problem.py`).
 """
 
 from __future__ import annotations
@@ -35,24 +35,14 @@ class SumLaw(Law):
     signed_exponents: bool = False  # a bare power law may also rise
 
     def __init__(self) -> None:
-        names: list[Parameter] = []
-        seen = set()
         low = -MAX_EXPONENT if self.signed_exponents else 0.0
-        for term in self.terms:
-            names.append(Parameter(term.amplitude, meaning=self.meanings.get(term.amplitude, "")))
-        for term in self.terms:
-            if term.exponent and term.exponent not in seen:
-                seen.add(term.exponent)
-                names.append(
-                    Parameter(
-                        term.exponent,
-                        positive=False,
-                        guess=(0.02, 2.0),
-                        bounds=(low, MAX_EXPONENT),
-                        meaning=self.meanings.get(term.exponent, ""),
-                    )
-                )
-        self.parameters = tuple(names)
+        said = self.meanings
+        amplitudes = [Parameter(t.amplitude, meaning=said.get(t.amplitude, "")) for t in self.terms]
+        exponents = [
+            Parameter(name, False, (0.02, 2.0), (low, MAX_EXPONENT), said.get(name, ""))
+            for name in dict.fromkeys(t.exponent for t in self.terms if t.exponent)
+        ]
+        self.parameters = (*amplitudes, *exponents)
 
     def inputs(self, x: Columns) -> dict[str, Array]:
         """The columns the terms use; a law may derive one from others."""

@@ -140,7 +140,6 @@ def approach_1(
     rule: str = "pareto",
     bootstrap: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
     **options: Any,
 ) -> dict[str, Any]:
     """Power laws of N and D along a named envelope; intervals by redrawing its points."""
@@ -159,28 +158,18 @@ def approach_1(
         x_s = x_s - x_s.mean(axis=1, keepdims=True)
         spread = (x_s**2).sum(axis=1)
         slopes = (x_s * y_s).sum(axis=1)[spread > 0] / spread[spread > 0]
-        out[name] = PowerOfCompute.of(slope, offset, slopes, level)
+        out[name] = PowerOfCompute.of(slope, offset, slopes)
     return out
 
 
 def approach_3(
-    table: RunTable,
-    metric: str,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    law: str = "joint",
-    **options: Any,
+    table: RunTable, metric: str, bootstrap: int = 1000, seed: int = 0, **options: Any
 ) -> dict[str, Any]:
     """Exponents of the joint law's closed form."""
-    result = fit(law, table, metric=metric, bootstrap=bootstrap, seed=seed, **options)
+    result = fit("joint", table, metric=metric, bootstrap=bootstrap, seed=seed, **options)
     rule = compute_rule(table.numbers("N"), table.numbers("D"), table.numbers("C"))
-    return {
-        "approach": f"3: {law} law",
-        "points": result.n_points,
-        "fit": result,
-        "rule": rule,
-        **exponents(result, rule),
-    }
+    about = {"approach": "3: joint law", "points": result.n_points, "fit": result, "rule": rule}
+    return about | exponents(result, rule)
 
 
 def exponents(result: FitResult, rule: ComputeRule) -> dict[str, PowerOfCompute]:
@@ -240,12 +229,10 @@ def compare_approaches(
             rows.append(make())
         except (FitError, TableError) as reason:
             rows.append({"approach": name, "reason": str(reason)})
-    known = [r["a"] for r in rows if isinstance(r.get("a"), PowerOfCompute) and r["a"].interval]
+    known = [r["a"].interval for r in rows if "a" in r and r["a"].interval]
     consistent = None
     if len(known) > 1:
-        low = max(p.interval[0] for p in known if p.interval)
-        high = min(p.interval[1] for p in known if p.interval)
-        consistent = bool(low <= high)
+        consistent = max(low for low, _ in known) <= min(high for _, high in known)
     return {"approaches": rows, "consistent": consistent}
 
 
@@ -255,20 +242,13 @@ def _approach_2(table: RunTable, metric: str, method: str, seed: int) -> dict[st
         raise FitError("; ".join(found.warnings[-1:]))
     used = sum(not m.reason for m in found.minima)
     return {
-        "approach": f"2: IsoFLOP ({method})",
-        "points": used,
-        "a": found.n_opt,
-        "b": found.d_opt,
+        "approach": f"2: IsoFLOP ({method})", "points": used, "a": found.n_opt, "b": found.d_opt,
         "warnings": list(found.warnings),
-    }
+    }  # fmt: skip
 
 
 def under_conventions(
-    table: RunTable,
-    metric: str,
-    data: str,
-    bootstrap: int = 400,
-    seed: int = 0,
+    table: RunTable, metric: str, data: str, bootstrap: int = 400, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Approach 3 under each convention for N and C that the table has (R1: it changes a)."""
     out: list[dict[str, Any]] = []

@@ -52,7 +52,9 @@ class PowerOfCompute:
     log_coefficient: float
 
     @staticmethod
-    def of(exponent: float, log_coefficient: float, draws: Array, level: float) -> PowerOfCompute:
+    def of(
+        exponent: float, log_coefficient: float, draws: Array, level: float = 0.95
+    ) -> PowerOfCompute:
         """With the interval of its exponent's draws (S,), where there are any."""
         low, high = map(float, percentiles(draws, level)) if len(draws) else (np.nan, np.nan)
         interval = (low, high) if len(draws) else None
@@ -79,15 +81,13 @@ class IsoFlop:
     curves: Mapping[float, tuple[Array, Array]]  # budget -> N, loss (means of repeats)
 
     def to_dict(self) -> dict[str, Any]:
-        def power(p: PowerOfCompute | None) -> dict[str, Any] | None:
-            return None if p is None else {**asdict(p), "interval": _pair(p.interval)}
-
+        n, d = self.n_opt, self.d_opt
         return {
             "method": self.method,
-            "n_opt": power(self.n_opt),
-            "d_opt": power(self.d_opt),
-            "a": None if self.n_opt is None else self.n_opt.exponent,
-            "b": None if self.d_opt is None else self.d_opt.exponent,
+            "n_opt": n and asdict(n),
+            "d_opt": d and asdict(d),
+            "a": n and n.exponent,
+            "b": d and d.exponent,
             "minima": [asdict(m) for m in self.minima],
             "excluded": [asdict(m) for m in self.minima if m.reason],
             "loss_noise": self.loss_noise,
@@ -95,16 +95,11 @@ class IsoFlop:
         }
 
 
-def _pair(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
-
-
 def fit_isoflop(
     table: RunTable,
     metric: str = "metric",
     method: str = "parabola",
     bootstrap: int = 400,
-    level: float = 0.95,
     seed: int = 0,
     tolerance: float = 0.05,
 ) -> IsoFlop:
@@ -177,10 +172,10 @@ def fit_isoflop(
         warnings.append("no interval: too few sizes per budget to measure the noise of the loss")
     log_c = np.log([m.budget for m in used])
     laws = []
-    for k, values in enumerate(([m.n_opt for m in used], [m.d_opt for m in used])):
+    for k, values in enumerate(zip(*((m.n_opt, m.d_opt) for m in used), strict=True)):
         slope, offset = np.polyfit(log_c, np.log(np.array(values, dtype=float)), 1)
         known = draws[:, k] if len(draws) >= 40 else draws[:0, k]
-        laws.append(PowerOfCompute.of(slope, offset, known, level))
+        laws.append(PowerOfCompute.of(slope, offset, known))
     return IsoFlop(method, tuple(minima), laws[0], laws[1], noise, tuple(warnings), curves)
 
 
@@ -206,7 +201,7 @@ def differences(u: Array, y: Array) -> Array:
     """Each inner point against the cubic through two neighbours on either side, (n - 4,), scaled to
     the standard deviation of the noise (Gasser, Sroka & Jennen-Steinmetz 1986, to third order).
 
-    One polynomial over all sizes would take its own misfit on a wide grid for noise.
+    One polynomial over all sizes would take its own lack of fit on a wide grid for noise.
     """
     out = []
     for k in range(2, len(u) - 2):
@@ -224,23 +219,22 @@ def _minimum(
     log_nd: tuple[float, float] | None,
 ) -> Minimum:
     width = float(np.log10(sizes[-1] / sizes[0]))
-    need = MINIMUM_POINTS[method]
-    if len(sizes) < need:
-        reason = f"{len(sizes)} distinct sizes, {need} are needed"
+
+    def excluded(reason: str) -> Minimum:
         return Minimum(budget, len(sizes), False, None, None, None, reason, width, None)
-    best = int(np.argmin(loss))
+
+    need, best = MINIMUM_POINTS[method], int(np.argmin(loss))
+    if len(sizes) < need:
+        return excluded(f"{len(sizes)} distinct sizes, {need} are needed")
     if best in (0, len(sizes) - 1):
         side = "smallest" if best == 0 else "largest"
-        reason = f"not bracketed: the lowest loss is at the {side} size"
-        return Minimum(budget, len(sizes), False, None, None, None, reason, width, None)
+        return excluded(f"not bracketed: the lowest loss is at the {side} size")
     u = np.log(sizes)
     place, value = _vertex(u, loss, method)
     if place is None or not u[0] < place < u[-1]:
-        reason = f"not bracketed: the {method}'s minimum lies outside the sizes"
-        return Minimum(budget, len(sizes), False, None, None, None, reason, width, None)
+        return excluded(f"not bracketed: the {method}'s minimum lies outside the sizes")
     if value is not None and value < loss[best] - np.ptp(loss):
-        reason = f"the {method}'s minimum lies far below every measured loss"
-        return Minimum(budget, len(sizes), False, None, None, None, reason, width, None)
+        return excluded(f"the {method}'s minimum lies far below every measured loss")
     slope, offset = log_nd if log_nd is not None else (-1.0, np.log(budget / 6))
     d_opt = float(np.exp(offset + slope * place))
     off = abs(place - 0.5 * (u[0] + u[-1])) / (u[-1] - u[0])
@@ -291,7 +285,7 @@ def _redraw(
 ) -> Array:
     """Exponents of N* and D* on redrawn losses, (count, 2).
 
-    A redraw that loses the bracket of a budget goes on without that budget, as a real repetition
+    A redraw that loses the bracket of a budget continues without it, as a real repetition
     would; one that keeps fewer than two, or than half of them, is left out.
     """
     log_c = np.log([m.budget for m in used])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.json_values import finite
 from analysis.laws import standard_laws
 from analysis.laws.law import Array
 from analysis.optima.compute_optimal import ComputeRule, compute_rule, optimum
@@ -43,9 +44,8 @@ def budget_from_hours(
             f"hours={hours}, peak={peak_flops}, utilization={utilization}: all positive, "
             "utilization at most 1"
         )
-    return Budget(
-        hours * 3600 * peak_flops * utilization, hours, None if price is None else hours * price
-    )
+    dollars = None if price is None else hours * price
+    return Budget(hours * 3600 * peak_flops * utilization, hours, dollars)
 
 
 def forecast(
@@ -83,18 +83,20 @@ def forecast(
         # Where a term of the law is zero, the best size is none or without end.
         there = bool(np.isfinite(found["N"][0]) and found["N"][0] > 0)
         for name, key in names:
-            out[name] = _number(found[key][0]) if there else None
+            out[name] = finite(found[key][0]) if there else None
             ends = _interval(found[key][1:], wanted, found[key][0]) if there else None
             out[f"{name}_interval"] = ends
-        out["tokens_per_parameter"] = _number(found["D"][0] / found["N"][0]) if there else None
+        out["tokens_per_parameter"] = finite(found["D"][0] / found["N"][0]) if there else None
         out["compute_rule"] = rule.origin
         out["new_run_interval"] = _new_run(result, found["loss"], wanted) if there else None
-        beyond = _beyond(result, rule, spent.flops)
+        fitted = result.fitted()
+        largest = float(np.max(rule.k * fitted["N"] ** rule.p * fitted["D"] ** rule.q))
+        beyond = float(np.log10(spent.flops / largest))
         if not there:
             out["warnings"].append("a term of the law is zero: no finite optimum")
     elif result.columns.get(next(iter(letters))) == "C" or letters == {"x"}:
         band = result.predict({"x": [spent.flops]}, level)
-        out["loss"] = _number(band["mean"].iloc[0])
+        out["loss"] = finite(band["mean"].iloc[0])
         out["loss_interval"] = _pair(band["low"].iloc[0], band["high"].iloc[0])
         out["new_run_interval"] = _pair(band["low_new"].iloc[0], band["high_new"].iloc[0])
         out["n_opt"] = out["d_opt"] = None
@@ -124,10 +126,11 @@ def target_loss(
 ) -> dict[str, Any]:
     """Compute needed to reach a loss, by bisection over log C; open when the floor forbids it."""
     rule = rule or stored_rule(result)
+    alone = result.replace(samples={})
     log_low, log_high = np.log(1e3), np.log(1e40)
     for _ in range(80):
         middle = 0.5 * (log_low + log_high)
-        if optimum(_only(result), float(np.exp(middle)), rule)["loss"][0] > loss:
+        if optimum(alone, float(np.exp(middle)), rule)["loss"][0] > loss:
             log_low = middle
         else:
             log_high = middle
@@ -137,9 +140,7 @@ def target_loss(
             f"loss {loss} is not reached by {result.formula()}: it lies at or below the floor"
         )
     log_c = np.linspace(np.log(needed) - 12, np.log(needed) + 12, 97)
-    losses = np.array(
-        [optimum(result, float(np.exp(u)), rule)["loss"][1:] for u in log_c]
-    )  # (G, S)
+    losses = np.array([optimum(result, c, rule)["loss"][1:] for c in np.exp(log_c)])  # (G, S)
     flops_interval: list[float | None] | None = None
     if losses.size:
         ends = np.array([_crossing(log_c, column, loss) for column in losses.T])
@@ -176,11 +177,8 @@ def make_fan(result: FitResult, flops: float) -> list[dict[str, Any]]:
             kept = frame.sort_values("y").iloc[:-count]
             rows.append(_answer(f"without the {count} highest", result, kept, flops))
     for letter, name, values in result.other_conventions():
-        rows.append(
-            _answer(
-                f"convention: {letter} = {name}", result, frame.assign(**{letter: values}), flops
-            )
-        )
+        other = frame.assign(**{letter: values})
+        rows.append(_answer(f"convention: {letter} = {name}", result, other, flops))
     return rows
 
 
@@ -191,34 +189,20 @@ def _answer(
         again = refit(result, frame, **options)
     except (FitError, TableError) as reason:
         return {"variant": name, "refused": str(reason)}
-    rule = ComputeRule()
-    if "C" in frame:
-        rule = compute_rule(*(frame[c].to_numpy(float) for c in ("N", "D", "C")))
-    found = optimum(again, flops, rule)
-    return {
-        "variant": name,
-        "n_opt": _number(found["N"][0]),
-        "d_opt": _number(found["D"][0]),
-        "loss": _number(found["loss"][0]),
-    }
+    found = optimum(again, flops, _rule_of(frame))
+    places = {"n_opt": "N", "d_opt": "D", "loss": "loss"}
+    return {"variant": name, **{k: finite(found[key][0]) for k, key in places.items()}}
 
 
 def stored_rule(result: FitResult) -> ComputeRule:
     """C of N and D as the fitted runs have it."""
-    if "C" not in result.data:
+    return _rule_of(result.fitted())
+
+
+def _rule_of(frame: pd.DataFrame) -> ComputeRule:
+    if "C" not in frame:
         return ComputeRule()
-    fitted = result.fitted()
-    return compute_rule(*(fitted[c].to_numpy(float) for c in ("N", "D", "C")))
-
-
-def _only(result: FitResult) -> FitResult:
-    return result.replace(samples={})
-
-
-def _beyond(result: FitResult, rule: ComputeRule, flops: float) -> float:
-    fitted = result.fitted()
-    largest = float(np.max(rule.k * fitted["N"] ** rule.p * fitted["D"] ** rule.q))
-    return float(np.log10(flops / largest))
+    return compute_rule(*(frame[c].to_numpy(float) for c in ("N", "D", "C")))
 
 
 def _new_run(result: FitResult, losses: Array, level: float) -> list[float] | None:
@@ -243,7 +227,3 @@ def _interval(draws: Array, level: float, estimate: float) -> list[float] | None
 
 def _pair(low: float, high: float) -> list[float] | None:
     return [float(low), float(high)] if np.isfinite(low) and np.isfinite(high) else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -90,12 +90,7 @@ def _smooth(grid: Array, log_c: Array, loss: Array, count: Array) -> tuple[Array
 
 
 def approach_1_curves(
-    table: RunTable,
-    metric: str,
-    run: str = "run_id",
-    bootstrap: int = 400,
-    seed: int = 0,
-    level: float = 0.95,
+    table: RunTable, metric: str, run: str = "run_id", bootstrap: int = 400, seed: int = 0
 ) -> dict[str, Any]:
     """Power laws of N and D along the envelope of training curves; intervals by redrawing runs.
 
@@ -121,7 +116,7 @@ def approach_1_curves(
         slope, offset = found[position]
         known = draws if len(draws) > bootstrap / 2 else []
         slopes = np.array([d[position][0] for d in known])
-        out[name] = PowerOfCompute.of(slope, offset, slopes, level)
+        out[name] = PowerOfCompute.of(slope, offset, slopes)
     return out
 
 

@@ -49,8 +49,7 @@ def plot_few_shot(run: pd.Series[Any]) -> Figure:
         left.axhline(level, color=ORANGE, lw=1.6, ls="--", label="zero-shot, mean")
         left.set_xscale("log", base=2)
         left.set_xticks(ks, [str(k) for k in ks])
-        left.set_xlabel("labelled examples per class K")
-        left.set_ylabel("accuracy [fraction]")
+        left.set(xlabel="labelled examples per class K", ylabel="accuracy [fraction]")
         left.set_title(f"{len(tasks)} tasks (thin: each task)", loc="left", fontsize=10)
         left.legend(loc="lower right")
         places = np.arange(len(found))
@@ -115,8 +114,7 @@ def plot_errors(runs: pd.DataFrame) -> Figure:
             grid = np.geomspace(x[0], x[-1], 50)
             ax.plot(grid, a * grid**b, color=BLUE, lw=1.6,
                     label=f"error = {a:.3g} C^{b:.3f}")  # fmt: skip
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        ax.set(xscale="log", yscale="log")
         log_ticks(ax.yaxis)
         ax.margins(x=0.12)
         ax.set_xlabel("training compute C [FLOPs], longest run of each size")

@@ -60,8 +60,7 @@ def plot_isoflop(
             ax.scatter(
                 m.n_opt, m.loss, s=52, marker="D", color=color, edgecolors="#222222", zorder=5
             )
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        ax.set(xscale="log", yscale="log")
         log_ticks(ax.yaxis)
         ax.set_xlabel(axis_label("N", names.get("N")))
         ax.set_ylabel(axis_label("metric", names.get("metric", "loss")))
@@ -88,8 +87,7 @@ def plot_frontier(found: IsoFlop, ax: Axes | None = None) -> Axes:
             if law.interval:
                 text += f"  [{law.interval[0]:.3f}, {law.interval[1]:.3f}]"
             ax.plot(grid, [law.at(v) for v in grid], color=color, lw=1.4, label=text)
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        ax.set(xscale="log", yscale="log")
         ax.set_xlabel(axis_label("C"))
         ax.set_ylabel("N* [parameters], D* [tokens or samples]")
         ax.legend()

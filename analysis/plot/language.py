@@ -174,8 +174,7 @@ def plot_positions(runs: pd.DataFrame) -> Figure:
                     color="#222222", lw=1.4, label="oracle")  # fmt: skip
         ax.set_xscale("log", base=2)
         ax.set_xticks(places, [f"{k}-{2 * k - 1}" if k > 1 else "1" for k in places])
-        ax.set_xlabel("position in the context [tokens]")
-        ax.set_ylabel("loss [nats/token]")
+        ax.set(xlabel="position in the context [tokens]", ylabel="loss [nats/token]")
         ax.legend(loc="best")
     return figure
 

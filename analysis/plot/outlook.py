@@ -40,12 +40,10 @@ def plot_outlook(outlook: Outlook, ax: Axes | None = None, title: str = "") -> A
             color=TARGET, capsize=4, zorder=5,
             label=f"target: N* {decision.n:.2g}, D* {decision.d:.2g}",
         )  # fmt: skip
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        ax.set(xscale="log", yscale="log")
         ax.set_ylim(*ladder_range(outlook))
         log_ticks(ax.yaxis)
-        ax.set_xlabel(axis_label("C"))
-        ax.set_ylabel(axis_label("metric", decision.metric))
+        ax.set(xlabel=axis_label("C"), ylabel=axis_label("metric", decision.metric))
         if title:
             ax.set_title(title, loc="left", fontsize=10.5)
         outside_legend(ax)

@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "fmscale",  # the same figure gives the same file
 }
 
-# Okabe & Ito's palette, readable with any colour vision.
+# Okabe & Ito's palette, readable with any color vision.
 PALETTE = ("#E69F00", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#222222")
 HELD_OUT: dict[str, Any] = {"marker": "D", "s": 50, "facecolors": "none", "linewidths": 1.6}
 # Letters of a law -> words on an axis.

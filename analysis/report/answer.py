@@ -9,9 +9,18 @@ import numpy as np
 
 from analysis.forecasting.decision import Outlook
 from analysis.forecasting.registered import Registered, tally
-from analysis.plot.outlook import COLOR, ladder_range
-from analysis.plot.style import axis_label, log_tick_values
-from analysis.report.parts import escaped, finite_list, rows_table, scatter, thinned, transparent
+from analysis.plot.outlook import COLOR, TARGET, ladder_range
+from analysis.plot.style import axis_label
+from analysis.report.parts import (
+    escaped,
+    layout,
+    line,
+    log_axis,
+    rows_table,
+    scatter,
+    shaded,
+    thinned,
+)
 from analysis.report.study import StudyReport
 
 
@@ -22,11 +31,10 @@ def answer_html(study: StudyReport) -> str:
     decision = study.outlook.decision
     first, *rest = decision.lines()
     lines = [f"<p class='first'>{escaped(first)}</p>"]
-    for line in map(str.strip, rest):
-        text = escaped(line)
-        lines.append(
-            f"<p><code>{text}</code></p>" if line.startswith("fmscale ") else f"<p>{text}</p>"
-        )
+    for said in map(str.strip, rest):
+        text = escaped(said)
+        command = said.startswith("fmscale ")
+        lines.append(f"<p><code>{text}</code></p>" if command else f"<p>{text}</p>")
     about = "" if decision.practice is None else escaped(decision.practice.describe())
     return f"<p class='quiet'>{about}</p><div class='answer'>{''.join(lines)}</div>"
 
@@ -61,46 +69,27 @@ def outlook_figure(outlook: Outlook) -> dict[str, Any]:
     band, decision = outlook.band, outlook.decision
     level = f"{decision.level:.0%}"
     runs = outlook.runs.iloc[thinned(np.arange(len(outlook.runs)))]
-    edge = {"x": finite_list(band["C"]), "type": "scatter", "mode": "lines", "line": {"width": 0},
-            "hoverinfo": "skip"}  # fmt: skip
-    fill, half = ({"fill": "tonexty", "fillcolor": transparent(COLOR, a)} for a in (0.14, 0.28))
+    c, x = decision.budget.flops, band["C"]
     traces: list[dict[str, Any]] = [
-        {**edge, "y": finite_list(band["low"]), "showlegend": False},
-        {**edge, **fill, "y": finite_list(band["high"]), "name": f"a new run, {level}"},
-        {**edge, "y": finite_list(band["low50"]), "showlegend": False},
-        {**edge, **half, "y": finite_list(band["high50"]), "name": "a new run, 50%"},
-        {**edge, "y": finite_list(band["predicted"]), "name": "forecast, best allocation",
-         "line": {"color": COLOR, "width": 2}},
+        *shaded(x, band["low"], band["high"], COLOR, 0.14, name=f"a new run, {level}"),
+        *shaded(x, band["low50"], band["high50"], COLOR, 0.28, name="a new run, 50%"),
+        line(x, band["predicted"], {"color": COLOR, "width": 2}, hoverinfo="skip",
+             name="forecast, best allocation"),
         scatter(runs["C"], runs["metric"], list(runs["id"]), "runs",
                 {"color": "#222222", "size": 7}),
-        scatter([decision.budget.flops], [decision.loss["predicted"]], [decision.lines()[0]],
-                "target", {"color": "#c2410c", "size": 13, "symbol": "star"}),
+        scatter([c], [decision.loss["predicted"]], [decision.lines()[0]], "target",
+                {"color": TARGET, "size": 13, "symbol": "star"}),
     ]  # fmt: skip
     traces[-1]["error_y"] = {
-        "type": "data", "symmetric": False, "color": "#c2410c",
+        "type": "data", "symmetric": False, "color": TARGET,
         "array": [decision.loss["high"] - decision.loss["predicted"]],
         "arrayminus": [decision.loss["predicted"] - decision.loss["low"]],
     }  # fmt: skip
-    low, high = ladder_range(outlook)
-    ticks = log_tick_values(low, high)
-    y: dict[str, Any] = {"type": "log", "gridcolor": "#eee",
-                         "title": {"text": axis_label("metric", decision.metric)}}  # fmt: skip
-    if ticks:
-        y |= {"tickvals": ticks, "ticktext": [f"{value:g}" for value in ticks]}
     largest = {
         "type": "line", "x0": outlook.largest, "x1": outlook.largest, "yref": "paper",
         "y0": 0, "y1": 1, "line": {"color": "#999", "dash": "dot", "width": 1},
     }  # fmt: skip
-    return {
-        "data": traces,
-        "layout": {
-            "template": "none",
-            "margin": {"l": 70, "r": 20, "t": 20, "b": 60},
-            "xaxis": {"type": "log", "exponentformat": "power", "gridcolor": "#eee",
-                      "title": {"text": axis_label("C", None)}},
-            "yaxis": y,
-            "legend": {"orientation": "h", "y": -0.18},
-            "shapes": [largest],
-            "hovermode": "closest",
-        },
-    }  # fmt: skip
+    x_axis = {"exponentformat": "power", "title": {"text": axis_label("C")}}
+    y_axis = {"title": {"text": axis_label("metric", decision.metric)}}
+    y_axis |= log_axis(*ladder_range(outlook))
+    return {"data": traces, "layout": layout(x_axis, y_axis) | {"shapes": [largest]}}

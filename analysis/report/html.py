@@ -8,29 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from analysis.diagnostics.lack_of_fit import MISFIT
+from analysis.diagnostics.lack_of_fit import LACK_OF_FIT
 from analysis.forecasting.registered import Registered
 from analysis.json_values import finite
 from analysis.optima.isoflop import PowerOfCompute
 from analysis.plot.fits import curve, label
-from analysis.plot.style import (
-    MANY,
-    axis_label,
-    log_tick_values,
-    short_number,
-    size_colors,
-    some_sizes,
-)
+from analysis.plot.style import MANY, axis_label, short_number, size_colors, some_sizes
 from analysis.report.answer import answer_html, outlook_figure, plan_html, registered_html
 from analysis.report.fit_card import fit_card
 from analysis.report.parts import (
     escaped,
-    finite_list,
+    layout,
+    line,
+    log_axis,
     rgb,
     rows_table,
     scatter,
+    shaded,
     thinned,
-    transparent,
 )
 from analysis.report.study import Panel, StudyReport
 from analysis.result import FitResult
@@ -63,9 +58,8 @@ def render_html(
     body: list[str] = []
     figures: dict[str, dict[str, Any]] = {}
     for study in studies:
-        body.append(
-            f"<h2 id='{escaped(study.study)}'>{escaped(study.study)} ({escaped(study.family)})</h2>"
-        )
+        name = escaped(study.study)
+        body.append(f"<h2 id='{name}'>{name} ({escaped(study.family)})</h2>")
         body.append(answer_html(study))
         if study.outlook:
             key = f"f{len(figures)}"
@@ -125,22 +119,12 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
     letter = first.model.columns[1] if joint else first.model.columns[0]
     shown = letter if joint else panel.against
     traces: list[dict[str, Any]] = []
-    if not joint:
-        frame = study.table.frame
-        rest = frame[
-            ~frame["run_id"].astype(str).isin(first.data["id"]) & frame[panel.metric].notna()
-        ]
-        if len(rest):
-            rest = rest.iloc[thinned(np.arange(len(rest)))]
-            traces.append(
-                scatter(
-                    rest[panel.against],
-                    rest[panel.metric],
-                    list(rest["run_id"]),
-                    "other runs",
-                    {"color": "#c9c9c9", "size": 5},
-                )
-            )
+    others = study.others(panel)
+    if not joint and len(others):
+        shown_runs = others.iloc[thinned(np.arange(len(others)))]
+        x, y = shown_runs[panel.against], shown_runs[panel.metric]
+        look = {"color": "#c9c9c9", "size": 5}
+        traces.append(scatter(x, y, list(shown_runs["run_id"]), "other runs", look))
     traces += _runs(first, letter, panel.sizes)
     if joint:
         traces += _joint_curves(first, panel.sizes)
@@ -152,34 +136,21 @@ def panel_figure(study: StudyReport, panel: Panel) -> dict[str, Any]:
     y = np.array(first.data["y"], dtype=float)
     log_y = bool((y > 0).all())
     if panel.floor is not None:
-        ends = curve(fits, letter)[[0, -1]]
-        traces.append(_floor(ends, panel.floor))
-        y = np.append(y, panel.floor)
-    ratio = (y.max() / y.min()) ** 0.25 * 1.02 if log_y else 1.0
-    axis: dict[str, Any] = {"title": {"text": axis_label("metric", panel.metric)}}
+        look = {"color": "#444444", "width": 1.2, "dash": "dash"}
+        ends, level = curve(fits, letter)[[0, -1]], panel.floor
+        traces.append(line(ends, [level, level], look, name=f"floor {level:.3g}"))
+        y = np.append(y, level)
+    y_axis: dict[str, Any] = {"title": {"text": axis_label("metric", panel.metric)}}
     if log_y:
+        ratio = (y.max() / y.min()) ** 0.25 * 1.02
         low, high = float(y.min() / ratio), float(y.max() * ratio)
-        ticks = log_tick_values(low, high)
-        axis |= {"type": "log", "range": [float(np.log10(low)), float(np.log10(high))]}
-        if ticks:
-            axis |= {"tickvals": ticks, "ticktext": [f"{value:g}" for value in ticks]}
-    return {
-        "data": traces,
-        "layout": {
-            "template": "none",
-            "margin": {"l": 70, "r": 20, "t": 20, "b": 60},
-            "xaxis": {
-                "type": "log",
-                "dtick": "D2",  # 1, 2, 5
-                "exponentformat": "power" if shown == "C" else "SI",
-                "gridcolor": "#eee",
-                "title": {"text": axis_label(shown, first.conventions.get(shown))},
-            },
-            "yaxis": {"gridcolor": "#eee", **axis},
-            "legend": {"orientation": "h", "y": -0.18},
-            "hovermode": "closest",
-        },
+        y_axis |= log_axis(low, high) | {"range": [float(np.log10(low)), float(np.log10(high))]}
+    x_axis = {
+        "dtick": "D2",  # 1, 2, 5
+        "exponentformat": "power" if shown == "C" else "SI",
+        "title": {"text": axis_label(shown, first.conventions.get(shown))},
     }
+    return {"data": traces, "layout": layout(x_axis, y_axis)}
 
 
 def _runs(result: FitResult, letter: str, sizes: Any) -> list[dict[str, Any]]:
@@ -198,12 +169,8 @@ def _runs(result: FitResult, letter: str, sizes: Any) -> list[dict[str, Any]]:
                 continue
             color = colors[size] if size else [colors[v] for v in sizes[at]]
             name = f"N = {short_number(size)}" if size else "runs"
-            marker = {
-                "color": color,
-                "symbol": symbol,
-                "size": 11 if flag else 8,
-                "line": {"width": 2 if flag else 0},
-            }
+            width, area = (2, 11) if flag else (0, 8)
+            marker = {"color": color, "symbol": symbol, "size": area, "line": {"width": width}}
             name += " (held out)" if flag else ""
             out.append(scatter(x[at], y[at], list(names[at]), name, marker))
     return out
@@ -222,42 +189,10 @@ def _joint_curves(result: FitResult, sizes: Any) -> list[dict[str, Any]]:
 
 
 def _band(grid: Any, band: Any, color: str, name: str, legend: bool = True) -> list[dict[str, Any]]:
-    line = {
-        "x": finite_list(grid),
-        "y": finite_list(band["mean"]),
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "line": {"color": color, "width": 2},
-        "showlegend": legend,
-    }
+    mean = line(grid, band["mean"], {"color": color, "width": 2}, name=name, showlegend=legend)
     if band["low"].isna().any():
-        return [line]
-    edge = {
-        "type": "scatter",
-        "mode": "lines",
-        "line": {"width": 0},
-        "hoverinfo": "skip",
-        "showlegend": False,
-        "x": finite_list(grid),
-    }
-    fill = {"fill": "tonexty", "fillcolor": transparent(color)}
-    return [
-        {**edge, "y": finite_list(band["low"])},
-        {**edge, **fill, "y": finite_list(band["high"])},
-        line,
-    ]
-
-
-def _floor(ends: Any, floor: float) -> dict[str, Any]:
-    return {
-        "x": finite_list(ends),
-        "y": [floor, floor],
-        "type": "scatter",
-        "mode": "lines",
-        "name": f"floor {floor:.3g}",
-        "line": {"color": "#444444", "width": 1.2, "dash": "dash"},
-    }
+        return [mean]
+    return [*shaded(grid, band["low"], band["high"], color, showlegend=False), mean]
 
 
 def _table(panel: Panel) -> str:
@@ -269,12 +204,12 @@ def _table(panel: Panel) -> str:
             f"{escaped(n)} = {v:.6g} {escaped(r.interval_text(n))}" for n, v in r.parameters.items()
         )
         held = r.held_out and r.held_out["mean_absolute_relative_error"]
-        error = (
-            f"{held:.2%} ({_count(r.held_out['n'], 'run')})"
-            if r.held_out and held is not None
-            else "-"
-        )
-        own = [w for w in r.warnings if not w.startswith(MISFIT)]  # those are among the cautions
+        error = "-"
+        if r.held_out and held is not None:
+            error = f"{held:.2%} ({_count(r.held_out['n'], 'run')})"
+        own = [
+            w for w in r.warnings if not w.startswith(LACK_OF_FIT)
+        ]  # those are among the cautions
         warnings = "".join(f"<br><span class='warn'>{escaped(w)}</span>" for w in own)
         rows.append(
             f"<tr><td>{escaped(r.law)}</td><td><code>{escaped(r.formula())}</code></td>"
@@ -296,11 +231,8 @@ def _sensitivity(panel: Panel) -> str:
         return ""
     names = [str(c) for c in table.columns if c not in ("group", "refused")]
     rows = [{name: _cell(row[name]) for name in names} for row in table.to_dict("records")]
-    law = panel.full[0].law
-    return (
-        f"<details><summary>Sensitivity of {escaped(law)} to the choices of the analysis</summary>"
-        f"{rows_table(rows)}</details>"
-    )
+    title = f"Sensitivity of {escaped(panel.full[0].law)} to the choices of the analysis"
+    return f"<details><summary>{title}</summary>{rows_table(rows)}</details>"
 
 
 def _cell(value: object) -> str:

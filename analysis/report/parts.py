@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.plot.style import MANY
+from analysis.plot.style import MANY, log_tick_values
 
 
 def scatter(x: Any, y: Any, text: list[Any], name: str, marker: dict[str, Any]) -> dict[str, Any]:
@@ -24,14 +24,45 @@ def scatter(x: Any, y: Any, text: list[Any], name: str, marker: dict[str, Any]) 
     }
 
 
+def line(x: Any, y: Any, look: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"x": finite_list(x), "y": finite_list(y), "type": "scatter", "mode": "lines",
+            "line": look, **more}  # fmt: skip
+
+
+def shaded(
+    x: Any, low: Any, high: Any, color: str, alpha: float = 0.14, **more: Any
+) -> list[dict[str, Any]]:
+    """A band as two lines without width, the second filled down to the first."""
+    r, g, b = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    fill = {"fill": "tonexty", "fillcolor": f"rgba({r},{g},{b},{alpha})"}
+    return [
+        line(x, low, {"width": 0}, hoverinfo="skip", showlegend=False),
+        line(x, high, {"width": 0}, hoverinfo="skip", **fill, **more),
+    ]
+
+
+def log_axis(low: float, high: float) -> dict[str, Any]:
+    """A logarithmic axis with a few readable ticks between two values, where there are some."""
+    ticks = log_tick_values(low, high)
+    words = {"tickvals": ticks, "ticktext": [f"{value:g}" for value in ticks]} if ticks else {}
+    return {"type": "log", **words}
+
+
+def layout(x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
+    """Of a figure with a logarithmic x axis and the legend below."""
+    return {
+        "template": "none",
+        "margin": {"l": 70, "r": 20, "t": 20, "b": 60},
+        "xaxis": {"type": "log", "gridcolor": "#eee", **x},
+        "yaxis": {"gridcolor": "#eee", **y},
+        "legend": {"orientation": "h", "y": -0.18},
+        "hovermode": "closest",
+    }
+
+
 def finite_list(values: Any) -> list[float | None]:
     """JSON knows no infinity: a value that is not finite is missing."""
     return [float(v) if np.isfinite(v) else None for v in np.asarray(values, dtype=float)]
-
-
-def transparent(color: str, alpha: float = 0.14) -> str:
-    r, g, b = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({r},{g},{b},{alpha})"
 
 
 def rgb(rgba: tuple[float, float, float, float]) -> str:

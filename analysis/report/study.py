@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from analysis.compare import log_errors
 from analysis.diagnostics.identifiability import distinct
-from analysis.diagnostics.lack_of_fit import MISFIT
+from analysis.diagnostics.lack_of_fit import LACK_OF_FIT
 from analysis.diagnostics.scores import aicc
 from analysis.fit import fit
 from analysis.forecasting.decision import MOST_PLANNED, Outlook, look_ahead
 from analysis.forecasting.proposals import Proposals
 from analysis.laws import SumLaw, get_law, standard_laws
 from analysis.optima.compute_optimal import compare_approaches, under_conventions
-from analysis.optima.law_optimum import Budget
 from analysis.result import FitResult
 from analysis.sensitivity import sensitivity
 from analysis.solver.global_fit import FitError
@@ -78,11 +77,7 @@ class Panel:
 
     @property
     def name(self) -> str:
-        return (
-            f"{self.metric}_vs_{self.against}"
-            if self.against != "joint"
-            else f"{self.metric}_joint"
-        )
+        return f"{self.metric}_{'joint' if self.against == 'joint' else f'vs_{self.against}'}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +91,17 @@ class StudyReport:
     notes: tuple[str, ...] = field(default=())
     outlook: Outlook | None = None  # what to train
     no_outlook: str = ""  # why it is not known
+
+    @property
+    def title(self) -> str:
+        """The name for a figure, where what stands between two $ would be read as a formula."""
+        return self.study.replace("$", r"\$")
+
+    def others(self, panel: Panel) -> pd.DataFrame:
+        """Runs that have a panel's metric and no part in its fits."""
+        frame = self.table.frame
+        fitted = frame["run_id"].astype(str).isin(panel.full[0].data["id"])
+        return frame[~fitted & frame[panel.metric].notna()]
 
     @property
     def plan(self) -> Proposals | None:
@@ -124,7 +130,6 @@ def analyze_study(
     curves: RunTable | None = None,
     metric: str | None = None,
     flops: float | None = None,
-    priced: Callable[[Budget], Budget] = lambda budget: budget,
     laws: Sequence[str] = (),
 ) -> StudyReport:
     """All panels of one study.
@@ -136,7 +141,6 @@ def analyze_study(
         metric: column (or formula of columns) that is drawn and forecast; default: the loss, and
             what else the family is known for.
         flops: compute to decide about; default: ten times the largest run.
-        priced: adds hours and dollars to it.
         laws: fitted beside the standard ones of as many variables.
     """
     table = final_runs(runs)
@@ -180,7 +184,13 @@ def analyze_study(
         for against in ("N", "D", "C", "joint"):
             chosen, rule = choose_runs(usable, against, metric)
             panels.append(_panel(chosen, rule, metric, against, bootstrap, seed, progress, laws))
-    notes += _misfits(panels)
+    notes += [
+        f"{panel.name}, law {one.law}: {warning}"
+        for panel in panels
+        for one in panel.full
+        for warning in one.warnings
+        if warning.startswith(LACK_OF_FIT)
+    ]
     study = str(table.frame["study"].iloc[0])
     if progress:
         progress("compute-optimal training, three ways")
@@ -190,7 +200,7 @@ def analyze_study(
     optimal = compute_optimal(table, measures[0], data, refits, seed, curves)
     outlook, no_outlook = None, ""
     try:
-        outlook = look_ahead(table, wanted[0], flops, priced)
+        outlook = look_ahead(table, wanted[0], flops)
     except (FitError, TableError) as reason:
         no_outlook = f"not determined: {reason}"
     return StudyReport(
@@ -250,21 +260,18 @@ def _panel(
     for law in dict.fromkeys(laws):
         if progress:
             progress(f"{metric} against {against}: {law}")
-        common = {
-            "metric": metric,
-            "columns": columns,
-            "bounds": _bounds(chosen, metric),
-            "bootstrap": bootstrap,
-            "seed": seed,
-        }
+        common: dict[str, Any] = {
+            "metric": metric, "columns": columns, "bounds": _bounds(chosen, metric),
+            "bootstrap": bootstrap, "seed": seed,
+        }  # fmt: skip
         try:
-            full_fit = fit(law, chosen, **common)  # type: ignore[arg-type]
+            full_fit = fit(law, chosen, **common)
         except (FitError, TableError) as reason:
             refused.append((law, str(reason)))
             continue
         full.append(full_fit)
         try:
-            good.append(fit(law, chosen, hold_out=held, **common))  # type: ignore[arg-type]
+            good.append(fit(law, chosen, hold_out=held, **common))
         except (FitError, TableError) as reason:
             refused.append((f"{law} below the held-out runs", str(reason)))
             good.append(full_fit)
@@ -292,17 +299,6 @@ def _most_likely(fits: Sequence[FitResult]) -> int:
     if len(known) < len(fits) or not known:
         return 0
     return next(i for i, score in enumerate(known) if score < min(known) + CLEARLY)
-
-
-def _misfits(panels: Sequence[Panel]) -> list[str]:
-    """The laws of all runs that do not follow them, in words."""
-    return [
-        f"{panel.name}, law {one.law}: {warning}"
-        for panel in panels
-        for one in panel.full
-        for warning in one.warnings
-        if warning.startswith(MISFIT)
-    ]
 
 
 def _last(table: RunTable, letter: str) -> NDArray[np.bool_]:

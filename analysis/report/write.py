@@ -15,9 +15,9 @@ from analysis.optima.isoflop import PowerOfCompute
 from analysis.outputs import write_text
 from analysis.plot import new_figure, plot_joint, plot_laws, plot_residuals, save, style
 from analysis.plot.outlook import plot_outlook
-from analysis.plot.style import MANY, draw_floor, outside_legend
+from analysis.plot.style import MANY, axis_label, draw_floor, outside_legend
 from analysis.plot.tornado import plot_tornado
-from analysis.report.fit_card import fit_card, noise_text
+from analysis.report.fit_card import fit_card
 from analysis.report.html import render_html
 from analysis.report.study import Panel, StudyReport
 from analysis.result import FitResult
@@ -52,9 +52,8 @@ def write_report(
             stem = _file_name(f"{study.study}_{panel.name}")
             paths["figures"] += draw_panel(study, panel, folder / "figures" / stem)
             if panel.sensitivity is not None:
-                paths["figures"] += draw_tornado(
-                    study, panel, folder / "figures" / f"{stem}_tornado"
-                )
+                place = folder / "figures" / f"{stem}_tornado"
+                paths["figures"] += draw_tornado(study, panel, place)
             for result in panel.answers:
                 card = folder / "cards" / f"{stem}_{result.law}.md"
                 write_text(card, fit_card(result, f"{study.study}: {panel.name}, {result.law}"))
@@ -74,14 +73,12 @@ def _file_name(text: str) -> str:
 
 def panel_title(study: StudyReport, panel: Panel) -> str:
     what = TITLES.get(panel.against, "size and data")
-    name = study.study.replace("$", r"\$")  # what stands between two of them is read as a formula
-    return f"{name}: {panel.metric} against {what} ({panel.rule})"
+    return f"{study.title}: {panel.metric} against {what} ({panel.rule})"
 
 
 def draw_outlook(study: StudyReport, outlook: Outlook, folder: Path) -> list[Path]:
     """The main figure as PNG and SVG."""
-    name = study.study.replace("$", r"\$")
-    ax = plot_outlook(outlook, title=f"{name}: {outlook.decision.headline()}")
+    ax = plot_outlook(outlook, title=f"{study.title}: {outlook.decision.headline()}")
     return save(ax.get_figure(root=True), folder / f"{_file_name(study.study)}_forecast")
 
 
@@ -97,19 +94,15 @@ def draw_panel(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
             outside_legend(ax)
             return save(figure, stem)
         figure, (top, bottom) = new_figure(10.2, 5.8, nrows=2, height_ratios=[3.2, 1], sharex=True)
-        everything = study.table.frame
-        column = panel.against
-        others = everything[~everything["run_id"].astype(str).isin(panel.drawn[0].data["id"])]
-        others = others[others[panel.metric].notna()]
+        column, others = panel.against, study.others(panel)
         background = (others[column].to_numpy(float), others[panel.metric].to_numpy(float))
         plot_laws(panel.drawn, ax=top, background=background, sizes=panel.sizes, title=title)
         if panel.floor is not None:
             draw_floor(top, panel.floor)
         outside_legend(top)
         plot_residuals(panel.drawn, ax=bottom)
-        label = column_label(panel.drawn[0], column)
         top.set_xlabel("")
-        bottom.set_xlabel(label)
+        bottom.set_xlabel(axis_label(column, panel.full[0].conventions.get(column)))
         return save(figure, stem)
 
 
@@ -117,17 +110,9 @@ def draw_tornado(study: StudyReport, panel: Panel, stem: Path) -> list[Path]:
     """Which choice of the analyst moves the answer most."""
     assert panel.sensitivity is not None
     name = headline(panel.sensitivity)
-    plain = study.study.replace("$", r"\$")
-    title = f"{plain}: {panel.metric}, law {panel.full[0].law} under other choices"
+    title = f"{study.title}: {panel.metric}, law {panel.full[0].law} under other choices"
     ax = plot_tornado(tornado(panel.sensitivity, name), name, title=title)
     return save(ax.get_figure(root=True), stem)
-
-
-def column_label(result: FitResult, letter: str) -> str:
-    from analysis.plot.style import axis_label
-
-    source = result.conventions.get(letter)
-    return axis_label(letter, source)
 
 
 def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
@@ -163,14 +148,8 @@ def to_json(studies: Sequence[StudyReport]) -> dict[str, Any]:
                         else p.sensitivity.to_dict("records"),
                         "refused": [{"law": law, "reason": why} for law, why in p.refused],
                         "fits": [
-                            {
-                                "law": r.law,
-                                "fit": _without_draws(r),
-                                "all_runs": next(
-                                    (f.to_dict() for f in p.full if f.law == r.law), None
-                                ),
-                            }
-                            for r in p.fits
+                            {"law": f.law, "fit": _without_draws(f), "all_runs": whole.to_dict()}
+                            for f, whole in zip(p.fits, p.full, strict=True)
                         ],
                     }
                     for p in s.panels
@@ -201,9 +180,7 @@ def optimal_to_json(optimal: dict[str, Any]) -> dict[str, Any]:
     """Exponents with intervals as plain data; the fits behind them are left out."""
 
     def plain(row: dict[str, Any]) -> dict[str, Any]:
-        out: dict[str, Any] = {
-            k: v for k, v in row.items() if isinstance(v, (str, int, float, list))
-        }
+        out = {k: v for k, v in row.items() if isinstance(v, (str, int, float, list))}
         for key in ("a", "b"):
             power = row.get(key)
             if isinstance(power, PowerOfCompute):
@@ -218,6 +195,3 @@ def optimal_to_json(optimal: dict[str, Any]) -> dict[str, Any]:
         "approaches": [plain(row) for row in optimal["approaches"]],
         "conventions": [plain(row) for row in optimal["conventions"]],
     }
-
-
-__all__ = ["draw_panel", "noise_text", "to_json", "write_report"]

@@ -8,7 +8,7 @@ too few starts agree on the answer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,10 +89,8 @@ def continuation(problem: Problem, working: Array) -> list[float]:
     delta = problem.objective.delta
     if not np.isfinite(delta):
         return []
-    rows = np.zeros(len(working), dtype=np.intp)
-    typical = float(np.median(np.abs(problem.residuals(working[:1], rows[:1]))))
     widths = []
-    width = max(typical, delta)
+    width = max(float(np.median(np.abs(problem.residuals(working[:1])))), delta)
     while width > 3 * delta:
         widths.append(width)
         width /= 6
@@ -103,7 +101,7 @@ def descend(
     problem: Problem,
     starts: Array,
     rows: NDArray[np.intp],
-    fixed: NDArray[np.bool_] | None,
+    fixed: NDArray[np.bool_],
     tolerance: float = 1e-10,
     widths: list[float] | None = None,
     max_iterations: int = MAX_ITERATIONS,
@@ -111,7 +109,7 @@ def descend(
     """Minimise through a sequence of softer objectives, then the one that was asked for."""
     working = starts
     for width in continuation(problem, starts) if widths is None else widths:
-        soft = problem.with_objective(problem.objective.softened(width))
+        soft = replace(problem, objective=problem.objective.softened(width))
         working = minimize(soft, working, rows, fixed, max_iterations=40, tolerance=1e-4).working
     return minimize(problem, working, rows, fixed, max_iterations, tolerance)
 
@@ -134,12 +132,10 @@ def polish_absolute(problem: Problem, working: Array, free: NDArray[np.bool_]) -
         jac = problem.residual_jacobian(best[None])[0][:, index]
         # variables: step d (k), overshoot u, undershoot v >= 0 with r + J d = u - v
         equality = np.hstack([jac, -np.eye(n), np.eye(n)])
-        box = [(max(-radius, low[j] - best[j]), min(radius, high[j] - best[j])) for j in index] + [
-            (0.0, None)
-        ] * (2 * n)
-        answer = linprog(
-            np.concatenate([np.zeros(k), w, w]), A_eq=equality, b_eq=-r, bounds=box, method="highs"
-        )
+        box = [(max(-radius, low[j] - best[j]), min(radius, high[j] - best[j])) for j in index]
+        box += [(0.0, np.inf)] * (2 * n)
+        cost = np.concatenate([np.zeros(k), w, w])
+        answer = linprog(cost, A_eq=equality, b_eq=-r, bounds=box, method="highs")
         if not answer.success:
             break
         trial = best.copy()
@@ -156,7 +152,7 @@ def polish_absolute(problem: Problem, working: Array, free: NDArray[np.bool_]) -
 
 
 def polish_several(
-    problem: Problem, found: Minimum, fixed: NDArray[np.bool_] | None
+    problem: Problem, found: Minimum, fixed: NDArray[np.bool_]
 ) -> tuple[Array, float, float]:
     """Least absolute deviations from the best few end points of the smoothed objective.
 
@@ -170,8 +166,7 @@ def polish_several(
             spread.append(k)
     ends, values = [], []
     for k in spread[:POLISHED]:
-        held = found.at_bound[k] | (fixed if fixed is not None else False)
-        ends.append(polish_absolute(problem, found.working[k], ~held))
+        ends.append(polish_absolute(problem, found.working[k], ~(found.at_bound[k] | fixed)))
         values.append(float(problem.value(ends[-1][None], np.zeros(1, dtype=np.intp))[0]))
     best = int(np.argmin(values))
     same = [k for k, v in zip(spread, values, strict=False) if v <= values[best] * (1 + AGREE)]
@@ -205,23 +200,22 @@ def pick_best(found: Minimum) -> int:
 def optimize(
     problem: Problem,
     seed: int,
-    given: Array | None = None,
-    fixed: NDArray[np.bool_] | None = None,
-    fixed_values: Array | None = None,
+    given: Array | None,
+    fixed: NDArray[np.bool_],
+    fixed_values: Array,
     starts: int = STARTS,
 ) -> Optimum:
     """Global fit of one problem (one row of weights and values).
 
     Args:
-        given: user's starts in working coordinates (m, P); tried besides our own.
+        given: user's starts in working coordinates (m, P), tried as well as our own.
         fixed, fixed_values: coordinates that keep a given value (P,), working coordinates.
     """
     names = problem.law.names
     points = make_starts(problem, starts, seed)
     if given is not None:
         points = np.vstack([given, points])
-    if fixed is not None and fixed_values is not None:
-        points = np.where(fixed, fixed_values, points)
+    points = np.where(fixed, fixed_values, points)
     rows = np.zeros(len(points), dtype=np.intp)
     initial = problem.value(points, rows)
     usable = np.isfinite(initial)
@@ -234,14 +228,13 @@ def optimize(
     found = descend(problem, points, rows, fixed)
     best = pick_best(found)
     working, objective = found.working[best], float(found.objective[best])
-    free = ~(found.at_bound[best] | (fixed if fixed is not None else False))
+    free = ~(found.at_bound[best] | fixed)
     reached, gradient = objective, found.gradient[best]
     curvature = found.hessian[best]
     if problem.objective.is_absolute:
         working, objective, reached = polish_several(problem, found, fixed)
         low, high = problem.bounds()
-        held = (working <= low) | (working >= high)
-        free = ~(held | (fixed if fixed is not None else False))
+        free = (working > low) & (working < high) & ~fixed
         gradient, curvature = subgradient(problem, working, free)
     scale = max(abs(objective), 1e-300)
     # On noise-free data every minimum is rounding: compare with the start's objective as well.

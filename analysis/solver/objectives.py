@@ -54,10 +54,6 @@ class Objective:
         return first, second
 
     @property
-    def is_least_squares(self) -> bool:
-        return not np.isfinite(self.delta) and self.above == 1.0
-
-    @property
     def is_absolute(self) -> bool:
         return self.unit_slope
 
@@ -77,18 +73,13 @@ class Objective:
         return f"{text}, {self.reduction} over points"
 
 
-# |r| smoothed below this; the fit itself ends with an exact linear programme (polish.py).
+# |r| smoothed below this; the fit itself ends with an exact linear programme (global_fit.py).
 ABSOLUTE_DELTA = 1e-7
 
 OBJECTIVES = (
-    "least_squares",
-    "log_least_squares",
-    "huber",
-    "huber_raw",
-    "absolute",
-    "absolute_raw",
+    "least_squares", "log_least_squares", "huber", "huber_raw", "absolute", "absolute_raw",
     "asymmetric",
-)
+)  # fmt: skip
 ALIASES = {"huber_log": "huber", "lad": "absolute", "lsq": "least_squares"}
 
 
@@ -110,12 +101,9 @@ def get_objective(
         raise ValueError(f"delta={delta}: the Huber width must be positive")
     if reduction not in ("sum", "mean"):
         raise ValueError(f"reduction={reduction!r}: choose sum or mean")
-    if name == "least_squares":
-        return Objective(name, False, np.inf, reduction=reduction)
-    if name == "log_least_squares":
-        return Objective(name, True, np.inf, reduction=reduction)
-    if name in ("huber", "huber_raw"):
-        return Objective(name, name == "huber", delta, reduction=reduction)
-    if name in ("absolute", "absolute_raw"):
-        return Objective(name, name == "absolute", ABSOLUTE_DELTA, True, reduction=reduction)
-    return Objective(name, True, delta, above=above, reduction=reduction)
+    log = name not in ("least_squares", "huber_raw", "absolute_raw")
+    absolute = name.startswith("absolute")
+    if name.endswith("least_squares"):
+        delta = np.inf
+    width = ABSOLUTE_DELTA if absolute else delta
+    return Objective(name, log, width, absolute, above if name == "asymmetric" else 1.0, reduction)

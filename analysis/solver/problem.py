@@ -74,16 +74,6 @@ class Problem(ABC):
         """Start of a refit (P,): off a bound where the objective is flat."""
         return working
 
-    def with_data(self, y: Array | None = None, weights: Array | None = None) -> Problem:
-        return replace(
-            self,
-            y=self.y if y is None else y,
-            weights=self.weights if weights is None else weights,
-        )
-
-    def with_objective(self, objective: Objective) -> Problem:
-        return replace(self, objective=objective)
-
     def near(self, working: Array) -> Problem:
         """The same problem for fits that begin at (and end near) `working` (P,)."""
         return self
@@ -95,24 +85,22 @@ class Problem(ABC):
     def rows(self, array: Array, rows: Rows) -> Array:
         return array if array.ndim == 1 else array[rows]
 
-    def value(self, working: Array, rows: Rows | None = None) -> Array:
+    def value(self, working: Array, rows: Rows) -> Array:
         """Objective (S,) at working coordinates (S, P)."""
-        rows = all_rows(working) if rows is None else rows
         out = np.empty(len(working))
         for block in self._blocks(len(working)):
             r, _ = self._residuals(working[block], rows[block])
-            out[block] = np.sum(
-                self.objective.rho(r) * self.rows(self.weights, rows[block]), axis=1
-            )
+            w = self.rows(self.weights, rows[block])
+            out[block] = np.sum(self.objective.rho(r) * w, axis=1)
         return np.where(np.isfinite(out), out, np.inf)
 
     @abstractmethod
-    def derivatives(self, working: Array, rows: Rows | None = None) -> tuple[Array, Array, Array]:
+    def derivatives(self, working: Array, rows: Rows) -> tuple[Array, Array, Array]:
         """Objective (S,), gradient (S, P), Hessian (S, P, P)."""
 
-    def residuals(self, working: Array, rows: Rows | None = None) -> Array:
+    def residuals(self, working: Array) -> Array:
         """Residuals (S, n), divided by `scale`."""
-        return self._residuals(working, all_rows(working) if rows is None else rows)[0]
+        return self._residuals(working, all_rows(working))[0]
 
     @abstractmethod
     def residual_jacobian(self, working: Array) -> Array:
@@ -178,20 +166,16 @@ class SumProblem(Problem):
         low, high = super().bounds()
         assert self.span is not None
         # A term this small is reported as zero (fit.py); the objective cannot feel it.
-        smallest = np.log(1e-9 * self.span[0])
-        for j, parameter in enumerate(self.law.parameters):
-            if parameter.positive:
-                low[j], high[j] = smallest, np.log(1e6 * self.span[1])
+        near = np.log(1e-9 * self.span[0]), np.log(1e6 * self.span[1])
+        at_one = -200.0, 700.0  # an amplitude at x = 1, far from the data
         assert isinstance(self.law, SumLaw)
-        for term in self.law.terms:
-            if term.column is not None and term.amplitude in self.uncentred:
-                j = self.law.names.index(term.amplitude)
-                low[j], high[j] = -200.0, 700.0  # it lives at x = 1, far from the data
+        far = {t.amplitude for t in self.law.terms if t.column} & set(self.uncentred)
         for j, parameter in enumerate(self.law.parameters):
             if parameter.positive:
                 a, b = parameter.bounds
-                low[j] = np.log(a) if a > 0 else low[j]
-                high[j] = np.log(b) if np.isfinite(b) else high[j]
+                lowest, highest = at_one if parameter.name in far else near
+                low[j] = np.log(a) if a > 0 else lowest
+                high[j] = np.log(b) if np.isfinite(b) else highest
         return low, high
 
     def lift(self, working: Array) -> Array:
@@ -232,8 +216,8 @@ class SumProblem(Problem):
             r, parts = self._residuals(working[block], rows[block])
             along = self.log_terms(step[block])
             bend = np.sum([part * a * a for part, a in zip(parts, along, strict=True)], axis=0)
-            slope = np.sum([part * a for part, a in zip(parts, along, strict=True)], axis=0)
             if self.objective.log:
+                slope = np.sum([part * a for part, a in zip(parts, along, strict=True)], axis=0)
                 bend = bend - slope * slope
             second = self.objective.derivatives(r)[1] * self.rows(self.weights, rows[block])
             bend *= second / self.scale**2
@@ -241,8 +225,7 @@ class SumProblem(Problem):
                 out[block][:, index] += (bend * part) @ coefficients
         return out
 
-    def derivatives(self, working: Array, rows: Rows | None = None) -> tuple[Array, Array, Array]:
-        rows = all_rows(working) if rows is None else rows
+    def derivatives(self, working: Array, rows: Rows) -> tuple[Array, Array, Array]:
         s, p = working.shape
         f, g, h = np.empty(s), np.zeros((s, p)), np.zeros((s, p, p))
         for block in self._blocks(s):
@@ -301,11 +284,7 @@ class GeneralProblem(Problem):
             return self._values(working) - self.rows(self.log_y, rows) / self.scale, []
 
     def residual_jacobian(self, working: Array) -> Array:
-        with np.errstate(all="ignore"):
-            value, jac = self.law.jacobian(working, self.x)
-            if self.objective.log:
-                jac = jac / value[..., None]
-            return np.asarray(jac / self.scale[:, None])
+        return self._slopes(working)[1]
 
     def bend(self, working: Array, rows: Rows, step: Array) -> Array:
         out = np.empty_like(working)
@@ -335,8 +314,7 @@ class GeneralProblem(Problem):
                 value = np.log(np.where(value > 0, value, np.nan))
             return value / self.scale, jac / self.scale[:, None]
 
-    def derivatives(self, working: Array, rows: Rows | None = None) -> tuple[Array, Array, Array]:
-        rows = all_rows(working) if rows is None else rows
+    def derivatives(self, working: Array, rows: Rows) -> tuple[Array, Array, Array]:
         s, p = working.shape
         f, g, h = np.empty(s), np.empty((s, p)), np.empty((s, p, p))
         for block in self._blocks(s):

@@ -53,32 +53,22 @@ def project_amplitudes(basis: Array, target: Array) -> tuple[Array, Array]:
 
 def exponent_grid(law: SumLaw) -> tuple[list[str], Array]:
     """Names of the exponents and a grid over them, log-spaced where they are positive, (G, e)."""
-    names = [p.name for p in law.parameters if not p.positive]
-    per_axis = GRID_POINTS.get(len(names), 6)
+    exponents = [p for p in law.parameters if not p.positive]
     axes = []
-    for name in names:
-        parameter = next(p for p in law.parameters if p.name == name)
-        axis = np.geomspace(*parameter.guess, per_axis)
-        if parameter.bounds[0] < 0:
-            axis = np.concatenate([-axis[::-1], axis])
-        axes.append(axis)
-    return names, np.array(list(product(*axes)))
+    for p in exponents:
+        axis = np.geomspace(*p.guess, GRID_POINTS.get(len(exponents), 6))
+        axes.append(np.concatenate([-axis[::-1], axis]) if p.bounds[0] < 0 else axis)
+    return [p.name for p in exponents], np.array(list(product(*axes)))
 
 
-def projected_starts(problem: SumProblem, keep: int, seed: int) -> Array:
-    """Best grid points after projection plus a random share of the rest, working (M, P).
-
-    The random share is there so that "how many starts agree" says something about the landscape
-    and not only about neighbours of one grid point.
-    """
+def projected_starts(problem: SumProblem) -> Array:
+    """A grid of exponents, each with its best amplitudes, working coordinates (G, P)."""
     law = problem.law
     assert isinstance(law, SumLaw)
     y = problem.y if problem.y.ndim == 1 else problem.y[0]
     names, grid = exponent_grid(law)
-    n = y.size
-    all_names = law.names
-    theta = np.zeros((len(grid), len(all_names)))
-    theta[:, [all_names.index(name) for name in names]] = grid
+    theta = np.zeros((len(grid), len(law.names)))
+    theta[:, [law.names.index(name) for name in names]] = grid
     # Unit amplitudes at the centre: log terms are then -exponent * centred log column.
     basis = np.stack([np.exp(z) for z in problem.log_terms(theta)], axis=2)  # (G, n, K)
     weight = problem.weights if problem.weights.ndim == 1 else problem.weights[0]
@@ -87,25 +77,23 @@ def projected_starts(problem: SumProblem, keep: int, seed: int) -> Array:
         relative = relative / y  # first order of a log residual
     amplitudes, _ = project_amplitudes(basis * relative[None, :, None], y * relative)
     low, _ = problem.bounds()
-    amplitude_index = [all_names.index(t.amplitude) for t in law.terms]
+    index = [law.names.index(t.amplitude) for t in law.terms]
     with np.errstate(divide="ignore"):
-        theta[:, amplitude_index] = np.maximum(np.log(amplitudes), low[amplitude_index])
-    score = problem.value(theta, np.zeros(len(theta), dtype=np.intp))
-    order = np.argsort(score, kind="stable")
-    best = order[: keep - keep // 4]
-    rest = order[keep - keep // 4 :]
-    rng = np.random.default_rng(seed)
-    extra = rng.choice(rest, size=min(keep // 4, rest.size), replace=False)
-    assert n == basis.shape[1]
-    return np.asarray(theta[np.concatenate([best, extra])], dtype=float)
+        theta[:, index] = np.maximum(np.log(amplitudes), low[index])
+    return theta
 
 
 def make_starts(problem: Problem, keep: int, seed: int) -> Array:
-    """Starts in working coordinates (M, P); for general laws the best `keep` of many."""
+    """Starts in working coordinates (M, P): the best of many, and a random share of the rest.
+
+    The random share is there so that "how many starts agree" says something about the landscape
+    and not only about neighbors of one grid point.
+    """
     if isinstance(problem, SumProblem):
-        return projected_starts(problem, keep, seed)
-    y = problem.y if problem.y.ndim == 1 else problem.y[0]
-    candidates = problem.to_working(problem.law.starts(problem.x, y, 16 * keep, seed))
+        candidates = projected_starts(problem)
+    else:
+        y = problem.y if problem.y.ndim == 1 else problem.y[0]
+        candidates = problem.to_working(problem.law.starts(problem.x, y, 16 * keep, seed))
     score = problem.value(candidates, np.zeros(len(candidates), dtype=np.intp))
     order = np.argsort(score, kind="stable")
     best, rest = order[: keep - keep // 4], order[keep - keep // 4 :]

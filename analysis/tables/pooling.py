@@ -20,14 +20,8 @@ from analysis.tables.table import RunTable, TableError, is_number, numerals_of
 
 # Runs that differ in these have metrics that cannot be compared.
 REFUSED = {
-    "family",
-    "tokenizer",
-    "content",
-    "content_sha256",
-    "content_hash",
-    "data_sha256",
-    "data_hash",
-}
+    "family", "tokenizer", "content", "content_sha256", "content_hash", "data_sha256", "data_hash",
+}  # fmt: skip
 # A contrastive loss depends on the batch it is evaluated on; no other loss does.
 EVALUATION_BATCH = re.compile(r"(.*_)?(val|valid|validation|eval|evaluation|test)_batch(_size)?")
 CONTRASTIVE = re.compile(r"clip|contrastive|siglip|info_?nce|simclr", re.IGNORECASE)

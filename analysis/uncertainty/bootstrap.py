@@ -1,6 +1,6 @@
 """Intervals from refits: which points are redrawn, and how wide 95 % really is.
 
-Thousands of refits run side by side from the optimum (kernel.py). Resampled percentiles are too
+Thousands of refits run side by side from the optimum (newton.py). Resampled percentiles are too
 narrow by the factor an ML variance is, so their level is widened (Hesterberg 2015, Sec. 5.2);
 with few points the parametric bootstrap draws its scale as well, which gives Student's t exactly
 on linear laws.
@@ -8,7 +8,7 @@ on linear laws.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from analysis.solver.objectives import Objective
 from analysis.solver.problem import Problem
 from analysis.solver.starts import make_starts
 from analysis.tables.points import FEW, FEW_EACH, FEW_EACH_ROBUST, Noise, Points
-from analysis.uncertainty.variance_components import draw_strata
+from analysis.uncertainty.variance_components import draw_components
 
 METHODS = ("rows", "clusters", "residual", "parametric")
 CHECKED = 20  # refits repeated from other starts, to see whether warm starts find the optimum
@@ -82,7 +82,7 @@ def draw(
     method: str,
     count: int,
     seed: int,
-    fixed: NDArray[np.bool_] | None = None,
+    fixed: NDArray[np.bool_],
     noise: Noise | None = None,
 ) -> Draws:
     """Refit `count` redrawn data sets.
@@ -94,7 +94,7 @@ def draw(
         noise: seed noise; with "parametric" it is used when the residuals do not exceed it.
     """
     n = len(points)
-    free = len(optimum.working) - (int(fixed.sum()) if fixed is not None else 0)
+    free = int((~fixed).sum())
     freedom = n - free
     if freedom <= 0 and not (method == "parametric" and _usable(problem, noise)):
         raise FitError(
@@ -105,36 +105,32 @@ def draw(
         units = n if method == "rows" else points.clusters
         if units <= free:
             raise FitError(
-                f"{units} {'clusters' if method == 'clusters' else 'rows'} for {free} free "
-                "parameters: too few to redraw; use --interval parametric or profile"
+                f"{units} {method} for {free} free parameters: too few to redraw; use --interval "
+                "parametric or profile"
             )
-        redrawn = problem.with_data(weights=resample_weights(points, method, count, seed))
-        text = f"bootstrap over {units} {'rows' if method == 'rows' else 'clusters'}"
-        scale = "ml"
+        redrawn = replace(problem, weights=resample_weights(points, method, count, seed))
+        text, scale = f"bootstrap over {units} {method}", "ml"
     elif method in ("residual", "parametric"):
         units, scale = n, "drawn"
-        residual = problem.residuals(optimum.working[None])[0] * problem.scale
-        relative = residual / problem.scale
+        relative = problem.residuals(optimum.working[None])[0]
         rng = np.random.default_rng(seed)
         if method == "residual":
             centred = (relative - relative.mean()) * np.sqrt(n / freedom)
             moved = rng.choice(centred, size=(count, n))
             text = f"bootstrap over residuals (inflated by sqrt(n/(n-p)), n-p = {freedom})"
             scale = "unbiased"
+        elif 1 < points.clusters < n and freedom > 0:
+            moved, text = clustered_noise(
+                problem, optimum, points, relative, fixed, noise, count, rng
+            )
         else:
-            if 1 < points.clusters < n and freedom > 0:
-                moved, text = clustered_noise(
-                    problem, optimum, points, relative, fixed, noise, count, rng
-                )
-            else:
-                sigma, nu, text = noise_scale(problem, relative, freedom, noise)
-                spread = sigma * np.sqrt(nu / rng.chisquare(nu, size=(count, 1)))
-                moved = spread * rng.standard_normal((count, n))
-        fitted = problem.log_y + residual
-        values = fitted + moved * problem.scale
+            sigma, nu, text = noise_scale(problem, relative, freedom, noise)
+            spread = sigma * np.sqrt(nu / rng.chisquare(nu, size=(count, 1)))
+            moved = spread * rng.standard_normal((count, n))
+        values = problem.log_y + relative * problem.scale + moved * problem.scale
         if problem.objective.log:
             values = np.exp(np.minimum(values, LARGEST_LOG))
-        redrawn = problem.with_data(y=values)
+        redrawn = replace(problem, y=values)
     else:
         raise ValueError(f"interval method {method!r}: choose one of {', '.join(METHODS)}")
     rows = np.arange(count)
@@ -192,15 +188,14 @@ def clustered_noise(
     optimum: Optimum,
     points: Points,
     relative: Array,
-    fixed: NDArray[np.bool_] | None,
+    fixed: NDArray[np.bool_],
     noise: Noise | None,
     count: int,
     rng: np.random.Generator,
 ) -> tuple[Array, str]:
     """Errors (count, n) of which a part is common to a cluster; how large is drawn, not assumed."""
     low, high = problem.bounds()
-    moves = (optimum.working > low) & (optimum.working < high)
-    moves &= ~fixed if fixed is not None else True
+    moves = (optimum.working > low) & (optimum.working < high) & ~fixed
     jacobian = problem.residual_jacobian(optimum.working[None])[0][:, moves]
     freedom = len(points) - int(moves.sum())
     text = "noise from residuals"
@@ -213,10 +208,10 @@ def clustered_noise(
         elif noise.shared is not None:
             known = noise
             text = f"noise from residuals and {noise.origin}"
-    strata = draw_strata(relative, jacobian, points.cluster, count, rng, known)
-    return strata.errors(points.cluster, rng), (
-        f"parametric bootstrap, {text} ({strata.between:.3g} degrees of freedom between trunks or "
-        f"runs, {strata.within:.3g} within)"
+    drawn = draw_components(relative, jacobian, points.cluster, count, rng, known)
+    return drawn.errors(points.cluster, rng), (
+        f"parametric bootstrap, {text} ({drawn.between:.3g} degrees of freedom between trunks or "
+        f"runs, {drawn.within:.3g} within)"
     )
 
 
@@ -234,15 +229,13 @@ def _check(
     redrawn: Problem,
     reached: Array,
     seed: int,
-    fixed: NDArray[np.bool_] | None,
+    fixed: NDArray[np.bool_],
     optimum: Optimum,
 ) -> float:
     """Share of a few refits for which other starts find nothing better than the warm start did."""
     rng = np.random.default_rng(seed + 1)
     picked = rng.choice(len(reached), size=min(CHECKED, len(reached)), replace=False)
-    starts = make_starts(problem, OTHER_STARTS, seed)
-    if fixed is not None:
-        starts = np.where(fixed, optimum.working, starts)
+    starts = np.where(fixed, optimum.working, make_starts(problem, OTHER_STARTS, seed))
     found = descend(
         redrawn,
         np.tile(starts, (len(picked), 1)),

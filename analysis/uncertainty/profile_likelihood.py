@@ -15,7 +15,6 @@ from scipy.stats import norm, t
 
 from analysis.laws.law import Array
 from analysis.solver.global_fit import FitError, Optimum, descend
-from analysis.solver.objectives import ABSOLUTE_DELTA
 from analysis.solver.problem import Problem, SumProblem
 from analysis.tables.points import Points
 from analysis.uncertainty.variance_components import satterthwaite
@@ -34,7 +33,7 @@ class Profile:
     values: Array  # natural units, ascending
     objective: Array
     threshold: float  # objective at the ends of the interval
-    interval: tuple[float | None, float | None]
+    interval: Interval
 
 
 def slopes(problem: Problem, residuals: Array, free: int) -> tuple[float, float]:
@@ -131,26 +130,20 @@ def profile_intervals(
     errors: dict[str, float | None] = dict.fromkeys(problem.law.names)
     for j, name in enumerate(problem.law.names):
         if not fixed[j]:
-            found = profile(problem, optimum, name, fixed, level, points)
-            intervals[name] = found.interval
-            errors[name] = _half_width(found, level)
+            low, high = profile(problem, optimum, name, fixed, level, points).interval
+            intervals[name] = low, high
+            if low is not None and high is not None:
+                errors[name] = float((high - low) / (2 * norm.ppf(0.5 + level / 2)))
     return intervals, errors
-
-
-def _half_width(found: Profile, level: float) -> float | None:
-    low, high = found.interval
-    if low is None or high is None:
-        return None
-    return float((high - low) / (2 * norm.ppf(0.5 + level / 2)))
 
 
 def profile(
     problem: Problem,
     optimum: Optimum,
     name: str,
-    fixed: NDArray[np.bool_] | None = None,
-    level: float = 0.95,
-    points: Points | None = None,
+    fixed: NDArray[np.bool_],
+    level: float,
+    points: Points,
 ) -> Profile:
     """Profile of one parameter and the interval where it stays below the threshold.
 
@@ -160,7 +153,6 @@ def profile(
     Bate 2007) and t has its degrees of freedom.
     """
     law = problem.law
-    fixed = np.zeros(len(law.parameters), dtype=bool) if fixed is None else fixed
     j = law.names.index(name)
     plain, theta = uncentred(problem, optimum)
     n, free = problem.scale.size, int((~fixed).sum())
@@ -171,7 +163,7 @@ def profile(
     quantile = float(t.ppf(0.5 + level / 2, n - free))
     best = optimum.objective
     rise = spread / slope * quantile**2
-    if points is not None and 1 < points.clusters < n:
+    if 1 < points.clusters < n:
         cov, index, freedom = covariance(problem, optimum, points, fixed)
         alone = covariance(problem, optimum, points.independent(), fixed)[0]
         if j in index:
@@ -181,15 +173,15 @@ def profile(
     threshold = best + 0.5 * rise
     jac = plain.residual_jacobian(theta[None])[0][:, ~fixed]
     curvature = np.linalg.pinv(jac.T @ jac) * spread / slope**2
-    position = int(np.flatnonzero(~fixed).tolist().index(j))
-    column = curvature[:, position] / max(curvature[position, position], 1e-300)
-    se = float(np.sqrt(max(curvature[position, position], 1e-300)))
+    position = int((~fixed[:j]).sum())
+    variance = max(curvature[position, position], 1e-300)
+    column, se = curvature[:, position] / variance, float(np.sqrt(variance))
     low, high = plain.bounds()
     pinned = fixed.copy()
     pinned[j] = True
     smooth = plain
     if plain.objective.is_absolute:
-        smooth = plain.with_objective(plain.objective.softened(max(ABSOLUTE_DELTA, 1e-5)))
+        smooth = replace(plain, objective=plain.objective.softened(1e-5))
 
     def refit(values: Array) -> Array:
         starts = np.repeat(theta[None], len(values), axis=0)
@@ -213,10 +205,9 @@ def profile(
         inner, outer = 0.0, None
         offsets = reach * np.geomspace(min(0.2 * se / reach, 0.5), 1.0, GRID)
         for _ in range(3):
-            objective = refit(theta[j] + side * offsets)
             values.append(theta[j] + side * offsets)
-            heights.append(objective)
-            above = np.flatnonzero(objective > threshold)
+            heights.append(refit(values[-1]))
+            above = np.flatnonzero(heights[-1] > threshold)
             if above.size == 0:
                 break
             k = int(above[0])

@@ -24,7 +24,7 @@ HALVINGS = 60
 
 
 @dataclass(frozen=True)
-class StrataDraws:
+class ComponentDraws:
     """Noise of S redrawn data sets."""
 
     own: Array  # (S,) variance of one point given its trunk
@@ -36,9 +36,7 @@ class StrataDraws:
         """Redrawn errors (S, n); a trunk's mean is drawn with its own variance."""
         size = np.bincount(cluster).astype(float)
         own = np.sqrt(self.own)[:, None] * rng.standard_normal((len(self.own), cluster.size))
-        mean = np.zeros((len(self.own), size.size))
-        for k in range(size.size):
-            mean[:, k] = own[:, cluster == k].mean(axis=1)
+        mean = np.stack([own[:, cluster == k].mean(axis=1) for k in range(size.size)], axis=1)
         variance = np.maximum(self.own[:, None] / size + self.common[:, None], 0.0)
         redrawn = np.sqrt(variance) * rng.standard_normal(mean.shape)
         return np.asarray(own + (redrawn - mean)[:, cluster])
@@ -90,12 +88,10 @@ def satterthwaite(
     common = sums @ sums.T / typical
     own = rows @ rows.T - common
     covariance = ms_within * own + ms_between * common
-    parts = (
-        ms_within * np.maximum(np.diag(own), 0.0),
-        ms_between * np.maximum(np.diag(common), 0.0),
-    )
-    total = np.maximum(parts[0] + parts[1], 1e-300)
-    freedom = total**2 / (parts[0] ** 2 / within + parts[1] ** 2 / square.size)
+    inner = ms_within * np.maximum(np.diag(own), 0.0)
+    outer = ms_between * np.maximum(np.diag(common), 0.0)
+    total = np.maximum(inner + outer, 1e-300)
+    freedom = total**2 / (inner**2 / within + outer**2 / square.size)
     np.fill_diagonal(covariance, total)
     return covariance, freedom
 
@@ -107,14 +103,14 @@ def _absorbed(points: int, trunks: int) -> str:
     )
 
 
-def draw_strata(
+def draw_components(
     residual: Array,
     jacobian: Array,
     cluster: NDArray[np.intp],
     count: int,
     rng: np.random.Generator,
     noise: Noise | None = None,
-) -> StrataDraws:
+) -> ComponentDraws:
     """Draw both variances given the residuals of a fit.
 
     Args:
@@ -156,4 +152,4 @@ def draw_strata(
         middle = 0.5 * (low + high)
         value = (square / (own_drawn[:, None] + weight * middle[:, None])).sum(axis=1)
         low, high = np.where(value > target, middle, low), np.where(value > target, high, middle)
-    return StrataDraws(own_drawn, 0.5 * (low + high), between, within)
+    return ComponentDraws(own_drawn, 0.5 * (low + high), between, within)

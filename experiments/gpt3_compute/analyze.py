@@ -71,8 +71,7 @@ def draw(counted: pd.DataFrame, path: Path) -> None:
         ax.bar(counted["model"], counted["pf_days"], color=colors, label="counted")
         ax.plot(counted["model"], counted["pf_days_printed"], "D", color="#D55E00", ms=5,
                 label="printed (App. D)")  # fmt: skip
-        ax.set_yscale("log")
-        ax.set_ylabel("training compute [PF-days]")
+        ax.set(yscale="log", ylabel="training compute [PF-days]")
         ax.tick_params(axis="x", rotation=60)
         ax.legend()
         figure.savefig(path, dpi=120)

@@ -47,9 +47,7 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
     counter = order_free()
     longest = runs[runs["n_tokens"] == runs["n_tokens"].max()].sort_values("n_params_total")
     with style():
-        figure, _ = new_figure(10.5, 4.2)
-        figure.clear()
-        along, sizes = figure.subplots(1, 2)
+        figure, (along, sizes) = new_figure(10.5, 4.2, ncols=2)
         for _, run in longest.iterrows():
             along.plot(OCTAVES, [run[f"val_loss_at_{k}"] for k in OCTAVES], "-o", ms=4, lw=1.5,
                        color=colors[run["n_params_total"]],
@@ -60,8 +58,7 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
                    color="#222222", lw=1.4, label="Bayes")  # fmt: skip
         along.set_xscale("log", base=2)
         along.set_xticks(OCTAVES, [f"{k}-{2 * k - 1}" if k > 1 else "1" for k in OCTAVES])
-        along.set_xlabel("position in the sequence")
-        along.set_ylabel("loss [nats/token]")
+        along.set(xlabel="position in the sequence", ylabel="loss [nats/token]")
         along.set_title(f"{short_number(longest['n_tokens'].iloc[0])} tokens", loc="left")
         along.legend(loc="lower left")
         for (budget, group), marker in zip(runs.groupby("n_tokens"), "os", strict=True):
@@ -71,13 +68,11 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
                            capsize=2, label=f"{short_number(budget)} tokens")  # fmt: skip
         gap = counter.mean() - longest["val_oracle_loss"].iloc[0]
         sizes.axhline(gap, ls=":", color="#D55E00", lw=1.6, label="best order-free counter")
-        sizes.set_xscale("log")
-        sizes.set_yscale("log")
+        sizes.set(xscale="log", yscale="log")
         ticks = sorted(runs["n_params_total"].unique())
         sizes.set_xticks(ticks, [short_number(v) for v in ticks])
         sizes.minorticks_off()
-        sizes.set_xlabel("parameters N (all)")
-        sizes.set_ylabel("regret against Bayes [nats/token]")
+        sizes.set(xlabel="parameters N (all)", ylabel="regret against Bayes [nats/token]")
         sizes.legend(loc="lower left")
         figure.savefig(path, dpi=120)
     print(f"best order-free counter: {counter.mean():.4f} nats/token, regret {gap:.4f}")

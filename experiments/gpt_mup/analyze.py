@@ -52,9 +52,7 @@ def drift(table: pd.DataFrame) -> pd.Series:
 def draw(runs: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
     """Loss against rate, a curve for each width and a panel for each parametrization."""
     with style():
-        figure, _ = new_figure(10.0, 4.2)
-        figure.clear()
-        panels = figure.subplots(1, 2, sharey=True)
+        figure, panels = new_figure(10.0, 4.2, ncols=2, sharey=True)
         for ax, (name, group) in zip(panels, runs.groupby("parametrization"), strict=True):
             for color, (width, curve) in zip(COLORS, group.groupby("width"), strict=True):
                 curve = curve.dropna(subset="val_loss").sort_values("lr_peak")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from analysis.plot.style import new_figure, short_number, style
@@ -22,10 +21,8 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
     runs = runs.assign(unique=unique_text(runs))
     sizes = sorted(runs["n_params_total"].unique())
     with style():
-        figure, _ = new_figure(10.5, 3.8)
-        figure.clear()
-        panels = figure.subplots(1, len(sizes), sharey=True)
-        for ax, size in zip(np.atleast_1d(panels), sizes, strict=True):
+        figure, panels = new_figure(10.5, 3.8, ncols=len(sizes), sharey=True)
+        for ax, size in zip(panels, sizes, strict=True):
             for shade, (unique, group) in zip(
                 ("#D55E00", "#E69F00", "#009E73", "#0072B2"),
                 runs[runs["n_params_total"] == size].groupby("unique"), strict=True,

@@ -34,10 +34,6 @@ class Design:
     def truth(self) -> dict[str, float]:
         return LAWS[self.law]
 
-    @property
-    def is_clustered(self) -> bool:
-        return len(np.unique(self.trunk)) < len(self.trunk)
-
     def draw(self, rng: np.random.Generator) -> pd.DataFrame:
         """One data set: columns of the law, `metric`, `trunk_id` and, with repeats, `seed`."""
         common = rng.standard_normal(int(self.trunk.max()) + 1)[self.trunk]
@@ -50,42 +46,13 @@ class Design:
         return frame.assign(trunk_id=self.trunk, metric=value * np.exp(error))
 
 
-def single(label: str, law: str, points: int, noise: float) -> Design:
-    """Runs of their own, evenly over four decades."""
-    x = np.geomspace(1e5, 1e9, points)
-    return Design(label, law, {"x": x}, np.arange(points), noise)
-
-
-def grid(label: str, sizes: int, budgets: int, noise: float) -> Design:
-    """Sizes x data budgets, each run trained by itself."""
-    n = np.repeat(np.geomspace(2e4, 2e6, sizes), budgets)
-    d = np.tile(np.geomspace(1e6, 1.6e7, budgets), sizes)
-    return Design(label, "joint", {"N": n, "D": d}, np.arange(n.size), noise)
-
-
-def branches(label: str, sizes: int, share: float, seeds: int = 1) -> Design:
-    """A trunk per size and seed, five branches of it."""
-    trunks = sizes * seeds
-    n = np.repeat(np.geomspace(2e4, 2e6, sizes), 5 * seeds)
-    d = np.tile(np.geomspace(1e6, 1.6e7, 5), trunks)
-    seed = np.tile(np.repeat(np.arange(seeds), 5), sizes) if seeds > 1 else None
-    trunk = np.repeat(np.arange(trunks), 5)
-    return Design(label, "joint", {"N": n, "D": d}, trunk, 0.004, share, seed)
-
-
-def checkpoints(label: str, law: str, runs: int, each: int, noise: float) -> Design:
-    """Several measurements of every run, 80 % of whose variance is the run's own."""
-    x = np.repeat(np.geomspace(1e5, 1e9, runs), each)
-    return Design(label, law, {"x": x}, np.repeat(np.arange(runs), each), noise, 0.8)
-
-
-def repeats(label: str, law: str, sizes: int, seeds: int, noise: float, each: int = 1) -> Design:
-    """Sizes x seeds, each run measured `each` times; 80 % of a run's variance is then its own."""
-    runs = sizes * seeds
+def line(label: str, law: str, sizes: int, noise: float, seeds: int = 1, each: int = 1) -> Design:
+    """Sizes x seeds over four decades, each run measured `each` times; 80 % of the variance of a
+    run measured several times is its own."""
     x = np.repeat(np.geomspace(1e5, 1e9, sizes), seeds * each)
-    seed = np.tile(np.repeat(np.arange(seeds), each), sizes)
-    share = 0.8 if each > 1 else 0.0
-    return Design(label, law, {"x": x}, np.repeat(np.arange(runs), each), noise, share, seed)
+    seed = np.tile(np.repeat(np.arange(seeds), each), sizes) if seeds > 1 else None
+    run = np.repeat(np.arange(sizes * seeds), each)
+    return Design(label, law, {"x": x}, run, noise, 0.8 if each > 1 else 0.0, seed)
 
 
 def curves(label: str, runs: int, budgets: int) -> Design:
@@ -95,53 +62,55 @@ def curves(label: str, runs: int, budgets: int) -> Design:
     return Design(label, "power", {"x": x}, trunk, 0.01, 0.36, trunk)
 
 
-def repeated_grid(
+def grid(
     label: str,
     sizes: int,
     budgets: int,
-    seeds: int,
-    share: float = 0.0,
+    seeds: int = 1,
+    share: float | None = None,
     objective: str = "log_least_squares",
 ) -> Design:
-    """Sizes x budgets x seeds for the joint law; branches of trunks where they share an error."""
+    """Sizes x budgets x seeds for the joint law: runs of their own, or, with a `share` of the
+    variance in common, branches of one trunk per size and seed."""
     n = np.repeat(np.geomspace(2e4, 2e6, sizes), budgets * seeds)
     d = np.tile(np.geomspace(1e6, 1.6e7, budgets), sizes * seeds)
-    seed = np.tile(np.repeat(np.arange(seeds), budgets), sizes)
-    trunk = np.repeat(np.arange(sizes * seeds), budgets) if share else np.arange(n.size)
-    return Design(label, "joint", {"N": n, "D": d}, trunk, 0.004, share, seed, objective)
+    seed = np.tile(np.repeat(np.arange(seeds), budgets), sizes) if seeds > 1 else None
+    alone = np.arange(n.size)
+    trunk = alone if share is None else alone // budgets
+    return Design(label, "joint", {"N": n, "D": d}, trunk, 0.004, share or 0.0, seed, objective)
 
 
 SINGLE = (
-    single("power, 8 runs", "power", 8, 0.01),
-    single("power with floor, 12 runs", "power_floor", 12, 0.005),
-    single("power with floor, 30 runs", "power_floor", 30, 0.01),
-    grid("joint, 5 x 5 runs", 5, 5, 0.004),
-    grid("joint, 8 x 6 runs", 8, 6, 0.004),
+    line("power, 8 runs", "power", 8, 0.01),
+    line("power with floor, 12 runs", "power_floor", 12, 0.005),
+    line("power with floor, 30 runs", "power_floor", 30, 0.01),
+    grid("joint, 5 x 5 runs", 5, 5),
+    grid("joint, 8 x 6 runs", 8, 6),
 )
 CLUSTERED = (
-    branches("joint, 5 trunks x 5, share 0", 5, 0.0),
-    branches("joint, 5 trunks x 5, share 0.36", 5, 0.36),
-    branches("joint, 5 trunks x 5, share 0.8", 5, 0.8),
-    branches("joint, 5 sizes x 2 seeds x 5, share 0.36", 5, 0.36, seeds=2),
-    branches("joint, 12 trunks x 5, share 0.36", 12, 0.36),
-    branches("joint, 30 trunks x 5, share 0.36", 30, 0.36),
-    checkpoints("power, 6 runs x 6", "power", 6, 6, 0.02),
-    checkpoints("power, 40 runs x 6", "power", 40, 6, 0.02),
-    checkpoints("power with floor, 10 runs x 4", "power_floor", 10, 4, 0.01),
+    grid("joint, 5 trunks x 5, share 0", 5, 5, share=0.0),
+    grid("joint, 5 trunks x 5, share 0.36", 5, 5, share=0.36),
+    grid("joint, 5 trunks x 5, share 0.8", 5, 5, share=0.8),
+    grid("joint, 5 sizes x 2 seeds x 5, share 0.36", 5, 5, share=0.36, seeds=2),
+    grid("joint, 12 trunks x 5, share 0.36", 12, 5, share=0.36),
+    grid("joint, 30 trunks x 5, share 0.36", 30, 5, share=0.36),
+    line("power, 6 runs x 6", "power", 6, 0.02, each=6),
+    line("power, 40 runs x 6", "power", 40, 0.02, each=6),
+    line("power with floor, 10 runs x 4", "power_floor", 10, 0.01, each=4),
 )
 SIZES_BY_SEEDS = ((2, 2), (3, 2), (4, 3), (6, 5))
 REPEATED = (
-    *(repeats(f"power, {k} x {s} seeds", "power", k, s, 0.01) for k, s in SIZES_BY_SEEDS),
-    *(repeats(f"power, {k} x {s} seeds x 4", "power", k, s, 0.02, 4) for k, s in SIZES_BY_SEEDS),
+    *(line(f"power, {k} x {s} seeds", "power", k, 0.01, s) for k, s in SIZES_BY_SEEDS),
+    *(line(f"power, {k} x {s} seeds x 4", "power", k, 0.02, s, 4) for k, s in SIZES_BY_SEEDS),
     *(curves(f"power, {t} trunks x {b}", t, b) for t, b in SIZES_BY_SEEDS),
     *(
-        repeats(f"power with floor, {k} x {s} seeds", "power_floor", k, s, 0.005)
+        line(f"power with floor, {k} x {s} seeds", "power_floor", k, 0.005, s)
         for k, s in SIZES_BY_SEEDS[1:]
     ),
-    repeats("power with floor, 4 x 3 seeds x 4", "power_floor", 4, 3, 0.01, 4),
-    repeated_grid("joint, 4 x 3 x 2 seeds", 4, 3, 2),
-    repeated_grid("joint, 4 x 2 trunks x 3", 4, 3, 2, share=0.36),
-    repeated_grid("joint, 6 x 2 trunks x 5", 6, 5, 2, share=0.36),
-    repeated_grid("joint, 6 x 5 x 2 seeds, Huber", 6, 5, 2, objective="huber"),
+    line("power with floor, 4 x 3 seeds x 4", "power_floor", 4, 0.01, 3, 4),
+    grid("joint, 4 x 3 x 2 seeds", 4, 3, 2),
+    grid("joint, 4 x 2 trunks x 3", 4, 3, 2, share=0.36),
+    grid("joint, 6 x 2 trunks x 5", 6, 5, 2, share=0.36),
+    grid("joint, 6 x 5 x 2 seeds, Huber", 6, 5, 2, objective="huber"),
 )
 METHODS = ("rows", "residual", "parametric", "profile", "delta")

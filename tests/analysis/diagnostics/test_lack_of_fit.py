@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis import fit, get_law
-from analysis.diagnostics.lack_of_fit import MISFIT
+from analysis.diagnostics.lack_of_fit import LACK_OF_FIT
 from tests.helpers.planted import joint_loss
 
 JOINT = {"E": 1.0, "A": 50.0, "B": 700.0, "alpha": 0.45, "beta": 0.5}
@@ -30,7 +30,7 @@ def trunks(loss, noise=0.003, shared=0.01, seed=0):
 
 def warned(law, frame):
     found = fit(law, frame, interval="none", cluster="trunk").warnings
-    return [warning for warning in found if warning.startswith(MISFIT)]
+    return [warning for warning in found if warning.startswith(LACK_OF_FIT)]
 
 
 @pytest.mark.parametrize("law", ["joint", "joint_tied"])
@@ -74,7 +74,7 @@ def test_a_curve_that_the_law_misses_is_named_with_where_and_how_much(values, ad
     x = np.geomspace(1e5, 1e9, 16)
     noise = np.exp(np.random.default_rng(0).normal(0, 0.003, 16))
     result = fit("power_floor", pd.DataFrame({"x": x, "metric": values(x) * noise}), bootstrap=40)
-    warning = next(w for w in result.warnings if w.startswith(MISFIT))
+    warning = next(w for w in result.warnings if w.startswith(LACK_OF_FIT))
     assert advice in warning
     assert "% at x =" in warning
 
@@ -89,7 +89,7 @@ def test_a_curve_of_the_right_form_is_left_alone(law):
         noise = np.random.default_rng(seed).normal(0, 0.05, 12)
         frame = pd.DataFrame({"x": x, "metric": loss * np.exp(noise)})
         result = fit(law, frame, objective="log_least_squares", interval="none")
-        named += any(w.startswith(MISFIT) for w in result.warnings)
+        named += any(w.startswith(LACK_OF_FIT) for w in result.warnings)
     assert named <= 4
 
 
@@ -98,4 +98,4 @@ def test_checkpoints_of_one_run_that_err_together_are_no_misfit():
     walk = np.cumsum(np.random.default_rng(1).normal(0, 0.01, 20))
     frame = pd.DataFrame({"x": x, "metric": 9 * x**-0.15 * np.exp(walk), "run": "one"})
     result = fit("power_floor", frame, cluster="run", interval="none")
-    assert not [w for w in result.warnings if w.startswith(MISFIT)]
+    assert not [w for w in result.warnings if w.startswith(LACK_OF_FIT)]

@@ -1,5 +1,7 @@
 """Fits and refits go on until they have converged, however shallow the valley."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,7 +94,7 @@ def test_refits_with_the_curvature_of_their_start_end_where_the_others_do():
     found = minimize(problem, starts)
     start = found.working[np.argmin(found.objective)]
     weights = np.random.default_rng(0).multinomial(16, np.ones(16) / 16, 40).astype(float)
-    redrawn = problem.with_data(weights=weights)
+    redrawn = replace(problem, weights=weights)
     slow = minimize(redrawn, np.repeat(start[None], 40, axis=0))
     fast = minimize(redrawn.near(start), np.repeat(start[None], 40, axis=0))
     both = slow.converged & fast.converged
