@@ -178,7 +178,7 @@ def _check_names(law: Law, values: Mapping[str, float], option: str) -> None:
 
 
 def _check_design(law: Law, points: Points, fixed: NDArray[np.bool_]) -> list[str]:
-    """Warnings of what the points alone cannot tell, the gravest first.
+    """Warnings of what the points alone cannot tell, the most serious first.
 
     Raises:
         FitError: if they determine no such law.
@@ -219,7 +219,7 @@ def _solve(
     except FitError as uncertain:
         if not solver.strict:
             return optimum, [str(uncertain)]
-        # What the points cannot tell is the reason; that the optimizer is lost, its effect.
+        # What the points cannot tell is the reason; that the optimizer fails, its effect.
         raise FitError(f"{doubts[0]}. ({uncertain})" if doubts else str(uncertain)) from None
 
 

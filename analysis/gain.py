@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq, least_squares
 from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
+from analysis.laws.law import Array
 from analysis.tables.table import TableError
 
-Array = NDArray[np.float64]
 FLOORS = ("shared", "free")  # one for both recipes; one each. A number pins it.
 FLOOR_STARTS = (0.0, 0.5, 0.8, 0.95)  # shares of the lowest loss
 FARTHEST = math.log(1e6)  # a gain beyond a million times is none that runs can tell
@@ -73,9 +72,8 @@ class Gain:
         """The gain at a compute, by both laws; infinite beyond what base can reach."""
         base, other = (self.laws[name] for name in (self.base, self.other))
         above = other["E"] + other["A"] * compute ** -other["alpha"] - base["E"]
-        return (
-            float((base["A"] / above) ** (1 / base["alpha"]) / compute) if above > 0 else math.inf
-        )
+        share = base["A"] / above if above > 0 else math.inf
+        return float(share ** (1 / base["alpha"]) / compute)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
@@ -107,11 +105,9 @@ class _Laws:
         return out
 
     def residuals(self, p: Array) -> Array:
-        return np.concatenate(
-            [
-                np.log(self.predict(p, i, np.log(ladder.compute)) / ladder.loss)
-                for i, ladder in enumerate(self.ladders)
-            ]
+        predicted = [self.predict(p, i, np.log(one.compute)) for i, one in enumerate(self.ladders)]
+        return np.log(
+            np.concatenate(predicted) / np.concatenate([one.loss for one in self.ladders])
         )
 
     def log_gain(self, p: Array, log_compute: float) -> float:
@@ -138,13 +134,14 @@ class _Laws:
         def residuals(p: Array) -> Array:
             held = p if log_gain is None else self.with_gain(p, log_gain)
             if held is None:
-                return np.full(sum(len(ladder.loss) for ladder in self.ladders), 1e3)
+                return np.full(sum(len(one.loss) for one in self.ladders), 1e3)
             return self.residuals(held)
 
         n_slopes = 0 if self.alpha else 2
         lows = [-700.0, -700.0, *[1e-4] * n_slopes, *[0.0] * self.n_floors]
         tops = [700.0, 700.0, *[5.0] * n_slopes, *self._floor_bounds()]
-        starts = self._starts() if start is None else [start]
+        shares = FLOOR_STARTS if self.n_floors else (0.0,)
+        starts = [self._start(share) for share in shares] if start is None else [start]
         found = [
             least_squares(
                 residuals, np.clip(p, lows, tops), bounds=(lows, tops), x_scale="jac", xtol=1e-10,
@@ -160,13 +157,8 @@ class _Laws:
         lowest = [float(ladder.loss.min()) * (1 - 1e-6) for ladder in self.ladders]
         return {1: [min(lowest)], 2: lowest}.get(self.n_floors, [])
 
-    def _starts(self) -> list[Array]:
-        shares = FLOOR_STARTS if self.n_floors else (0.0,)
-        return [self._start(share) for share in shares]
-
     def _start(self, share: float) -> Array:
-        bounds = self._floor_bounds()
-        floors = [share * bound for bound in bounds]
+        floors = [share * bound for bound in self._floor_bounds()]
         amplitudes, slopes = [], []
         for i, ladder in enumerate(self.ladders):
             floor = floors[min(i, len(floors) - 1)] if floors else float(self.floor)
@@ -321,10 +313,8 @@ def _rungs(laws: _Laws, best: Array, base: Ladder, other: Ladder) -> list[dict[s
         j = int(np.argmin(apart))
         if apart[j] > SAME_RUNG:
             continue
-        found = math.inf
-        if loss > floor:
-            share = (base.loss[j] - floor) / (loss - floor)
-            found = base.compute[j] / compute * share ** (1 / slope)
+        share = (base.loss[j] - floor) / (loss - floor) if loss > floor else math.inf
+        found = base.compute[j] / compute * share ** (1 / slope)
         speed = None
         if base.throughput is not None and other.throughput is not None:
             speed = float(other.throughput[i] / base.throughput[j])
@@ -361,19 +351,15 @@ def _verdict(
 def _next_run(
     laws: _Laws, best: Array, center: float, variance: float, degrees: int, level: float,
     last: float,
-) -> dict[str, Any] | None:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """The cheapest pair of runs, one of each recipe, after which the interval would exclude 1 if
     the gain stays what it is; the target's own pair where no smaller one does."""
     rate = math.sqrt(variance) * float(t_distribution.ppf(0.5 + level / 2, degrees + 2))
-    reach = laws.at - math.log(last)
-    places = [math.log(last) + share * reach for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    for x in places:
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x = math.log(last) + share * (laws.at - math.log(last))
         half = rate * _spread(laws, best, [(0, x), (1, x)])
-        if half < abs(center) or x == places[-1]:
-            return {
-                "compute": math.exp(x),
-                "low": math.exp(center - half),
-                "high": math.exp(center + half),
-                "decides": bool(half < abs(center)),
-            }
-    return None
+        decides = half < abs(center)
+        if decides:
+            break
+    low, high = math.exp(center - half), math.exp(center + half)
+    return {"compute": math.exp(x), "low": low, "high": high, "decides": decides}

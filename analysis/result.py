@@ -1,4 +1,4 @@
-"""The result of a fit: frozen, printable, able to predict, and the same after a trip to disk."""
+"""The result of a fit: frozen, printable, able to predict, and unchanged when saved and loaded."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class FitResult:
     tie: dict[str, str] = field(default_factory=dict)  # parameters that equal another
     notes: tuple[str, ...] = ()  # true of most fits: for the card, not for the screen
     law_class: str | None = None  # MODULE:CLASS of a law of one's own
-    cluster: str | None = None  # columns that told which points travel together
+    cluster: str | None = None  # columns that say which points travel together
     # Draws points, law and band on axes: `analysis.plot.plot_fit`, which is built on this class.
     plot: ClassVar[Callable[..., Axes]]
 
@@ -193,23 +193,19 @@ class FitResult:
 
     def summary(self) -> str:
         """A page for people: formula, table of parameters, evidence, what was dropped."""
-        lines = [f"{self.law}: {self.formula()}", f"  {self.metric_name} against {self._inputs()}"]
+        inputs = ", ".join(k if k == v else f"{k} = {v}" for k, v in self.columns.items())
+        lines = [f"{self.law}: {self.formula()}", f"  {self.metric_name} against {inputs}"]
         for name, value in self.parameters.items():
             lines.append(f"  {name:>8} = {value:.6g}  {self.interval_text(name)}")
         lines.append(f"  objective {self.objective:.12g} ({self.objective_text})")
-        kind = (
-            f"{self.level:.0%} if this law is true, "
-            if any(map(any, self.intervals.values()))
-            else ""
-        )
+        some = any(map(any, self.intervals.values()))
+        kind = f"{self.level:.0%} if this law is true, " if some else ""
         lines.append(f"  {self.points_text()}; intervals: {kind}{self.interval_method}")
         lines.append(f"  certificate: {self.certificate.describe()}")
         if self.held_out:
             error = self.held_out["mean_absolute_relative_error"]
-            lines.append(
-                f"  held out: {self.held_out['n']} runs"
-                + (f", mean error {error:.2%}" if error is not None else "")
-            )
+            text = "" if error is None else f", mean error {error:.2%}"
+            lines.append(f"  held out: {self.held_out['n']} runs{text}")
         lines += [f"  {d}" for d in self.dropped]
         lines += [f"  warning: {w}" for w in self.warnings]
         return "\n".join(lines)
@@ -226,12 +222,8 @@ class FitResult:
         low, high = self.intervals[name]
         if low is None and high is None:
             return "[no interval]"
-        left = "open" if low is None else f"{low:.4g}"
-        right = "open" if high is None else f"{high:.4g}"
+        left, right = ("open" if end is None else f"{end:.4g}" for end in (low, high))
         return f"[{left}, {right}]"
-
-    def _inputs(self) -> str:
-        return ", ".join(k if k == v else f"{k} = {v}" for k, v in self.columns.items())
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, at full precision; at most STORED_DRAWS draws."""

@@ -140,13 +140,7 @@ def draw(results: pd.DataFrame, table: pd.DataFrame, unit: str, path: Path) -> N
     colors = size_colors(largest["n_params_non_embedding"].tolist())
     for n_params, group in largest.groupby("n_params_non_embedding"):
         means = group.groupby("lr_peak")["val_loss"].mean()
-        left.plot(
-            means.index,
-            means,
-            "o-",
-            color=colors[n_params],
-            label=f"N = {n_params:,}",
-        )
+        left.plot(means.index, means, "o-", color=colors[n_params], label=f"N = {n_params:,}")
     left.set(xscale="log", xlabel="peak learning rate", ylabel="validation loss [nats]",
              title=f"D = {int(largest[unit].iloc[0]):,} {unit.removeprefix('n_')}")  # fmt: skip
     left.legend(title="non-embedding", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

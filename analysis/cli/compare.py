@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,32 +56,22 @@ def run(args: argparse.Namespace) -> int:
         columns |= column_of(get_law(name), table)
     table = positive_values(table, list(dict.fromkeys(columns.values())), "metric")
     compute = "C" if "C" in table.conventions else columns.get("x", next(iter(columns.values())))
+    options: dict[str, Any] = {
+        "columns": columns, "objective": args.objective or "log_least_squares",
+        "delta": args.delta, "compute": compute, "seed": args.seed,
+    }  # fmt: skip
     with progress("comparing"):
-        answer = compare(
-            laws,
-            table,
-            columns=columns,
-            objective=args.objective,
-            delta=args.delta,
-            compute=compute,
-            cut=args.cut,
-            seed=args.seed,
-        )
+        answer = compare(laws, table, cut=args.cut, **options)
     show(answer)
     backtest = None
     if args.backtest:
         with progress("backtest"):
-            backtest = pd.concat(
-                [
-                    rolling_origin(
-                        name, table, compute=compute, origins=args.backtest, columns=columns,
-                        objective=args.objective or "log_least_squares", delta=args.delta,
-                        seed=args.seed,
-                    ).assign(law=name)
-                    for name in (FORECAST, *laws)
-                ],
-                ignore_index=True,
-            )  # fmt: skip
+            parts = {
+                name: rolling_origin(name, table, origins=args.backtest, **options)
+                for name in (FORECAST, *laws)
+            }
+        rows = [part.assign(law=name) for name, part in parts.items()]
+        backtest = pd.concat(rows, ignore_index=True)
         show_backtest(backtest)
     for dropped in table.dropped:
         print(wrapped(str(dropped)))
@@ -121,7 +112,7 @@ def show_backtest(backtest: pd.DataFrame) -> None:
             "distance": f"{row['distance']:.3g}",
             "hits": f"{row['hits']:.0f} of {row['n_band']:.0f}",
             "error": f"{row['mean_error']:.1%}", "bias": f"{np.expm1(row['signed_error']):+.1%}",
-            "interval score": _score(row["interval_score"]),
+            "interval score": "-" if pd.isna(score := row["interval_score"]) else f"{score:.3g}",
         }
         for row in rows if not np.isnan(row.get("mean_error", np.nan))
     ]  # fmt: skip
@@ -135,7 +126,3 @@ def show_backtest(backtest: pd.DataFrame) -> None:
     for row in rows:
         if isinstance(row.get("refused"), str):
             print(wrapped(f"  {row['law']} up to {row['cut']:.3g}: refused, {row['refused']}"))
-
-
-def _score(value: float | None) -> str:
-    return "-" if value is None or np.isnan(value) else f"{value:.3g}"

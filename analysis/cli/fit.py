@@ -61,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--bootstrap", type=int, default=2000, metavar="REFITS")
     option("--fix", action="append", default=[], metavar="NAME=VALUE")
     option("--start", action="append", default=[], metavar="NAME=VALUE,...",
-           help="a start of your own, tried besides the others")  # fmt: skip
+           help="a start of your own, tried as well as the others")  # fmt: skip
     option("--starts", type=int, default=STARTS, help="how many of our own (default: %(default)s)")
     option("--bounds", action="append", default=[], metavar="LOW,HIGH | NAME=LOW:HIGH",
            help="range of the metric (chance, ceiling), or of a parameter: c1=-20:20")  # fmt: skip
@@ -106,12 +106,8 @@ def fit_one(
 ) -> dict[str, Any]:
     """One fit and all that was asked about it, printed; its plain data."""
     law = get_law(args.law, args.breaks)
-    if args.objective or args.reduction == "mean":
-        objective: Any = get_objective(
-            args.objective or law.default_objective, args.delta, reduction=args.reduction
-        )
-    else:
-        objective = None
+    goal = args.objective or law.default_objective
+    objective = get_objective(goal, args.delta, reduction=args.reduction)
     bounds, limits = parse_bounds(args.bounds)
     result = fit(
         law,
@@ -226,10 +222,8 @@ def show_rows(rows: Sequence[dict[str, Any]], result: FitResult) -> None:
     """Rows by name with the band for a new run, how many lie in theirs, and the error."""
     covered = [row["covered"] for row in rows if row.get("covered") is not None]
     if covered:
-        print(
-            f"    {sum(covered)} of {len(covered)} lie in their {result.level:.0%} band for a new "
-            "run, if this law is true"
-        )
+        band = f"{result.level:.0%} band for a new run"
+        print(f"    {sum(covered)} of {len(covered)} lie in their {band}, if this law is true")
     shown = []
     for row in rows[:SHOWN_ROWS]:
         low, high = row["low_new"], row["high_new"]
@@ -276,10 +270,8 @@ def predict_table(result: FitResult, args: argparse.Namespace, group: str) -> li
         derive = {"D": args.d_from}
     missing = [k for k, v in wanted.items() if v is None]
     if missing:
-        raise TableError(
-            f"{args.predict}: needs the columns "
-            f"{', '.join(result.columns[k] for k in missing)} of the fitted table"
-        )
+        names = ", ".join(result.columns[k] for k in missing)
+        raise TableError(f"{args.predict}: needs the columns {names} of the fitted table")
     rows: RunTable = map_columns(other, wanted, derive)
     rows = positive_values(rows, [c for c in result.model.columns if c != "L"], None)
     band = result.predict(rows.frame)

@@ -81,10 +81,8 @@ def run(args: argparse.Namespace) -> int:
     if args.target_loss is not None:
         answer |= target_loss(result, args.target_loss, rule, args.level)
         budget = with_price(Budget(answer["flops"]), args)
-        print(
-            f"loss {args.target_loss:g} needs {budget.flops:.4g} FLOPs"
-            f"{_range(answer['flops_interval'])}"
-        )
+        ends = _range(answer["flops_interval"])
+        print(f"loss {args.target_loss:g} needs {budget.flops:.4g} FLOPs{ends}")
     else:
         budget = read_budget(args)
     answer |= forecast(result, budget, rule, fan=not args.no_fan, level=args.level)
@@ -96,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def is_fit(path: str) -> bool:
-    """True for a file written by `fit --json`, told from tables by its ending."""
+    """True for a file written by `fit --json`, recognized by its ending."""
     return path.lower().endswith(".json")
 
 
@@ -146,10 +144,8 @@ def show(answer: dict[str, Any]) -> None:
         elif row["n_opt"] is None:
             print(f"    {row['variant']}: no finite optimum")
         else:
-            print(
-                f"    {row['variant']}: N* {row['n_opt']:.4g}, D* {row['d_opt']:.4g}, "
-                f"loss {row['loss']:.4f}"
-            )
+            places = f"N* {row['n_opt']:.4g}, D* {row['d_opt']:.4g}"
+            print(f"    {row['variant']}: {places}, loss {row['loss']:.4f}")
     for warning in answer["warnings"]:
         print(f"  warning: {warning}")
 

@@ -7,13 +7,7 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from analysis.cli.options import (
-    add_shared,
-    add_table_options,
-    groups_of,
-    read_mapped,
-    write_json,
-)
+from analysis.cli.options import add_shared, add_table_options, groups_of, read_mapped, write_json
 from analysis.cli.screen import table_text, wrapped
 from analysis.gain import FLOORS, Gain, Ladder, gain
 from analysis.plot.gain import plot_gain
@@ -119,9 +113,8 @@ def lines(found: Gain) -> list[str]:
         for name, law in found.laws.items()
     ]
     if np.isfinite(found.residual):
-        out.append(
-            f"  scatter {found.residual:.2%} of the loss, {found.degrees} degrees of freedom"
-        )
+        freedom = f"{found.degrees} degrees of freedom"
+        out.append(f"  scatter {found.residual:.2%} of the loss, {freedom}")
     if found.next_run is not None:
         run = found.next_run
         effect = "would decide" if run["decides"] else "would not decide: the interval becomes"

@@ -20,7 +20,7 @@ from analysis.optima.isoflop import METHODS, IsoFlop, PowerOfCompute, fit_isoflo
 from analysis.plot.isoflop import plot_frontier, plot_isoflop
 from analysis.plot.style import save_axes
 from analysis.tables.envelope import RULES
-from analysis.tables.filters import final_runs, positive_values, where
+from analysis.tables.filters import final_runs, positive_values
 from analysis.tables.pooling import check_agreement
 from analysis.tables.table import RunTable, TableError
 from analysis.versions import versions
@@ -59,12 +59,7 @@ def run(args: argparse.Namespace) -> int:
             part = final_runs(check_agreement(part, "metric", ["N", "C"]))
             step(name)
             found = fit_isoflop(
-                part,
-                "metric",
-                args.method,
-                args.bootstrap,
-                seed=args.seed,
-                tolerance=args.tolerance,
+                part, "metric", args.method, args.bootstrap, args.seed, args.tolerance
             )
             found = replace(found, warnings=(*part.warnings, *found.warnings))
             answers[name] = {**found.to_dict(), "n_points": len(part)}
@@ -95,15 +90,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(name: str, found: IsoFlop) -> None:
-    print(
-        f"{name}: {found.method}, {sum(not m.reason for m in found.minima)} of "
-        f"{len(found.minima)} budgets bracketed"
-    )
+    used = sum(not m.reason for m in found.minima)
+    print(f"{name}: {found.method}, {used} of {len(found.minima)} budgets bracketed")
     for m in found.minima:
         if not m.reason:
-            print(
-                f"  C = {m.budget:.3g}: N* = {m.n_opt:.4g}, D* = {m.d_opt:.4g}, loss {m.loss:.4f}"
-            )
+            places = f"N* = {m.n_opt:.4g}, D* = {m.d_opt:.4g}"
+            print(f"  C = {m.budget:.3g}: {places}, loss {m.loss:.4f}")
     for letter, law in (("N", found.n_opt), ("D", found.d_opt)):
         if law is not None:
             kind = "" if law.interval is None else "  95% confidence, redrawn noise of the losses"
@@ -115,10 +107,8 @@ def show(name: str, found: IsoFlop) -> None:
 def three(table: RunTable, rule: str, seed: int) -> dict[str, Any]:
     """The three approaches as plain data, printed."""
     if "D" not in table.frame:
-        table = where(table, "N > 0")
-        frame = table.frame.copy()
-        frame["D"] = frame["C"] / (6 * frame["N"])
-        table = table.with_frame(frame)
+        frame = table.frame
+        table = table.with_frame(frame.assign(D=frame["C"] / (6 * frame["N"])))
     found = compare_approaches(table, "metric", rule, seed=seed)
     rows = []
     for r in found["approaches"]:

@@ -136,11 +136,8 @@ def read_mapped(
         columns["D"] = columns["D"] or data_column(table)
         columns["C"] = columns["C"] or COMPUTE
         columns["metric"] = columns["metric"] or metrics_of(table)[0]
-    derive = {
-        letter.upper(): getattr(args, f"{letter}_from")
-        for letter in "ndc"
-        if getattr(args, f"{letter}_from")
-    }
+    rules = {letter.upper(): getattr(args, f"{letter}_from") for letter in "ndc"}
+    derive = {letter: rule for letter, rule in rules.items() if rule}
     table = map_columns(table, columns, derive, args.run_id)
     if args.run_id is None:
         table = warn_of_repeated_ids(table)

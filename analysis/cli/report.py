@@ -40,21 +40,11 @@ def run(args: argparse.Namespace) -> int:
     laws = parse_laws(args.laws) if args.laws else ()
     with progress("fitting") as step:
         for folder in args.studies:
-            runs = read_table(folder)
-            done.append(
-                analyze_study(
-                    runs,
-                    args.bootstrap,
-                    args.seed,
-                    args.parameters,
-                    args.compute,
-                    progress=step,
-                    curves=read_curves(folder),
-                    metric=args.metric,
-                    flops=None if args.flops is None else parse_unit(args.flops),
-                    laws=laws,
-                )
-            )
+            done.append(analyze_study(
+                read_table(folder), args.bootstrap, args.seed, args.parameters, args.compute,
+                progress=step, curves=read_curves(folder), metric=args.metric, laws=laws,
+                flops=None if args.flops is None else parse_unit(args.flops),
+            ))  # fmt: skip
         kept = [
             one
             for one in registered(args.registry)
@@ -72,12 +62,8 @@ def run(args: argparse.Namespace) -> int:
     for study in done:
         print(f"{study.study}, which run next:")
         print("\n".join(plan_lines(study.plan)) if study.plan else wrapped(f"  {study.no_plan}"))
-    print(
-        wrapped(
-            f"{len(paths['figures'])} figures, {len(paths['cards'])} fit cards, "
-            f"{' and '.join(str(p) for p in paths['files'])}"
-        )
-    )
+    files = " and ".join(map(str, paths["files"]))
+    print(wrapped(f"{len(paths['figures'])} figures, {len(paths['cards'])} fit cards, {files}"))
     return 0
 
 
@@ -102,9 +88,8 @@ def print_laws(study: StudyReport) -> None:
     for panel in study.panels:
         print(wrapped(f"{study.study}, {panel.metric} against {panel.letters} ({panel.rule}):"))
         for result in panel.answers:
-            intervals = [
-                f"{n} {result.interval_text(n)}" for n in result.parameters if n in EXPONENTS
-            ]
+            shown = [n for n in result.parameters if n in EXPONENTS]
+            intervals = [f"{n} {result.interval_text(n)}" for n in shown]
             held = result.held_out and result.held_out["mean_absolute_relative_error"]
             error = [] if held is None else [f"held-out error {held:.2%}"]
             text = ", ".join([result.formula(), *intervals, *error])

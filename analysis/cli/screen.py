@@ -65,12 +65,9 @@ def output_that_may_close() -> Iterator[_Output]:
 
 
 def table_text(table: pd.DataFrame, indent: int = 4, digits: int = 4) -> str:
-    """Rows as text of at most 80 columns; a wider table goes on below itself."""
+    """Rows as text of at most 80 columns; a wider table continues below itself."""
     text = table.to_string(
-        index=False,
-        float_format=lambda v: f"{v:.{digits}g}",
-        na_rep="-",
-        line_width=WIDTH - indent,
+        index=False, float_format=lambda v: f"{v:.{digits}g}", na_rep="-", line_width=WIDTH - indent
     )
     return " " * indent + text.replace("\n", "\n" + " " * indent)
 

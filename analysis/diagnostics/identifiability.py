@@ -57,7 +57,7 @@ def refuse_single_values(law: Law, points: Points, fixed: NDArray[np.bool_]) -> 
     for letter in law.columns:
         if letter != "U" and distinct(points.x[letter]) < 2:
             raise FitError(
-                f"law {law.name}: {letter} takes one value only, so its exponent cannot be told. "
+                f"law {law.name}: {letter} takes one value only, so its exponent is unknown. "
                 f"Add a run at another {letter} (10x away), fix its term (--fix), or fit a law of "
                 "the other variable"
             )
@@ -75,7 +75,7 @@ def before(law: Law, points: Points, fixed: NDArray[np.bool_]) -> list[str]:
         need = 3 if len(law.columns) > 1 else min(free, 3)
         if sizes < 2:
             out.append(
-                f"{letter} takes one value only: its exponent cannot be told. A run at another "
+                f"{letter} takes one value only: its exponent is not determined. A run at another "
                 f"{letter} (10x away) would cure it"
             )
         elif sizes < need:
@@ -142,7 +142,7 @@ def traded(problem: Problem, working: Array, fixed: NDArray[np.bool_]) -> list[s
 
 
 def _exchangeable(law: SumLaw, x: Columns, free: set[str]) -> set[str]:
-    """Free parameters of two power terms whose columns are one: which is which cannot be told."""
+    """Free parameters of two power terms whose columns are one: nothing says which is which."""
     inputs = law.inputs(x)
     out: set[str] = set()
     for a, b in combinations([t for t in law.terms if t.column], 2):

@@ -21,7 +21,7 @@ EXAMPLE = (1.7, 400.0, 1200.0, 0.35, 0.36)
 
 
 class ExtendedHoffmann(Law):
-    """A law that has parameters besides HOFFMANN."""
+    """A law with HOFFMANN among its parameters."""
 
     columns = ("N", "D")
     default_objective = "huber"

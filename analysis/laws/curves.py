@@ -131,11 +131,7 @@ class BrokenPower(Law):
     def gradient(self, p: Mapping[str, Any], x: Columns) -> dict[str, Any]:
         u = np.log(x["x"])
         power = np.exp(self._log_power(p, u))
-        out: dict[str, Any] = {
-            "E": np.ones_like(power),
-            "b": power / p["b"],
-            "c0": -power * u,
-        }
+        out: dict[str, Any] = {"E": np.ones_like(power), "b": power / p["b"], "c0": -power * u}
         for i in range(1, self.breaks + 1):
             c, d, f = p[f"c{i}"], p[f"d{i}"], p[f"f{i}"]
             z = (u - np.log(d)) / f
@@ -176,10 +172,7 @@ class ExpPower(Law):
     example = (3.0, 0.15)
     default_objective = "least_squares"
     target = "accuracy"
-    parameters = (
-        Parameter("a"),
-        Parameter("c", bounds=(1e-3, 5.0), guess=(0.02, 1.0)),
-    )
+    parameters = (Parameter("a"), Parameter("c", bounds=(1e-3, 5.0), guess=(0.02, 1.0)))
 
     def value(self, p: Mapping[str, Any], x: Columns) -> Any:
         return np.exp(-p["a"] * x["x"] ** -p["c"])

@@ -90,13 +90,8 @@ class Law(ABC):
     def encode(self, natural: Mapping[str, float]) -> Array:
         """Natural parameters -> internal coordinates (P,)."""
         tiny = np.finfo(float).tiny
-        return np.array(
-            [
-                np.log(max(natural[p.name], tiny)) if p.positive else natural[p.name]
-                for p in self.parameters
-            ],
-            dtype=float,
-        )
+        values = [(p.positive, natural[p.name]) for p in self.parameters]
+        return np.array([np.log(max(v, tiny)) if positive else v for positive, v in values], float)
 
     def decode(self, theta: Array) -> dict[str, Array]:
         """Internal coordinates (..., P) -> natural parameters, each (...)."""

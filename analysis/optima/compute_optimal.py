@@ -38,7 +38,6 @@ class ComputeRule:
     k: float = 6.0
     p: float = 1.0
     q: float = 1.0
-    worst: float = 0.0  # largest relative error on the runs it was fitted to
     origin: str = "6 N D"
     served: float = 0.0  # tokens
 
@@ -65,7 +64,7 @@ def compute_rule(n: Array, d: Array, c: Array) -> ComputeRule:
     worst = float(np.max(np.abs(np.expm1(predicted - np.log(c)))))
     k = float(np.exp(log_k))
     text = f"{k:.4g} N^{p:.3f} D^{q:.3f} (fitted to the runs, off by at most {worst:.1%})"
-    return ComputeRule(k, float(p), float(q), worst, text)
+    return ComputeRule(k, float(p), float(q), text)
 
 
 def optimum_closed(

@@ -212,11 +212,7 @@ def differences(u: Array, y: Array) -> Array:
 
 
 def _minimum(
-    budget: float,
-    sizes: Array,
-    loss: Array,
-    method: str,
-    log_nd: tuple[float, float] | None,
+    budget: float, sizes: Array, loss: Array, method: str, log_nd: tuple[float, float] | None
 ) -> Minimum:
     width = float(np.log10(sizes[-1] / sizes[0]))
 

@@ -12,15 +12,7 @@ from analysis.result import FitResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "new_figure",
-    "plot_fit",
-    "plot_joint",
-    "plot_laws",
-    "plot_residuals",
-    "save",
-    "style",
-]
+__all__ = ["new_figure", "plot_fit", "plot_joint", "plot_laws", "plot_residuals", "save", "style"]
 
 
 def plot_fit(result: FitResult, ax: Axes | None = None, **options: Any) -> Axes:

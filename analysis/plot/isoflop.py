@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.optima.isoflop import IsoFlop
-from analysis.plot.style import (
-    axis_label,
-    drawing,
-    log_ticks,
-    outside_legend,
-    size_colors,
-)
+from analysis.plot.style import axis_label, drawing, log_ticks, outside_legend, size_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

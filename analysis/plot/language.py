@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#999999"
+BLUE, GRAY = "#0072B2", "#999999"
 WAY_COLORS = {"scratch": "#D55E00", "frozen": "#009E73", "without_lm": "#CC79A7"}
 WAY_NAMES = {"scratch": "fresh weights", "frozen": "frozen model",
              "without_lm": "without language-model loss"}  # fmt: skip

@@ -1,11 +1,13 @@
 """The fit card: everything another person needs to repeat a fit, written by the fit itself.
 
 The points are the checklist of Li, Kudugunta & Zettlemoyer 2025 ("(Mis)fitting"): form, points
-used and dropped, ranges and conventions, loss, optimiser, starts, bounds, weights, interval
+used and dropped, ranges and conventions, loss, optimizer, starts, bounds, weights, interval
 method, seed noise, held-out error, versions.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from analysis.result import FitResult
 
@@ -22,10 +24,8 @@ def fit_card(result: FitResult, title: str = "") -> str:
     row("form", f"`{law.formula}` ({law.source or 'user law'})")
     row("metric", result.conventions.get(result.metric, result.metric))
     row("columns", "; ".join(f"{k} = {v}" for k, v in result.columns.items()))
-    row(
-        "range fitted",
-        "; ".join(f"{k} {low:.4g} to {high:.4g}" for k, (low, high) in result.ranges().items()),
-    )
+    ranges = [f"{k} {low:.4g} to {high:.4g}" for k, (low, high) in result.ranges().items()]
+    row("range fitted", "; ".join(ranges))
     row("points", result.points_text())
     row("source", result.source)
     row("objective", f"{result.objective_text}; value {result.objective!r}")
@@ -36,13 +36,9 @@ def fit_card(result: FitResult, title: str = "") -> str:
         f"rounding from {result.certificate.starts} starts",
     )
     row("certificate", result.certificate.describe())
-    row(
-        "bounds",
-        "; ".join(
-            f"{p.name} in [{_end(p.bounds[0], p.positive)}, {_end(p.bounds[1], False)}]"
-            for p in law.parameters
-        ),
-    )
+    ends = [(p.name, max(p.bounds[0], 0 if p.positive else -np.inf), p.bounds[1])
+            for p in law.parameters]  # fmt: skip
+    row("bounds", "; ".join(f"{name} in [{low:g}, {high:g}]" for name, low, high in ends))
     row("fixed", ", ".join(f"{n} = {result.parameters[n]:g}" for n in result.fixed) or "none")
     row("intervals", f"{result.level:.0%}, {result.interval_method}")
     row("seed noise", noise_text(result))
@@ -60,18 +56,11 @@ def fit_card(result: FitResult, title: str = "") -> str:
         row("held out", "nothing")
     row("random seed", str(result.seed))
     row("versions", ", ".join(f"{k} {v}" for k, v in result.versions.items()))
-    lines += [
-        "",
-        "| parameter | value | 95 % interval | standard error |".replace(
-            "95 %", f"{result.level:.0%}"
-        ),
-        "| --- | --- | --- | --- |",
-    ]
+    lines += ["", f"| parameter | value | {result.level:.0%} interval | standard error |"]
+    lines += ["| --- | --- | --- | --- |"]
     for name, value in result.parameters.items():
-        lines.append(
-            f"| {name} | {value!r} | {result.interval_text(name)} | "
-            f"{_number(result.standard_errors[name])} |"
-        )
+        error = _number(result.standard_errors[name])
+        lines.append(f"| {name} | {value!r} | {result.interval_text(name)} | {error} |")
     lines += ["", "## Left out", ""]
     lines += [f"- {d}" for d in result.dropped] or ["- nothing"]
     lines += ["", "## Warnings", ""]
@@ -89,10 +78,6 @@ def noise_text(result: FitResult) -> str:
         f"{result.noise.sigma:.3g} ({unit} standard deviation, {result.noise.freedom} degrees of "
         f"freedom, from {result.noise.origin})"
     )
-
-
-def _end(value: float, positive: bool) -> str:
-    return "0" if positive and value < 0 else f"{value:g}"
 
 
 def _number(value: float | None) -> str:

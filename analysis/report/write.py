@@ -33,12 +33,7 @@ def write_report(
     made: str = "",
     forecasts: Sequence[Registered] = (),
 ) -> dict[str, list[Path]]:
-    """Write everything under `out`; returns the paths by kind.
-
-    Args:
-        made: when, and by which command.
-        forecasts: those that were registered of these studies.
-    """
+    """Write everything under `out`; returns the paths by kind. The rest is as in `render_html`."""
     folder = Path(out)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     (folder / "cards").mkdir(exist_ok=True)

@@ -1,6 +1,6 @@
 """One global fit and the evidence that it is one.
 
-Published laws were wrong because an optimiser stopped where it was started. A fit here is many
+Published laws were wrong because an optimizer stopped where it was started. A fit here is many
 starts, a polish to rounding, and a certificate of both; it is an error when nothing moved or when
 too few starts agree on the answer.
 """
@@ -35,7 +35,7 @@ class FitError(ValueError):
 class SolverOptions:
     """How an optimum is looked for."""
 
-    start: Sequence[Mapping[str, float]] = ()  # the user's, tried besides our own
+    start: Sequence[Mapping[str, float]] = ()  # the user's, tried as well as our own
     starts: int = STARTS  # how many of our own
     strict: bool = True  # raise when the optimum is not certain; otherwise warn
 
@@ -211,7 +211,6 @@ def optimize(
         given: user's starts in working coordinates (m, P), tried as well as our own.
         fixed, fixed_values: coordinates that keep a given value (P,), working coordinates.
     """
-    names = problem.law.names
     points = make_starts(problem, starts, seed)
     if given is not None:
         points = np.vstack([given, points])
@@ -245,6 +244,7 @@ def optimize(
     others = found.objective[~at_best]
     curvature = curvature[np.ix_(free, free)] if free.any() else np.eye(1)
     eigenvalues = np.abs(np.linalg.eigvalsh(curvature))
+    largest, smallest = float(eigenvalues.max()), float(eigenvalues.min())
     diagonal = float(np.max(np.abs(np.diag(curvature)))) if free.any() else 1.0
     distance = np.abs(points - working).max(axis=1)
     nearest = int(np.argmin(initial))
@@ -253,18 +253,16 @@ def optimize(
         share_at_best=float(np.mean(at_best)),
         runner_up=float(others.min()) if others.size else None,
         gradient_norm=float(np.max(np.abs(gradient))) / max(scale, 1e-16 * diagonal),
-        condition_number=_ratio(float(eigenvalues.max()), float(eigenvalues.min())),
+        condition_number=largest / smallest if smallest > largest * 1e-300 else LARGEST_RATIO,
         moved=float(distance[nearest]),
         improvement=float(initial[nearest] - objective),
         iterations=found.iterations,
         converged=bool(found.converged[best]) or problem.objective.is_absolute,
-        at_bound=tuple(n for n, b in zip(names, found.at_bound[best], strict=True) if b),
+        at_bound=tuple(
+            n for n, b in zip(problem.law.names, found.at_bound[best], strict=True) if b
+        ),
     )
     return Optimum(working, objective, found.hessian[best], certificate)
-
-
-def _ratio(largest: float, smallest: float) -> float:
-    return largest / smallest if smallest > largest * 1e-300 else LARGEST_RATIO
 
 
 def certify(certificate: Certificate, law_name: str) -> list[str]:
@@ -272,7 +270,7 @@ def certify(certificate: Certificate, law_name: str) -> list[str]:
     problems = []
     if not certificate.converged:
         raise FitError(
-            f"law {law_name}: the optimiser did not converge ({certificate.describe()}); "
+            f"law {law_name}: the optimizer did not converge ({certificate.describe()}); "
             "use a law with fewer parameters or fix one (--fix)"
         )
     reached = round(certificate.share_at_best * certificate.starts)

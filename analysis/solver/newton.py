@@ -19,7 +19,7 @@ ROUNDING = 1e-12  # relative, of an objective summed from residuals
 MAX_STEP = 3.0  # e-folds of an amplitude or units of an exponent in one iteration
 MAX_ITERATIONS = 2000  # a narrow Huber on a shallow valley takes hundreds; most fits take ten
 NEAR = 30  # iterations after which a refit has left the neighborhood of its start
-STRAIGHT = 6  # iterations after which a fit that goes on is in a bent valley
+STRAIGHT = 6  # iterations after which a fit still running is in a bent valley
 MAX_TURN = 0.75  # of a step's length, by which it may be bent
 PATIENCE = 8  # iterations in which nothing but rounding was to be gained
 

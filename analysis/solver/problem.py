@@ -247,9 +247,8 @@ class SumProblem(Problem):
                 outer_k = outer * parts[k]
                 for other_k in range(k, len(self._terms)):
                     other = self._terms[other_k][0]
-                    cross = ((outer_k * parts[other_k]) @ self._pairs[k, other_k]).reshape(
-                        -1, m, len(other)
-                    )
+                    cross = (outer_k * parts[other_k]) @ self._pairs[k, other_k]
+                    cross = cross.reshape(-1, m, len(other))
                     hb[:, np.array(index)[:, None], np.array(other)] += cross
                     if other_k != k:
                         hb[:, np.array(other)[:, None], np.array(index)] += cross.transpose(0, 2, 1)

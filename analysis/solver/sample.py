@@ -33,7 +33,7 @@ class Sample:
     everything: Points
     held: NDArray[np.bool_]  # of everything: rows that are not fitted
     points: Points  # the others
-    cluster: str | None  # columns that told which points travel together
+    cluster: str | None  # columns that say which points travel together
     noise: Noise | None  # measured from repeats
 
     @property
@@ -130,11 +130,10 @@ def _usable(
 def _held_out(table: RunTable, hold_out: str | NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     if hold_out is None:
         return np.zeros(len(table), dtype=bool)
-    mask = (
-        evaluate_query(table.given, hold_out, "--hold-out")
-        if isinstance(hold_out, str)
-        else np.asarray(hold_out, dtype=bool)
-    )
+    if isinstance(hold_out, str):
+        mask = evaluate_query(table.given, hold_out, "--hold-out")
+    else:
+        mask = np.asarray(hold_out, dtype=bool)
     if mask.shape != (len(table),):
         raise ValueError(
             f"hold_out has {mask.size} entries for {len(table)} usable rows; use a query instead"

@@ -1,1 +1,1 @@
-"""Tables of runs: read from files, stores and W&B, filtered, pooled; what is dropped is told."""
+"""Tables of runs: read from files, stores and W&B, filtered, pooled; what is dropped is listed."""

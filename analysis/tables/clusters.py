@@ -2,7 +2,7 @@
 
 They have an error in common and say less than as many runs (Moulton 1986, "Random group effects
 and the precision of regression estimates"), so an interval that takes them for independent is too
-narrow. Who travels together is told by a column that names trunks or runs or, where there is
+narrow. Which rows do is said by a column that names trunks or runs or, where there is
 none, by one each of whose values holds a rising series of steps or tokens at one size.
 """
 
@@ -43,7 +43,7 @@ def seed_columns(frame: pd.DataFrame) -> list[str]:
 def find_clusters(
     table: RunTable, column: str | None = None
 ) -> tuple[NDArray[np.intp], str | None]:
-    """The cluster of each row, (n,) 0..m-1, and which columns told it.
+    """The cluster of each row, (n,) 0..m-1, and which columns said so.
 
     Args:
         column: names the clusters; "none": there are none; default: found as above.
@@ -78,7 +78,8 @@ def _columns_of_runs(table: RunTable) -> list[str]:
     runs = [c for c, w in named.items() if _is_name(w, RUN)]
     labels = [c for c, w in named.items() if len(w) == 1 and w[0] in LABEL]
     for column in (*trunks, *runs):
-        if _repeats(frame, column) and _one_each(frame, column, [*size, *seeds]):
+        repeats = frame[column].dropna().duplicated().any()
+        if repeats and _one_each(frame, column, [*size, *seeds]):
             return [column]
     if any(frame[c].is_unique for c in runs):
         return []
@@ -126,10 +127,6 @@ def is_flat(values: pd.Series[Any]) -> bool:
 def _is_text(values: pd.Series[Any]) -> bool:
     known = values.dropna()
     return len(known) > 0 and bool(known.map(lambda v: isinstance(v, str)).all())
-
-
-def _repeats(frame: pd.DataFrame, column: str) -> bool:
-    return bool(frame[column].dropna().duplicated().any())
 
 
 def _one_each(frame: pd.DataFrame, keys: str | list[str], columns: list[str]) -> bool:

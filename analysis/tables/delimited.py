@@ -58,10 +58,9 @@ def read_delimited(
         raise TableError(f"{path}: not a regular table ({error})") from error
     except UnicodeError as error:
         raise TableError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
-    return frame, (
-        *notes,
-        f"{path.name}: 1 line left out: the last line is torn",
-    ) if torn else notes
+    if torn:
+        notes = (*notes, f"{path.name}: 1 line left out: the last line is torn")
+    return frame, notes
 
 
 def _is_torn(path: Path, separator: str, width: int) -> bool:
@@ -97,7 +96,7 @@ def _check_header(path: Path, encoding: str, separator: str) -> None:
 
 
 def _read(path: Path, encoding: str, separator: str, **options: Any) -> pd.DataFrame:
-    # Before 3.1 pandas read floats a last digit off unless told otherwise; since, it warns.
+    # Before 3.1 pandas read floats with a wrong last digit by default; since then it warns.
     old = tuple(int(v) for v in pd.__version__.split(".")[:2]) < (3, 1)
     exact: dict[str, Any] = {"float_precision": "round_trip"} if old else {}
     with warnings.catch_warnings():

@@ -78,7 +78,5 @@ def envelope(
     rule_text = f"{rule}, {best} values, {bins} bins in log10, pad {pad:g}"
     kept = table.keep(mask, f"not on the envelope ({rule_text})")
     if rule == "bins":
-        frame = kept.frame.copy()
-        frame[x] = moved[mask]
-        kept = kept.with_frame(frame)
+        kept = kept.with_frame(kept.frame.assign(**{x: moved[mask]}))
     return kept.warn(f"{empty} of {bins} bins of the envelope are empty") if empty else kept

@@ -148,9 +148,8 @@ def map_columns(
             if stated or (letter != "metric" and (plain < SMALL_COUNT).any()):
                 header = "the header states a unit, and so do" if stated else "a unit is stated by"
                 raise TableError(
-                    f"{name!r}: {header} some cells ({frame[source][suffixed].iloc[0]}), "
-                    f"not by {plain.min():.12g}; "
-                    "write all of them in one way"
+                    f"{name!r}: {header} some cells ({frame[source][suffixed].iloc[0]}), not by "
+                    f"{plain.min():.12g}; write all of them in one way"
                 )
             scale = 1.0
         percent = int(frame[source].map(is_percent).sum())
@@ -182,12 +181,8 @@ def map_columns(
         k = DERIVATIONS[rule]
         with np.errstate(divide="ignore", invalid="ignore"):
             frame[letter] = k * a * b if letter == "C" else a / (k * b)
-        text = (
-            f"{k:g} {needed[0]} {needed[1]}"
-            if letter == "C"
-            else f"{needed[0]} / ({k:g} {needed[1]})"
-        )
-        conventions[letter] = text
+        product, ratio = f"{k:g} {needed[0]} {needed[1]}", f"{needed[0]} / ({k:g} {needed[1]})"
+        conventions[letter] = product if letter == "C" else ratio
     if run_id is not None:
         if run_id not in table.given:
             raise TableError(f"column {run_id!r} (run id) is not in {table.source}")

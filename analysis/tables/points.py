@@ -78,14 +78,10 @@ def make_points(
     law: Law,
     columns: Mapping[str, str],
     metric: str,
-    error: str | None = None,
-    cluster: NDArray[np.intp] | None = None,
+    error: str | None,
+    cluster: NDArray[np.intp],
 ) -> Points:
-    """Points of a cleaned table; `columns` maps the law's letters to table columns.
-
-    Args:
-        cluster: (n,) 0..m-1; default: every row for itself.
-    """
+    """Points of a cleaned table; `columns` maps the law's letters to table columns."""
     x = {}
     for letter in law.columns:
         name = columns.get(letter, letter)
@@ -99,6 +95,6 @@ def make_points(
         x,
         table.numbers(metric),
         None if error is None else table.numbers(error),
-        np.arange(len(table), dtype=np.intp) if cluster is None else cluster,
+        cluster,
         tuple(table.ids),
     )

@@ -1,4 +1,4 @@
-"""Which runs may be fitted as one: what their metric depends on is refused, what else differs told.
+"""Which runs may be fitted as one: what a metric depends on is refused, the rest is reported.
 
 A law is of size and data. Whatever else differs among its runs (hyperparameters, data sets,
 precision) moves the metric too, and pooled it looks like noise.
@@ -27,18 +27,18 @@ EVALUATION_BATCH = re.compile(r"(.*_)?(val|valid|validation|eval|evaluation|test
 CONTRASTIVE = re.compile(r"clip|contrastive|siglip|info_?nce|simclr", re.IGNORECASE)
 SAYS_CONTRASTIVE = {"family", "model", "arch", "architecture", "objective", "loss", "loss_type"}
 NOT_CONTRASTIVE = {"gpt", "captioner", "word_predictor"}  # families of the run store
-# Told whenever they differ.
+# Reported whenever they differ.
 POOLED = {
     "task", "benchmark", "dataset", "dataset_name", "data", "data_name", "data_set", "corpus",
     "eval_set", "evaluation_set", "experiment", "split", "source", "precision", "vocab_size",
     "data_n_val_tokens", "data_n_val_samples",
 }  # fmt: skip
-# Follow size and data by rule: told where they differ at one size and data.
+# Follow size and data by rule: reported where they differ at one size and data.
 BY_RULE = re.compile(
     r"(.*_)?(lr|lr_\w+|learning_rate|batch|batch_size|batch_tokens|batch_ramp\w*|warmup\w*"
     r"|cooldown\w*|epochs?)"
 )
-# Told whenever they differ, as are the sections of a record that SECTIONS names.
+# Reported whenever they differ, as are the sections of a record that SECTIONS names.
 SETTINGS = re.compile(
     r"(.*_)?(dropout|weight_decay|wd|momentum|betas?|beta_?[12]|eps|epsilon|clip|gradient_clip_val"
     r"|grad_clip|label_smoothing|temperature|ema\w*|seq_len|sequence_length|context_length"
@@ -54,7 +54,7 @@ NAMES = re.compile(
 SHOWN = 5
 UNIQUE = re.compile(r"(data_)?n_unique(_tokens|_samples)?")
 RECIPE = "model.shape.recipe."  # not a size: models of another kind
-# A column is told where each of its few values holds several of the same sizes and data, unless
+# A column is reported where each of its few values holds several of the same sizes and data, unless
 # a word of its name says that it counts runs, places or outcomes.
 CROSSED = 2, 5  # fewest and most values
 SAME_PLACES = 2

@@ -38,7 +38,7 @@ class Practice:
     machine: str | None
     dates: tuple[str, str] | None  # first and last day on which a run finished
     data: str | None  # its name
-    overrides: str | None  # what the command must say besides size and length
+    overrides: str | None  # what the command must say in addition to size and length
 
     @property
     def budget(self) -> str:

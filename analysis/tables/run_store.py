@@ -37,12 +37,7 @@ THREADS = 8  # no faster on a local disk (0.1 ms a run), much so on a network on
 
 def is_store(path: Path) -> bool:
     """True for a folder that holds run folders."""
-    return path.is_dir() and any(
-        (child / name).is_file()
-        for child in path.iterdir()
-        if child.is_dir()
-        for name in ("record.json", "status.json")
-    )
+    return path.is_dir() and any(map(_is_run, _children(path)))
 
 
 def load_runs(studies: str | Path | Sequence[str | Path]) -> RunTable:
@@ -78,8 +73,7 @@ def load_runs(studies: str | Path | Sequence[str | Path]) -> RunTable:
             missing.setdefault(problem, []).append(os.path.basename(path))
     dropped = tuple(Dropped(reason, tuple(names)) for reason, names in missing.items())
     source = ", ".join(str(f) for f in folders)
-    frame = pd.DataFrame(rows)
-    table = RunTable(frame, dropped, source=source)
+    table = RunTable(pd.DataFrame(rows), dropped, source=source)
     return _drop_duplicates(table) if rows else table
 
 
@@ -132,11 +126,11 @@ def _children(folder: Path) -> list[str]:
 
 
 def _run_folders(folder: Path) -> list[str]:
-    out = []
-    for path in _children(folder):
-        if os.path.exists(f"{path}/record.json") or os.path.exists(f"{path}/status.json"):
-            out.append(path)
-    return out
+    return [path for path in _children(folder) if _is_run(path)]
+
+
+def _is_run(path: str) -> bool:
+    return os.path.exists(f"{path}/record.json") or os.path.exists(f"{path}/status.json")
 
 
 def _read_run(path: str) -> tuple[dict[str, Any] | None, str]:
@@ -172,11 +166,9 @@ def flatten(record: dict[str, Any]) -> dict[str, Any]:
         row.setdefault(name, value)
     data = record.get("data")
     if isinstance(data, dict) and "tokenizer" in data:
-        tokenizer = data["tokenizer"]
-        row.setdefault(
-            "tokenizer",
-            tokenizer if isinstance(tokenizer, str) else json.dumps(tokenizer, sort_keys=True),
-        )
+        told = data["tokenizer"]
+        text = told if isinstance(told, str) else json.dumps(told, sort_keys=True)
+        row.setdefault("tokenizer", text)
     environment = record.get("environment")
     if isinstance(environment, dict) and "precision" in environment:
         row.setdefault("precision", environment["precision"])

@@ -33,7 +33,7 @@ ASKED = re.compile(r"(is|has|was|did|run|job|training)_")  # is_done is done
 EARLY = {"terminated", "terminated_early", "stopped_early", "killed_early", "timed_out"}
 TRUE, FALSE = {"true", "yes", "y", "1", "1_0"}, {"false", "no", "n", "0", "0_0"}
 # Called so, zeros and ones may be a metric.
-NO_COUNT = {"error", "success", "successful"}
+NO_COUNT, COUNTS = {"error", "success", "successful"}, {"0", "1", "0_0", "1_0"}
 
 
 def plain_name(column: object) -> str:
@@ -65,7 +65,7 @@ def run_states(frame: pd.DataFrame) -> Iterator[tuple[str, pd.Series[str], pd.Se
             yield str(column), shown, state.isin({"0", "0_0"})
         elif (state_name or name in RESULT) and finished:
             yield str(column), shown, state.isin(finished)
-        elif truth and known <= TRUE | FALSE and not (asked in NO_COUNT and _counts(known)):
+        elif truth and known <= TRUE | FALSE and not (asked in NO_COUNT and known & COUNTS):
             yield str(column), shown, state.isin(TRUE if asked in FINISHED else FALSE)
 
 
@@ -83,10 +83,6 @@ def truths(values: pd.Series[Any]) -> tuple[pd.Series[bool], set[str]]:
 
 def _words(values: pd.Series[Any]) -> pd.Series[str]:
     return values.astype(object).where(values.notna(), "missing").astype(str)
-
-
-def _counts(known: set[str]) -> bool:
-    return bool(known & {"0", "1", "0_0", "1_0"})
 
 
 def _finished_states(known: set[str], strict: bool) -> set[str]:

@@ -23,16 +23,6 @@ OWN = " (of the file)"  # ends the name of a column that a letter hides
 ROW_NAMES = ("name", "run", "run_name", "run_id", "model", "model_name", "label", "id")
 SHOWN = 5  # ids named in a one-line account of a drop
 
-# What a column of a run record is measured in; other columns keep the unit their file states.
-UNITS = {
-    "N": "parameters",
-    "D": "tokens or samples",
-    "C": "FLOPs",
-    "U": "unique tokens or samples",
-    "S": "steps",
-}
-
-
 # Counting conventions of a run record: columns for N, columns for C.
 N_COLUMNS = ("n_params_total", "n_params_non_embedding", "n_params_matmul")
 D_COLUMNS = ("n_tokens", "n_samples", "n_units")
@@ -116,9 +106,7 @@ class RunTable:
             return self
         gone = tuple(name for name, kept in zip(self.ids, mask, strict=True) if not kept)
         return replace(
-            self,
-            frame=self.frame.loc[mask].copy(),
-            dropped=(*self.dropped, Dropped(reason, gone)),
+            self, frame=self.frame.loc[mask].copy(), dropped=(*self.dropped, Dropped(reason, gone))
         )
 
     def warn(self, message: str) -> RunTable:

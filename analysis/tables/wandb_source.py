@@ -40,8 +40,7 @@ def load_wandb(
         import wandb
     except ImportError as error:
         raise TableError("reading W&B needs wandb: pip install wandb") from error
-    overrides = {"base_url": base_url} if base_url else None
-    api = wandb.Api(overrides=overrides)
+    api = wandb.Api(overrides={"base_url": base_url} if base_url else None)
     rows: list[dict[str, Any]] = []
     configs: list[dict[str, Any]] = []
     dropped: dict[str, list[str]] = {}

@@ -1,8 +1,8 @@
 """How a CLIP's ways to adapt compare: zero-shot, probes, few examples, fine-tuning.
 
 After Radford et al. 2021, Sec. 3. Works on the columns that `evaluation=adaptation` writes:
-`<way>_<task>_accuracy`
-and `zero_shot_<task>_chance`. Tasks that a way did not measure are missing and never counted.
+`<way>_<task>_accuracy` and `zero_shot_<task>_chance`. Tasks that a way did not measure are missing
+and never counted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pandas as pd
 from analysis.tables.table import TableError, between
 
 WITHIN = 0.03  # accuracies this near count as equal (Radford et al. 2021, Fig. 8)
+RANK = {"below": 0, "": 1, "above": 2}  # of censored values among the others
 HALFWAY = 0.5  # of the way from chance to 1, where a task counts as learned
 
 
@@ -76,7 +77,7 @@ def equivalences(run: pd.Series[Any]) -> list[Equivalence]:
         if not points or np.isnan(target):
             continue
         found.append(_cross(str(task), points, float(target)))
-    return sorted(found, key=lambda e: ({"below": 0, "": 1, "above": 2}[e.censored], e.k))
+    return sorted(found, key=lambda e: (RANK[e.censored], e.k))
 
 
 def _cross(task: str, points: list[tuple[int, float]], target: float) -> Equivalence:
@@ -99,9 +100,7 @@ def bounded(text: str, censored: str) -> str:
 def median_and_mean(found: list[Equivalence]) -> tuple[str, str]:
     """Both as text: "5.4", or "> 16" where censored tasks leave only a bound."""
     low, high = ([_bound(e, side) for e in found] for side in ("below", "above"))
-    median = _range(float(np.median(low)), float(np.median(high)), found)
-    mean = _range(float(np.mean(low)), float(np.mean(high)), found)
-    return median, mean
+    return _range(np.median(low), np.median(high)), _range(np.mean(low), np.mean(high))
 
 
 def _bound(found: Equivalence, side: str) -> float:
@@ -111,7 +110,7 @@ def _bound(found: Equivalence, side: str) -> float:
     return 0.0 if side == "below" else np.inf
 
 
-def _range(low: float, high: float, found: list[Equivalence]) -> str:
+def _range(low: Any, high: Any) -> str:
     if low == high:
         return f"{low:.2g}"
     if np.isinf(high):
@@ -164,8 +163,7 @@ def learning_order(runs: pd.DataFrame) -> pd.DataFrame:
     for task in accuracies(curve, "zero_shot"):
         n_samples, censored = _half_learned(skill(curve, str(task)))
         rows.append({"task": str(task), "n_samples": n_samples, "censored": censored})
-    rank = {"below": 0, "": 1, "above": 2}
-    rows.sort(key=lambda row: (rank[str(row["censored"])], row["n_samples"]))
+    rows.sort(key=lambda row: (RANK[str(row["censored"])], row["n_samples"]))
     return pd.DataFrame(rows)
 
 

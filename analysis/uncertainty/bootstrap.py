@@ -36,7 +36,6 @@ class Draws:
     """Refitted parameters, in working coordinates, and how they were drawn."""
 
     working: Array  # (S, P)
-    method: str
     description: str
     units: int  # independent units redrawn
     scale: str  # of the draws' spread: "ml" and "unbiased" need a wider level, "drawn" does not
@@ -144,15 +143,8 @@ def draw(
             f"only {good.mean():.0%} of the refits converged in {MAX_ITERATIONS} iterations: "
             "fix a parameter (--fix), use a law with fewer, or add runs"
         )
-    return Draws(
-        found.working[good],
-        method,
-        f"{text}, {int(good.sum())} refits",
-        units,
-        scale,
-        int((~good).sum()),
-        agreement,
-    )
+    text = f"{text}, {int(good.sum())} refits"
+    return Draws(found.working[good], text, units, scale, int((~good).sum()), agreement)
 
 
 def noise_scale(
@@ -217,11 +209,8 @@ def clustered_noise(
 
 def _usable(problem: Problem, noise: Noise | None) -> bool:
     """Seed noise speaks of these residuals: same space, no weights."""
-    return (
-        noise is not None
-        and noise.log == problem.objective.log
-        and bool(np.all(problem.scale == 1))
-    )
+    same_space = noise is not None and noise.log == problem.objective.log
+    return same_space and bool(np.all(problem.scale == 1))
 
 
 def _check(

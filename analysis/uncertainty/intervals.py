@@ -1,4 +1,4 @@
-"""Which interval a fit gets, and what a reader must be told of it."""
+"""Which interval a fit gets, and what a reader must know of it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class IntervalOptions:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """What is known of the parameters besides their estimates, by name."""
+    """What is known of the parameters in addition to their estimates, by name."""
 
     intervals: dict[str, Interval]
     errors: dict[str, float | None]  # standard errors

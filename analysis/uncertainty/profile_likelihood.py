@@ -72,7 +72,8 @@ def covariance(
     of few clusters is too narrow (of thirty, still by a tenth).
     """
     plain, theta = uncentred(problem, optimum)
-    index = np.flatnonzero(~fixed & ~_held(problem, optimum))
+    low, high = problem.bounds()
+    index = np.flatnonzero(~fixed & (optimum.working > low) & (optimum.working < high))
     n = len(points)
     free = index.size
     if n - free <= 0:
@@ -92,11 +93,6 @@ def covariance(
     return cov, index, freedom
 
 
-def _held(problem: Problem, optimum: Optimum) -> NDArray[np.bool_]:
-    low, high = problem.bounds()
-    return (optimum.working <= low) | (optimum.working >= high)
-
-
 def delta_intervals(
     problem: Problem, optimum: Optimum, points: Points, fixed: NDArray[np.bool_], level: float
 ) -> tuple[Intervals, dict[str, float | None]]:
@@ -112,11 +108,8 @@ def delta_intervals(
         low, high = theta[j] - quantile * se, theta[j] + quantile * se
         with np.errstate(over="ignore"):
             if p.positive:
-                # An interval wider than e^50 each way bounds nothing.
-                wide = quantile * se > 50
-                intervals[p.name] = (
-                    (None, None) if wide else (float(np.exp(low)), float(np.exp(high)))
-                )
+                if quantile * se <= 50:  # an interval wider than e^50 each way bounds nothing
+                    intervals[p.name] = float(np.exp(low)), float(np.exp(high))
                 errors[p.name] = float(np.exp(theta[j]) * se)
             else:
                 intervals[p.name], errors[p.name] = (float(low), float(high)), se

@@ -7,13 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.plot.style import new_figure, style
-from fmscale.sizing.gpt3 import (
-    TABLE,
-    TRAINING_TOKENS,
-    TrainingCost,
-    corrected,
-    training_cost,
-)
+from fmscale.sizing.gpt3 import TABLE, TRAINING_TOKENS, TrainingCost, corrected, training_cost
 
 FOLDER = Path(__file__).parent
 # Brown et al. 2020, App. D: total train compute in PF-days.

@@ -17,30 +17,27 @@ COLORS = ("#56B4E9", "#009E73", "#E69F00", "#D55E00")
 
 
 def optima(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a parametrization and width: the best rate with its interval, or a bound."""
+    """One row a parametrization and width: the best rate with its interval, or a bound, and what
+    the width loses, in nats, at the best rate of the base (between two rates a line)."""
+    curves = {
+        key: curve.dropna(subset="val_loss").sort_values("lr_peak")
+        for key, curve in runs.groupby(["parametrization", "width"])
+    }
+    optimum = {
+        k: vertex(c["lr_peak"].to_numpy(), c["val_loss"].to_numpy()) for k, c in curves.items()
+    }
     found = []
-    for (name, width), group in runs.groupby(["parametrization", "width"]):
-        group = group.dropna(subset="val_loss").sort_values("lr_peak")
-        best, bracketed, error = vertex(group["lr_peak"].to_numpy(), group["val_loss"].to_numpy())
-        reach = np.exp(1.96 * error)
+    for (name, width), curve in curves.items():
+        best, bracketed, error = optimum[name, width]
+        reach, lowest = np.exp(1.96 * error), curve["val_loss"].min()
+        base = np.log(optimum[name, BASE_WIDTH][0])
+        at_base = np.interp(base, np.log(curve["lr_peak"]), curve["val_loss"])
         found.append({
             "parametrization": name, "width": width, "lr_best": best, "bracketed": bracketed,
-            "lr_low": best / reach, "lr_high": best * reach, "loss_best": group["val_loss"].min(),
+            "lr_low": best / reach, "lr_high": best * reach, "loss_best": lowest,
+            "cost_at_rate_of_base": float(at_base) - lowest,
         })  # fmt: skip
-    return _with_cost_of_transfer(runs, pd.DataFrame(found))
-
-
-def _with_cost_of_transfer(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """What each width loses, in nats, at the best rate of the base; between two rates a line."""
-    costs = []
-    for row in table.itertuples():
-        own = runs[(runs["parametrization"] == row.parametrization) & (runs["width"] == row.width)]
-        own = own.dropna(subset="val_loss").sort_values("lr_peak")
-        base = table[(table["parametrization"] == row.parametrization)
-                     & (table["width"] == BASE_WIDTH)]["lr_best"].iloc[0]  # fmt: skip
-        at_base = np.interp(np.log(base), np.log(own["lr_peak"]), own["val_loss"])
-        costs.append(float(at_base) - row.loss_best)
-    return table.assign(cost_at_rate_of_base=costs)
+    return pd.DataFrame(found)
 
 
 def drift(table: pd.DataFrame) -> pd.Series:

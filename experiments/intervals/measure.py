@@ -1,6 +1,6 @@
 """How often 95 % intervals hold the truth: results.csv and figure.png.
 
-`python -m experiments.intervals.measure [TRIALS]` goes on where an earlier call stopped; delete
+`python -m experiments.intervals.measure [TRIALS]` resumes where an earlier call stopped; delete
 results.csv to start afresh.
 """
 
