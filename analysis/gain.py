@@ -106,9 +106,9 @@ class _Laws:
 
     def residuals(self, p: Array) -> Array:
         predicted = [self.predict(p, i, np.log(one.compute)) for i, one in enumerate(self.ladders)]
-        return np.log(
-            np.concatenate(predicted) / np.concatenate([one.loss for one in self.ladders])
-        )
+        measured = [one.loss for one in self.ladders]
+        out: Array = np.log(np.concatenate(predicted) / np.concatenate(measured))
+        return out
 
     def log_gain(self, p: Array, log_compute: float) -> float:
         """log(C' / C) at a compute; infinite where base's floor lies above what other reaches."""
@@ -181,12 +181,10 @@ def gain(
     """Compare two recipes.
 
     Args:
-        base: what is used today.
-        other: what is proposed.
+        base, other: what is used today, and what is proposed.
         target: FLOPs of the decision; None: those of the largest rung of both.
         floor: of the loss: a number pins it, "shared" fits one, "free" one for each recipe.
         alpha: pins the exponent of both, or of base and other; None: each recipe has its own.
-        level: of the interval.
 
     Raises:
         TableError: for options out of range, or a pinned floor that a loss lies below.

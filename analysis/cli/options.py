@@ -113,11 +113,7 @@ def read_mapped(
     with_envelope: bool = True,
     prepare: Callable[[RunTable], RunTable] = lambda table: table,
 ) -> RunTable:
-    """Table with canonical columns, after the row options.
-
-    Args:
-        prepare: changes the table as it was read.
-    """
+    """Table with canonical columns, after the row options; `prepare` changes it as it was read."""
     table = prepare(read_table(args.table, args.keys, args.decimal))
     table = replace(table, pooled=tuple(args.pool), all_runs=args.all_runs)
     is_store = "schema_version" in table.frame and "run_id" in table.frame

@@ -62,8 +62,7 @@ def outcome_line(row: Mapping[str, Any]) -> str:
 def registered_lines(forecasts: Sequence[Registered], tables: Sequence[RunTable] = ()) -> list[str]:
     """Each registered forecast and how its runs came out; files that are none, and why.
 
-    Args:
-        tables: studies that may have the run of a forecast that is open.
+    `tables` are studies that may have the run of an open forecast.
     """
     lines = []
     for one in forecasts:

@@ -23,7 +23,7 @@ EXAMPLE = (1.7, 400.0, 1200.0, 0.35, 0.36)
 class ExtendedHoffmann(Law):
     """A law with HOFFMANN among its parameters."""
 
-    columns = ("N", "D")
+    columns: ClassVar[tuple[str, ...]] = ("N", "D")
     default_objective = "huber"
 
     def starts(self, x: Columns, y: Array, count: int, seed: int) -> Array:
@@ -161,10 +161,8 @@ class JointOuter(ExtendedHoffmann):
 
 def _log_terms(p: Mapping[str, Any], x: Columns) -> tuple[Any, Any]:
     with np.errstate(divide="ignore"):  # an amplitude of zero is a term that is not there
-        return (
-            np.log(p["A"]) - p["alpha"] * np.log(x["N"]),
-            np.log(p["B"]) - p["beta"] * np.log(x["D"]),
-        )
+        log_a, log_b = np.log(p["A"]), np.log(p["B"])
+    return log_a - p["alpha"] * np.log(x["N"]), log_b - p["beta"] * np.log(x["D"])
 
 
 class RepeatPenalty(ExtendedHoffmann):

@@ -63,12 +63,10 @@ class Law(ABC):
     def gradient(self, p: Mapping[str, Any], x: Columns) -> dict[str, Any]:
         """Derivative of `value` by each natural parameter, each (S, n). Default: complex step."""
         step = 1e-30
-        out = {}
-        for name in self.names:
-            shifted = dict(p)
-            shifted[name] = p[name] + 1j * step
-            out[name] = np.imag(self.value(shifted, x)) / step
-        return out
+        return {
+            name: np.imag(self.value({**p, name: p[name] + 1j * step}, x)) / step
+            for name in self.names
+        }
 
     def value_and_gradient(self, p: Mapping[str, Any], x: Columns) -> tuple[Any, dict[str, Any]]:
         """Both at once; override where they share most of their work."""

@@ -54,12 +54,10 @@ class SigmoidLink(Law):
         spread = max(high - low, 1e-6)
         # ceiling above chance by convention; the sign of k says which way the metric goes
         falls = float(np.sum((x["L"] - np.mean(x["L"])) * (y - np.mean(y)))) <= 0
-        sign = 1.0 if falls else -1.0
-        k = sorted((sign * 1.0 / width, sign * 30.0 / width))
         return {
             "chance": (low - 0.3 * spread, low),
             "ceiling": (high, high + 0.3 * spread),
-            "k": (k[0], k[1]),
+            "k": (1.0 / width, 30.0 / width) if falls else (-30.0 / width, -1.0 / width),
             "L0": (float(np.min(x["L"])), float(np.max(x["L"]))),
         }
 

@@ -15,11 +15,8 @@ QUANTITIES = {"n_opt": "best size N* [parameters]", "loss": "loss"}
 
 
 def plot_fan(answer: Mapping[str, Any], quantity: str, ax: Axes | None = None) -> Axes:
-    """One point a variant of `forecast(...)["fan"]`; the band is the interval of the fit itself.
-
-    Args:
-        quantity: "n_opt" or "loss".
-    """
+    """One point a variant of `forecast(...)["fan"]`, of n_opt or loss; the band is the interval of
+    the fit itself."""
     rows = [r for r in answer.get("fan", []) if r.get(quantity) is not None]
     with drawing(ax, 6.8, 1.2 + 0.32 * max(len(rows), 2)) as ax:
         low, high = answer.get(f"{quantity}_interval") or (None, None)

@@ -20,10 +20,9 @@ def plot_isoflop(
     title: str = "",
     columns: Mapping[str, str] | None = None,
 ) -> Axes:
-    """Loss against N, one colour per budget; diamonds are minima, hollow curves are excluded.
+    """Loss against N, one color per budget; diamonds are minima, hollow curves are excluded.
 
-    Args:
-        columns: what `N` and `metric` are called where they come from, for the axes.
+    `columns` says what `N` and `metric` are called where they come from, for the axes.
     """
     names = columns or {}
     with drawing(ax, 8.4, 4.8) as ax:

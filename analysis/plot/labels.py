@@ -29,10 +29,7 @@ def label_points(
 
     Points are served in order of x. Sides are tried near the point first, then farther off, with a
     line that leads back; where no place is free the name lies at the last one tried. Limits and
-    scales of the axes must be set before.
-
-    Args:
-        text: options of the annotations.
+    scales of the axes must be set before. `text` are options of the annotations.
     """
     figure: Any = ax.figure
     figure.draw_without_rendering()

@@ -28,8 +28,8 @@ def plot_profiles(result: FitResult, ax: Axes | None = None) -> Axes:
             height = (found.objective - best) / (found.threshold - best)
             centre = result.parameters[found.name]
             shown = height < 3
-            left, right = ("open" if end is None else f"{end:.4g}" for end in found.interval)
-            text = f"{found.name}: [{left}, {right}]"
+            ends = ["open" if end is None else f"{end:.4g}" for end in found.interval]
+            text = f"{found.name}: [{', '.join(ends)}]"
             scale = centre if centre != 0 else 1.0
             dashed = None in found.interval  # a curve that stays below the line somewhere
             ax.plot(

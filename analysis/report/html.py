@@ -47,12 +47,8 @@ pre{background:#f7f7f9;padding:10px;overflow:auto;font-size:12px}
 def render_html(
     studies: Sequence[StudyReport], made: str = "", forecasts: Sequence[Registered] = ()
 ) -> str:
-    """The whole page.
-
-    Args:
-        made: when it was made, and by which command.
-        forecasts: those that were registered of these studies.
-    """
+    """The whole page: `made` says when and by which command, `forecasts` are those registered of
+    these studies."""
     from plotly.offline import get_plotlyjs
 
     body: list[str] = []

@@ -175,7 +175,8 @@ def optimal_to_json(optimal: dict[str, Any]) -> dict[str, Any]:
     """Exponents with intervals as plain data; the fits behind them are left out."""
 
     def plain(row: dict[str, Any]) -> dict[str, Any]:
-        out = {k: v for k, v in row.items() if isinstance(v, (str, int, float, list))}
+        kept = (str, int, float, list)
+        out: dict[str, Any] = {k: v for k, v in row.items() if isinstance(v, kept)}
         for key in ("a", "b"):
             power = row.get(key)
             if isinstance(power, PowerOfCompute):

@@ -89,7 +89,6 @@ def get_objective(
     """The objective called `name`.
 
     Args:
-        name: one of OBJECTIVES (or an alias).
         delta: Huber width, in nats of log residual (or units of the metric for huber_raw).
         above: only for `asymmetric`: factor on residuals whose prediction is too high.
         reduction: "sum" or "mean"; changes the reported number, never the optimum.

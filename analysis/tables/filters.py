@@ -113,11 +113,8 @@ def evaluate_column(table: RunTable, formula: str, option: str) -> pd.Series[flo
 
 
 def positive_values(table: RunTable, columns: Sequence[str], metric: str | None) -> RunTable:
-    """Rows whose columns are finite and positive and whose metric is finite.
-
-    Args:
-        metric: column that must be finite; it must be positive too when it is in `columns`.
-    """
+    """Rows whose columns are finite and positive and whose metric is finite (and positive, if it is
+    among the columns)."""
     for column in (*columns, *([metric] if metric and metric not in columns else [])):
         shown = table.conventions.get(column, column)
         values = table.numbers(column)

@@ -100,7 +100,7 @@ def delta_intervals(
     cov, index, freedom = covariance(problem, optimum, points, fixed)
     theta = problem.from_working(optimum.working[None])[0]
     quantiles = t.ppf(0.5 + level / 2, freedom)
-    intervals: Intervals = {n: (None, None) for n in problem.law.names}
+    intervals: Intervals = dict.fromkeys(problem.law.names, (None, None))
     errors: dict[str, float | None] = dict.fromkeys(problem.law.names)
     for position, j in enumerate(index):
         p = problem.law.parameters[j]
@@ -119,7 +119,7 @@ def delta_intervals(
 def profile_intervals(
     problem: Problem, optimum: Optimum, points: Points, fixed: NDArray[np.bool_], level: float
 ) -> tuple[Intervals, dict[str, float | None]]:
-    intervals: Intervals = {n: (None, None) for n in problem.law.names}
+    intervals: Intervals = dict.fromkeys(problem.law.names, (None, None))
     errors: dict[str, float | None] = dict.fromkeys(problem.law.names)
     for j, name in enumerate(problem.law.names):
         if not fixed[j]:
