@@ -67,28 +67,16 @@ class Backend(ABC):
     whole_jobs = False  # a trunk and its branches are one task, since it outlives this process
 
     def open(self, sweep: Sweep) -> int:
-        """Get ready for a sweep.
-
-        Returns:
-            How many tasks run at the same time, for an estimate of hours.
-        """
+        """Get ready for a sweep; returns how many tasks run at the same time."""
         return 1
 
     @abstractmethod
     def start(self, tasks: list[Task]) -> None:
-        """Start some tasks, no more than there are free slots.
-
-        Raises:
-            ConfigError: if they cannot be started.
-        """
+        """Start tasks, no more than there are free slots; ConfigError if they cannot be started."""
 
     @abstractmethod
     def events(self, report: Report, timeout: float | None) -> None:
-        """Report what has happened to the tasks; if nothing has, wait for something.
-
-        Args:
-            timeout: seconds to wait at most.
-        """
+        """Report what has happened, or wait for something, `timeout` seconds at most."""
 
     @abstractmethod
     def leave(self) -> None:

@@ -26,11 +26,7 @@ ON_ERROR = ("continue", "stop")
 
 @dataclass(frozen=True)
 class Options:
-    """What a person may ask of every launcher.
-
-    Raises:
-        ConfigError: for options that mean nothing.
-    """
+    """What a person may ask of every launcher; ConfigError for what means nothing."""
 
     on_error: str = "continue"  # with the other runs, or "stop" the sweep at the first failure
     max_retries: int = 0  # of a failed task, from its last checkpoint
@@ -88,14 +84,7 @@ def run(sweep: Sweep, backend: Backend, options: Options) -> bool:
 
 
 def train(sweep: Sweep, backend: Backend, options: Options, halvings: int = 0) -> dict[str, str]:
-    """Have a backend do all tasks of a sweep that has been checked and submitted.
-
-    Args:
-        halvings: of each job's micro-batch, by an earlier attempt.
-
-    Returns:
-        Reasons by the id of each run that failed.
-    """
+    """Have a backend do all tasks of a submitted sweep; returns reasons by failed run's id."""
     state = SweepState(sweep, options, halvings)
     with SweepDisplay(sweep) as display:
 
@@ -213,11 +202,7 @@ class SweepState:
         return []
 
     def _note_failure(self, job: Job, branch: Branch, event: Event) -> bool:
-        """Keep the reason, and write the status where the run's process could not.
-
-        Returns:
-            False if the run was finished all the same.
-        """
+        """Keep the reason, and write a killed run's status; False if it finished all the same."""
         folder = study_of(job).run(branch.run_id)
         whole_job = event.task.kind == "job"
         if whole_job and folder.is_finished():

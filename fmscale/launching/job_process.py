@@ -29,11 +29,7 @@ class JobSpec:
 
 
 def run_job(spec: JobSpec) -> dict[str, Any]:
-    """Do one task here; the processes that the scheduler started with this one train along.
-
-    Returns:
-        How it ended, as of `tasks.do_task`; nothing where another process leads.
-    """
+    """Do one task, in this process and those started with it; {} where another process leads."""
     os.chdir(spec.folder)
 
     import torch
@@ -50,11 +46,7 @@ def run_job(spec: JobSpec) -> dict[str, Any]:
 
 
 def in_process(n_threads: int | None = None, world: World | None = None) -> InProcess:
-    """The backend that trains in this process, and in those that were started with it.
-
-    Args:
-        n_threads: CPU threads; None: as many as torch takes.
-    """
+    """The backend that trains in this process, and in those that were started with it."""
     import torch
 
     from fmscale.launching.tasks import do_task
@@ -65,14 +57,7 @@ def in_process(n_threads: int | None = None, world: World | None = None) -> InPr
 
 
 def train_job(job: Job, world: World, options: Options | None = None) -> bool:
-    """Train one job in this process: what `fmscale train` does.
-
-    Args:
-        world: the processes that train together; each of them comes here.
-
-    Returns:
-        True if a run failed.
-    """
+    """Train one job in this process, as `fmscale train` does; True if a run failed."""
     backend = in_process(world=world)
     return bool(together(world, lambda: run(Sweep([job]), backend, options or Options())))
 

@@ -25,18 +25,14 @@ class Worker:
     """One process; its events arrive on a queue that all share."""
 
     def __init__(self, events: queue.Queue[tuple[Worker, dict[str, Any]]], n_threads: int) -> None:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(n_threads),
-            "MKL_NUM_THREADS": str(n_threads),
-        }
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(n_threads))
         self.task: Task | None = None
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fmscale.launching.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env={**os.environ, **threads},
         )
         self._events = events
         threading.Thread(target=self._listen, daemon=True).start()

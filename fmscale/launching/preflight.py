@@ -29,11 +29,7 @@ SUBMITTERS = 8  # threads that write configurations
 
 
 def check_store(runs_dir: str | Path, study: str) -> None:
-    """Refuse a store that cannot be written, or a study outside it, before anything is composed.
-
-    Raises:
-        ConfigError: naming the folder.
-    """
+    """Refuse with a ConfigError a store that cannot be written, or a study outside it."""
     try:
         check_name(study, "study")
     except ValueError as error:
@@ -98,11 +94,7 @@ def check_all(jobs: Sequence[Job], backend: Backend) -> None:
 
 
 def submit(sweep: Sweep) -> None:
-    """Write the runs that are left into the store: the manifest, and each configuration, resolved.
-
-    Raises:
-        ConfigError: if the store cannot be written.
-    """
+    """Write the runs that are left into the store; ConfigError if it cannot be written."""
     try:
         for study, jobs in sweep.by_study().items():
             entries = {k: v for job in jobs for k, v in manifest_entries(job).items()}

@@ -13,14 +13,7 @@ from fmscale.tracking.wandb import WandbTracker
 
 
 def reach_trackers(configs: Iterable[Mapping[str, Any]]) -> None:
-    """Ask each tracker once, before any training, whether it can be reached; say so if it cannot.
-
-    Args:
-        configs: resolved configurations of runs.
-
-    Raises:
-        ConfigError: if it was asked for and cannot.
-    """
+    """Say once, before any training, which trackers cannot be reached; ConfigError if asked for."""
     for study, tracker in _trackers(configs):
         try:
             problem = tracker.reach() if hasattr(tracker, "reach") else None

@@ -107,11 +107,7 @@ class Budget:
         return horizons
 
     def length(self, value: float, shape: Shape, batch_size: int) -> float:
-        """Tokens or samples of one value, before it is rounded to whole steps.
-
-        Args:
-            batch_size: items in a step; matters where FLOPs depend on it (a contrastive loss).
-        """
+        """Tokens or samples of one value, unrounded; FLOPs may depend on `batch_size` in items."""
         own = counted_as(shape.unit)
         if self.kind in ("tokens", "samples", "units"):
             if self.kind != own:

@@ -30,12 +30,7 @@ class Resolved(Generic[Value]):
 def resolve_batch_size(
     config: Mapping[str, Any], setting: Setting, units_per_item: int, multiple_of: int
 ) -> Resolved[int]:
-    """Items in an optimizer step: `batch_size`, or what `batch_rule` says where that is null.
-
-    Raises:
-        ConfigError: for a size that is none.
-        ValueError: for a rule that does not fit.
-    """
+    """`batch_size`, or by `batch_rule` where it is null; ConfigError or ValueError if neither."""
     size, rules = config["batch_size"], {}
     if size is None:
         if not config.get("batch_rule"):
@@ -51,12 +46,7 @@ def resolve_batch_size(
 def resolve_optimizer(
     optimizer: Mapping[str, Any], setting: Setting, batch_units: int
 ) -> Resolved[dict[str, Any]]:
-    """The optimizer's section with numbers for `lr: null` and for a second beta of null.
-
-    Raises:
-        ConfigError: if a rule is missing or a value is none.
-        ValueError: for a rule that does not fit.
-    """
+    """The section with numbers for a null lr or beta2; ConfigError or ValueError without a rule."""
     setting = replace(setting, batch_units=batch_units)
     resolved = {k: v for k, v in optimizer.items() if k not in ("lr_rule", "beta2_rule")}
     rules = {}

@@ -175,16 +175,7 @@ class Job:
         return dataclasses.replace(self, trainer=trainer)
 
     def check_unique(self, n_unique: int, share: float = 1.0, source: str = "the data") -> None:
-        """Refuse budgets that repeat the data more often than `budget.max_epochs` allows.
-
-        Args:
-            n_unique: tokens or samples of a source, each counted once.
-            share: of the budget that is drawn from it.
-            source: its name.
-
-        Raises:
-            ConfigError: naming the budget, the unique data and the remedy.
-        """
+        """ConfigError for budgets that repeat the unique units of a source, drawn by `share`."""
         budget = read_section(Budget, self.config, "budget")
         for branch in self.branches:
             try:

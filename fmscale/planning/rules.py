@@ -29,11 +29,7 @@ class Setting:
     batch_units: float | None = None  # tokens or samples in a step
 
     def known(self, name: str, rule: str) -> float:
-        """A value the rule needs.
-
-        Raises:
-            ValueError: if it is not fixed.
-        """
+        """A value the rule needs; ValueError if it is not fixed."""
         value: float | None = getattr(self, name)
         if value is None:
             raise ValueError(
@@ -110,12 +106,7 @@ class BatchRule:
             raise ValueError(f"batch_rule.multiple_of={self.multiple_of} must be at least 1")
 
     def __call__(self, setting: Setting, units_per_item: int, multiple_of: int = 1) -> int:
-        """Items in a batch.
-
-        Args:
-            units_per_item: tokens in a sequence, or 1.
-            multiple_of: micro-batches that it must be divisible into.
-        """
+        """Items in a batch, of `units_per_item` units each and a multiple of `multiple_of`."""
         if self.points is not None:
             units = _read_table(self.points, setting.n_params, "batch_rule")
         else:

@@ -19,11 +19,7 @@ MAX_WARMUP_SHARE = 0.2  # of the shortest budget; longer warm-ups bend the law (
 
 
 def read_section(kind: type, config: Mapping[str, Any], name: str) -> Any:
-    """Build a settings dataclass; its fields are the schema.
-
-    Raises:
-        ConfigError: for an unknown key or a value that the class refuses.
-    """
+    """A settings dataclass, whose fields are the schema; ConfigError for what it refuses."""
     try:
         return kind(**config[name])
     except TypeError as error:
@@ -50,15 +46,7 @@ class Limits:
             raise ConfigError("limits.max_dollars needs limits.dollars_per_hour")
 
     def check(self, flops: float, hours: float, how: str) -> None:
-        """Refuse a plan that costs more.
-
-        Args:
-            flops, hours: what is left to train.
-            how: where the hours come from.
-
-        Raises:
-            ConfigError: naming the limit and the cost.
-        """
+        """ConfigError, naming limit and cost, for a plan of more; `how` the hours are known."""
         costs = [("max_flops", flops, f"{flops:.3g} FLOPs"), ("max_hours", hours, f"{hours:.3g} h")]
         if self.dollars_per_hour is not None:
             price = hours * self.dollars_per_hour
@@ -101,11 +89,7 @@ class Schedule:
         return str(self.multiplier["_target_"]).rsplit(".", 1)[-1]
 
     def warmup_steps(self, shape: Shape, horizons: list[Horizon], batches: BatchSchedule) -> int:
-        """Warm-up shared by all budgets of a trunk, in steps at the full batch.
-
-        Raises:
-            ConfigError: if it is longer than 20 % of any budget.
-        """
+        """Warm-up of all budgets in full-batch steps; ConfigError beyond 20 % of the shortest."""
         shortest = horizons[0]
         units = self.warmup_units
         if units is None:
@@ -126,11 +110,7 @@ class Schedule:
         return min(round(self.cooldown_fraction * horizon.n_steps), horizon.n_steps - warmup_steps)
 
     def check_decay(self, horizon: Horizon, cooldown_steps: int, batches: BatchSchedule) -> None:
-        """Refuse runs that would end in mid-decay, or cool down before the batch is full.
-
-        Raises:
-            ConfigError: naming the budget and the remedy.
-        """
+        """Refuse with a ConfigError an end in mid-decay, or a cooldown before the batch is full."""
         if self.decay_units is not None and self.decay_units > horizon.n_units:
             raise ConfigError(
                 f"schedule.decay_units={self.decay_units:g} exceeds the budget of "
@@ -203,14 +183,7 @@ class TrainerSettings:
             )
 
     def check_batch(self, batch_size: int, contrasts: bool) -> None:
-        """Micro-batches must divide the batch; a contrastive batch cannot be split.
-
-        Args:
-            contrasts: whether the items of a batch meet in the loss.
-
-        Raises:
-            ConfigError: otherwise, or for a contrastive batch of one.
-        """
+        """ConfigError for a batch that micro-batches, or contrasts between items, do not allow."""
         if batch_size % self.accumulate:
             raise ConfigError(
                 f"trainer.accumulate={self.accumulate} does not divide batch_size={batch_size}"

@@ -93,11 +93,7 @@ class StorePlan:
 
 
 def plan_in_store(job: Job, *, elsewhere: bool = True) -> StorePlan:
-    """What a job still needs, given what lies in the store.
-
-    Args:
-        elsewhere: count what other studies have trained.
-    """
+    """What a job still needs, given the store; without `elsewhere`, given its own study alone."""
     study = study_of(job)
     done, adopted, left = [], [], []
     for branch in job.branches:

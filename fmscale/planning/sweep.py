@@ -55,15 +55,7 @@ class Sweep:
         return sum(seconds_of(plan.job, plan.steps) for plan in self.plans)
 
     def check_limits(self, n_workers: int, seconds: float | None = None) -> None:
-        """Refuse a sweep whose remaining runs cost more than any job's limits.
-
-        Args:
-            n_workers: jobs at the same time.
-            seconds: of work, where they have been measured.
-
-        Raises:
-            ConfigError: naming the limit.
-        """
+        """ConfigError if what is left costs more than a limit, with `n_workers` jobs at a time."""
         how = "measured" if seconds is not None else "estimated; fmscale plan measures it"
         hours = (self.seconds if seconds is None else seconds) / n_workers / 3600
         flops = self.flops

@@ -30,11 +30,7 @@ def write(config: Mapping[str, Any]) -> str:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The configuration in a file.
-
-    Raises:
-        Broken: if there is none, or none that a run could have.
-    """
+    """The configuration in a file; Broken if there is none, or none that a run could have."""
     try:
         config = _Loader(path.read_text()).get_single_data()
     except FileNotFoundError as error:

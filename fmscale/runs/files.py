@@ -98,11 +98,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        ValueError: naming the file, if it does not hold JSON.
-    """
+    """Read a JSON file; ValueError, naming the file, if it does not hold JSON."""
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:  # bad UTF-8 is a ValueError, too

@@ -24,17 +24,9 @@ from fmscale.public import with_public_names
 # Sections and keys of the configuration that change the trained numbers. Everything else
 # (paths, logger, launcher, study, progress, checkpoint cadence) may differ between equal runs.
 IDENTITY_KEYS = (
-    "model",
-    "objective",
-    "data",
-    "budget",
-    "optimizer",
-    "schedule",
-    "evaluation",
-    "batch_size",
-    "batch_ramp",
-    "seed",
-)
+    "model", "objective", "data", "budget", "optimizer", "schedule", "evaluation", "batch_size",
+    "batch_ramp", "seed",
+)  # fmt: skip
 TRAINER_IDENTITY_KEYS = ("precision", "gradient_clip_val", "accumulate", "compile")
 # Keys that came later -> the value that changes nothing. Named by the class whose setting it is
 # ("fmscale.data.ByteText.suffixes"), or by its place where there is none ("trainer.compile").

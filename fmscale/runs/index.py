@@ -51,14 +51,14 @@ class Index:
         part = "" if keep is None else "-".join(keep) + "."
         self.cache = study / f".index.{part}{name}l"
         self.broken: dict[str, Broken] = {}  # by run id, at the last reading
-        self._known: dict[str, tuple[Signature, dict[str, Any]]] = {}
-        self._n_lines = 0
         try:
             lines = self.cache.read_bytes().split(b"\n")[:-1]  # what follows the last one is torn
         except OSError:
             lines = []
         rows = [_unsealed(line) for line in lines]
-        self._known = {r["run"]: (r["signature"], r["content"]) for r in rows if r is not None}
+        self._known: dict[str, tuple[Signature, dict[str, Any]]] = {
+            r["run"]: (r["signature"], r["content"]) for r in rows if r is not None
+        }
         self._n_lines = BROKEN if None in rows else len(rows)  # written anew
 
     def read(self) -> dict[str, dict[str, Any]]:

@@ -18,19 +18,16 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
 
 from fmscale.runs.files import read_json
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0  # a holder elsewhere whose heart has not beaten for so long counts as dead
 HELD_SECONDS = 2.0  # until a run that another process trains is tried again
-
-T = TypeVar("T")
 
 
 class Held(Exception):
@@ -74,11 +71,7 @@ class Holder:
 
 
 class RunLock:
-    """Exclusive right to train in one folder; a context manager.
-
-    Raises, on entering:
-        Held: naming the holder, if it lives.
-    """
+    """Exclusive right to train in one folder; entering raises `Held`, naming a living holder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -116,12 +109,7 @@ class RunLock:
                 self.path.unlink()
 
     def verify(self) -> None:
-        """Make sure that nobody else has taken this run; called before anything is written.
-
-        Raises:
-            LockLost: if somebody has.
-            FileNotFoundError: if its folder is no longer there.
-        """
+        """Make sure this run is ours: else LockLost, or FileNotFoundError for a deleted folder."""
         if self.lost or holder_of(self.folder) != self.me:
             self.lost = True
             if not self.folder.is_dir():
@@ -148,19 +136,6 @@ def gone(folder: Path) -> FileNotFoundError:
         f"{folder} was moved or deleted while its runs were trained; they resume from their last "
         "checkpoints with the same command for the new place"
     )
-
-
-def in_turn(action: Callable[[], T]) -> T:
-    """Do something as soon as no other process trains the same, and say so while waiting."""
-    said = False
-    while True:
-        try:
-            return action()
-        except Held as error:
-            if not said:
-                print(f"waiting: {error}", flush=True)
-            said = True
-            time.sleep(HELD_SECONDS)
 
 
 def holder_of(folder: Path) -> Holder | None:

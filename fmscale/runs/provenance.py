@@ -16,14 +16,7 @@ PACKAGES = ("fmscale", "torch", "pytorch-lightning", "hydra-core", "numpy", "wan
 
 @functools.cache
 def git_state(folder: Path | None = None) -> dict[str, Any]:
-    """Commit and dirty flag of the source tree.
-
-    Args:
-        folder: any folder of the tree; default: the one that holds this package.
-
-    Returns:
-        `commit` (None outside a git checkout) and `dirty` (None likewise).
-    """
+    """`commit` and `dirty` of the tree that `folder` lies in; None outside a git checkout."""
     where = folder or Path(__file__).resolve().parent
     try:
         commit = _git(where, "rev-parse", "HEAD").strip()

@@ -213,11 +213,7 @@ class RunRecord:
 
     @staticmethod
     def from_dict(row: dict[str, Any]) -> RunRecord:
-        """Read a record back.
-
-        Raises:
-            ValueError: if the schema version is unknown or a column is not.
-        """
+        """Read a record back; ValueError for an unknown schema version or column."""
         RunRecord.check(row)
         evaluations = [Evaluation(**entry) for entry in row.get("evaluations", [])]
         return RunRecord(**{"seed": None, **row, "evaluations": evaluations})

@@ -86,11 +86,7 @@ def adopt_run(source: RunFolder, study: Study) -> bool:
 
 
 def adopt_trunk(source: RunFolder, study: Study, step: int) -> bool:
-    """Take a trunk's checkpoint after `step` steps over, with its metrics up to there.
-
-    Returns:
-        False if another process trains this trunk here, or has just dropped it there.
-    """
+    """Take a trunk's checkpoint after `step` steps over, with its metrics; False if it is gone."""
     target = study.trunk(source.run_id)
     try:
         with target.lock():

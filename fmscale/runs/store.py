@@ -83,10 +83,7 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def create(self, config_yaml: str) -> None:
-        """Make the folder and store the resolved configuration in it.
-
-        What a killed process left half-written a while ago goes.
-        """
+        """Make the folder, with its configuration; half-written files of killed processes go."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         for debris in self.path.glob(".*"):
             if debris.is_file() and time.time() - debris.stat().st_mtime > STALE_SECONDS:
@@ -163,12 +160,7 @@ class RunFolder:
         return {p.stem: read_lines(p) for p in sorted((self.path / "tables").glob("*.jsonl"))}
 
     def record(self) -> RunRecord:
-        """The record, under the name of the study that the run lies in.
-
-        Raises:
-            Broken: if it cannot be read.
-            Foreign: if another release wrote it.
-        """
+        """The record, under its folder's study; Broken, or Foreign of another release."""
         return dataclasses.replace(self._stored(), study=self.study)
 
     def trained_for(self) -> str:
@@ -205,11 +197,7 @@ class Study:
 
     @staticmethod
     def open(runs_dir: str | Path, name: str) -> Study:
-        """Refuse names that would leave the store.
-
-        Raises:
-            ValueError: if `name` is not a plain folder name.
-        """
+        """The study of a store; ValueError for a name that would leave the store."""
         check_name(name, "study")
         return Study(Path(runs_dir) / name)
 
@@ -291,11 +279,7 @@ def check_manifest(manifest: dict[str, Any]) -> None:
 
 
 def check_name(name: str, what: str) -> None:
-    """Refuse what is not the name of one folder, and so could leave the store.
-
-    Raises:
-        ValueError: naming it.
-    """
+    """Refuse with a ValueError what is not one folder's name, and so could leave the store."""
     if not re.fullmatch(NAME, name):
         raise ValueError(
             f"{what}={name!r} is not a folder name; use letters, digits, '_', '-', '+' and '.'"

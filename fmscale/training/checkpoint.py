@@ -53,11 +53,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises:
-        Broken: if it is torn, altered or not a checkpoint.
-    """
+    """Read a checkpoint; Broken if it is torn, altered or none."""
     try:
         whole = path.read_bytes()
     except OSError as error:

@@ -121,11 +121,7 @@ def _train_trunk(job: Job, study: Study, lock: RunLock, report: Report) -> None:
 
 
 def train_branch(job: Job, branch: Branch, report: Report = ignore) -> None:
-    """Train one run to its end, evaluate it and write its record; finished runs are left alone.
-
-    Raises:
-        Held: if another process trains this run now.
-    """
+    """Train, evaluate and record one unfinished run; Held if another process trains it."""
     study = study_of(job)
     folder = study.run(branch.run_id)
     if folder.is_finished():

@@ -84,11 +84,7 @@ def assemble(folder: Path) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """A whole checkpoint from its parts, in one process.
-
-    Raises:
-        ValueError: naming the folder, if a part is missing, torn or altered.
-    """
+    """A whole checkpoint from its parts, in one process; ValueError if one is lost or altered."""
     try:
         manifest = read_json(path / MANIFEST)
         for name, digest in manifest["files"].items():

@@ -44,12 +44,7 @@ def build_trainer(
     callbacks: list[pl.Callback],
     world: World | None = None,
 ) -> pl.Trainer:
-    """A Trainer for `n_steps` optimizer steps.
-
-    Args:
-        precision: "32-true" or "bf16-mixed".
-        world: the processes that train together, already connected; None: this one alone.
-    """
+    """A Trainer for `n_steps` optimizer steps on a connected `world`; None: this process."""
     silence_lightning()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)

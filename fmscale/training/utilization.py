@@ -23,11 +23,7 @@ REPEATS = 6  # the best counts: other load can only slow a product down
 
 
 def matmul_rate(settings: TrainerSettings, precision: str) -> float:
-    """FLOP/s of matrix products on all devices of a run, measured once a process.
-
-    Args:
-        precision: "32-true" or "bf16-mixed", whose products are in bfloat16.
-    """
+    """FLOP/s of matrix products at a `precision`, on all devices of a run; measured once."""
     on_gpu = settings.accelerator in ("auto", "gpu") and torch.cuda.is_available()
     dtype = torch.bfloat16 if precision == MIXED else torch.float32
     one = measured_rate("cuda" if on_gpu else "cpu", dtype, torch.get_num_threads())

@@ -47,11 +47,7 @@ class Remote(Backend):
 
     @abstractmethod
     def send(self, specs: dict[int, JobSpec], tasks: list[Task]) -> None:
-        """Hand specifications out, all at once.
-
-        Args:
-            specs: by `id` of the task.
-        """
+        """Hand specifications out, all at once; they are keyed by `id` of the task."""
 
     @abstractmethod
     def ended(self) -> dict[int, dict[str, Any]]:

@@ -18,11 +18,7 @@ class QueueSilent(Exception):
 
 
 def states(job_ids: Collection[str]) -> dict[str, str]:
-    """State of each job, e.g. {"12_0": "RUNNING"}, in Slurm's words or `FORGOTTEN`.
-
-    Raises:
-        QueueSilent: if Slurm's controller cannot be asked just now.
-    """
+    """State of each job in Slurm's words, or `FORGOTTEN`; QueueSilent if Slurm does not answer."""
     if not job_ids:
         return {}
     numbers = sorted({job_id.partition("_")[0] for job_id in job_ids})

@@ -53,11 +53,7 @@ class RankLost(RuntimeError):
 
 @contextmanager
 def naming_lost_ranks() -> Iterator[None]:
-    """Inside, the processes talk to each other.
-
-    Raises:
-        RankLost: in place of what torch says.
-    """
+    """Inside, processes talk to each other; RankLost in place of what torch says of a lost one."""
     try:
         yield
     except RuntimeError as error:

@@ -94,11 +94,7 @@ def error_on_rank_zero(world: World) -> Iterator[None]:
 
 
 def check_world(job: Job, world: World) -> None:
-    """Refuse a job that was not started as its trainer needs it.
-
-    Raises:
-        ConfigError: naming the command that starts it.
-    """
+    """Refuse a job not started as its trainer needs it; the ConfigError names the right command."""
     settings = job.trainer
     wanted = settings.devices
     if settings.strategy == "single":

@@ -100,14 +100,7 @@ class MemberTraining:
 
 
 def train_group(jobs: Sequence[Job], report: Report) -> None:
-    """Train the trunks of some jobs together, then their cooldowns, budget by budget.
-
-    Args:
-        jobs: alike but for seed and learning rate.
-
-    Raises:
-        VmapError: for models, optimizers or precisions that cannot be vmapped.
-    """
+    """Train jobs that differ in seed and rate alone, trunks first; VmapError if vmap cannot."""
     if any(job.trunk_steps for job in jobs):
         train_stretch([(job, None) for job in jobs], report)
     for place in range(len(jobs[0].branches)):

@@ -148,21 +148,13 @@ class SweepLauncher(Launcher):
         self.config = config
 
     def open_backend(self) -> Any:
-        """What starts the jobs.
-
-        Raises:
-            ConfigError: if the package behind it is not installed.
-        """
+        """What starts the jobs; ConfigError if the package behind it is not installed."""
         return get_method(self.backend)(**self.own)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Train all jobs.
-
-        Raises:
-            SystemExit: with code 1 after the sweep, if any run failed or was lost.
-        """
+        """Train all jobs; exit with code 1 after the sweep, if any run failed or was lost."""
         from fmscale.errors import config_errors_exit
         from fmscale.launching.driver import Options, run
         from fmscale.planning.sweep import Sweep
@@ -178,14 +170,7 @@ class SweepLauncher(Launcher):
 def planned_jobs(
     launcher: Any, job_overrides: Sequence[Sequence[str]]
 ) -> tuple[list[Any], list[JobReturn]]:
-    """Compose and plan every job of a launcher that has been set up.
-
-    Returns:
-        The jobs, and what Hydra wants to hear of each once all are done.
-
-    Raises:
-        ConfigError: for a configuration that could not be trained.
-    """
+    """Compose and plan every job; returns them, and what Hydra is to hear of each at the end."""
     from fmscale.config.compose import Composer
     from fmscale.config.jobs import compose_job
     from fmscale.errors import ConfigError
