@@ -10,6 +10,7 @@ from fmscale.errors import ConfigError
 from fmscale.launching.backend import Task
 from fmscale.launching.job_process import JobSpec, run_job
 from fmscale.launching.remote.backend import Remote
+from fmscale.launching.remote.joblib_internals import worker_processes
 from fmscale.planning.estimates import cores
 from fmscale.planning.sweep import Sweep
 from fmscale.signals import Interrupted, interrupt
@@ -64,7 +65,7 @@ class Joblib(Remote):
         busy = bool(self._futures)
         try:
             if busy:
-                for process in self._pool._processes.values():
+                for process in worker_processes(self._pool):
                     process.terminate()  # it saves its step and leaves
                 wait(self._futures.values())
         finally:  # also after a second Ctrl-C

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import AdamW, Optimizer
 from torch.optim.adamw import adamw
 
-from fmscale.training.vmapped.attention import FoldedAttention
+from fmscale.training.vmapped.attention_internals import FoldedAttention
 
 Objective = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
 
