@@ -26,7 +26,7 @@ ON_ERROR = ("continue", "stop")
 
 @dataclass(frozen=True)
 class Options:
-    """What a person may ask of every launcher; ConfigError for what means nothing."""
+    """What a person may ask of every launcher; ConfigError for values that make no sense."""
 
     on_error: str = "continue"  # with the other runs, or "stop" the sweep at the first failure
     max_retries: int = 0  # of a failed task, from its last checkpoint
@@ -138,7 +138,7 @@ class SweepState:
             return self._branch_tasks(index, [b for b in self.left[index] if b.run_id == ready])
         if event.name not in ("done", "failed"):
             return []
-        if task.kind == "group":  # what went wrong in it goes well, or not, one by one
+        if task.kind == "group":  # whatever failed in it is tried again one by one
             return [new for index in task.jobs for new in self._of_job(index)]
         if task.kind == "trunk":
             # A trunk that diverged has no checkpoint for these; they are recorded as diverged.
@@ -174,7 +174,7 @@ class SweepState:
         """The failed task once more, as often as allowed; else its runs are noted as failed."""
         task, halved = event.task, event.task.halvings + 1
         if event.fields.get("final"):
-            pass  # it has tried again by itself, or was ended by somebody
+            pass  # it has retried by itself, or was canceled
         elif event.fields["state"] == "oom" and halved <= self.options.max_halvings:
             try:
                 for index in task.jobs:

@@ -1,4 +1,4 @@
-"""Jobs in a process that somebody else started: a person or torchrun, joblib, Slurm, Ray."""
+"""Jobs in a process started from outside: by a person, torchrun, joblib, Slurm or Ray."""
 
 from __future__ import annotations
 

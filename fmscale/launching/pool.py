@@ -117,7 +117,7 @@ class Workers(Backend):
             raise
 
     def _understand(self, worker: Worker, message: dict[str, Any]) -> Event | None:
-        """The event a message stands for; None if it is of no interest to anybody."""
+        """The event a message stands for; None if it changes nothing."""
         name, task = message["event"], worker.task
         leaves = name == "gone" or message.get("state") == "oom"
         if leaves and worker in self._workers:

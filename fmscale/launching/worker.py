@@ -52,7 +52,7 @@ def _listen(tasks: queue.Queue[dict[str, Any] | None], at_work: threading.Event)
     for line in sys.stdin:
         tasks.put(json.loads(line))
     tasks.put(None)
-    if at_work.is_set():  # an idle worker is let go like this; a busy one has lost its parent
+    if at_work.is_set():  # this is how an idle worker is dismissed; a busy one has lost its parent
         os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -1,7 +1,7 @@
-"""How long to train: exactly one horizon, turned into optimiser steps.
+"""How long to train: exactly one horizon, turned into optimizer steps.
 
 A budget may be stated in four ways; each becomes D, the number of tokens (GPT) or samples
-(CLIP) processed, and D becomes whole optimiser steps. Standard library only, so that a sweep
+(CLIP) processed, and D becomes whole optimizer steps. Standard library only, so that a sweep
 can be planned and priced without torch.
 """
 
@@ -23,7 +23,7 @@ class Horizon:
     """One training length in whole steps."""
 
     n_units: int  # D: tokens or samples processed, a whole number of batches
-    n_steps: int  # optimiser steps
+    n_steps: int  # optimizer steps
 
 
 @dataclass(frozen=True)

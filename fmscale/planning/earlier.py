@@ -1,4 +1,4 @@
-"""Runs under the ids that release 0.1.0 gave them: found, and gone on with under these ids.
+"""Runs under the ids that release 0.1.0 gave them: found, and resumed under these ids.
 
 Those ids knew neither the content of the standard library's text, nor which precision `auto` had
 chosen, and called classes by their modules. A configuration with a section `earlier` has ids of

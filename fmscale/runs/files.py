@@ -156,7 +156,7 @@ def append_line(path: Path, row: dict[str, Any], verify: Callable[[], None] = al
     """Append one row to a JSON-lines file in a single write.
 
     One `write` to a descriptor opened for appending cannot interleave with another process, and
-    a kill can tear at most the last line, which `read_lines` recognises. What a full disk took only
+    a kill can tear at most the last line, which `read_lines` recognizes. What a full disk took only
     a part of is taken back: the next row must not continue it.
 
     Args:

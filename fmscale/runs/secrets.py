@@ -24,7 +24,7 @@ def redact(text: str) -> str:
 def redact_error(error: BaseException | None) -> None:
     """Take secrets out of an exception and out of those that led to it, in place.
 
-    Whatever prints it later, here or in a scheduler's log, has nothing to tell.
+    Whatever prints it later, here or in a scheduler's log, has nothing to reveal.
     """
     while error is not None:
         error.args = tuple(redact(a) if isinstance(a, str) else a for a in error.args)

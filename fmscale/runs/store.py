@@ -97,8 +97,8 @@ class RunFolder:
 
         Args:
             state: one of `STATES`.
-            step: optimiser steps done.
-            n_steps: optimiser steps of the whole run.
+            step: optimizer steps done.
+            n_steps: optimizer steps of the whole run.
             reason: one line for a person, for states other than completed.
         """
         assert state in STATES, state
@@ -180,7 +180,7 @@ class RunFolder:
         append_line(self.metrics_path, row, self.verify)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Rows so far; what is none is left out, and a line says so."""
+        """Rows so far; malformed lines are left out with a warning."""
         rows = read_lines(self.metrics_path, lambda error: log.warning("%s", error))
         return [row for row in rows if isinstance(row.get("step"), int)]
 

@@ -1,4 +1,4 @@
-"""What happens beside the training steps: rows of metrics, progress, the watch for divergence."""
+"""What happens beside the training steps: rows of metrics, progress, a guard against divergence."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from fmscale.training.shape_check import check_shapes
 
 
 def ignore(event: dict[str, Any]) -> None:
-    """A report that nobody reads."""
+    """A report that is dropped."""
 
 
 def check(job: Job) -> None:

@@ -38,7 +38,7 @@ def check_shapes(job: Job, parts: Parts) -> None:
             objective or an evaluator refuses or finds missing.
     """
     families = getattr(parts.objective, "families", (job.shape.family,))
-    # A family of one's own is judged by trying.
+    # A user's own family is judged by trying it.
     if _is_ours(job.shape) and job.shape.family not in families:
         raise ConfigError(
             f"objective {type(parts.objective).__name__} trains {' or '.join(families)} models, "

@@ -89,7 +89,7 @@ class Ray(Remote):
 
 
 def _work(spec: JobSpec) -> dict[str, Any]:
-    """What a Ray task does; cancelled, it saves its step and ends like any other."""
+    """What a Ray task does; canceled, it saves its step and ends like any other."""
     try:
         return run_job(spec)
     except Interrupted as error:

@@ -2,7 +2,7 @@
 
 Submission, and the requeueing of a job that is preempted or out of time, are submitit's. Whether
 a job is lost is decided here, by the run store and the queue: submitit would wait for ever for a
-cancelled job on a cluster that keeps no accounts.
+canceled job on a cluster that keeps no accounts.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def train_stretch(wanted: Sequence[tuple[Job, Branch | None]], report: Report) -
     with contextlib.ExitStack() as stack:
         groups: dict[Any, list[Member]] = defaultdict(list)
         for job, branch in wanted:
-            with contextlib.suppress(Held):  # somebody else is at it
+            with contextlib.suppress(Held):  # another process trains it
                 member = _member(job, branch, stack)
                 if member is not None:
                     groups[member.first, member.keep_at].append(member)
