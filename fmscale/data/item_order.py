@@ -31,29 +31,24 @@ class Supply(NamedTuple):
 
 
 @runtime_checkable
-class OrderedData(Protocol):
-    """Data with an order of their own, as a mixture has."""
+class MixedData(Protocol):
+    """Data that are drawn from several sources, in an order of their own."""
 
     def item_order(self, seed: int) -> Order: ...
-
-
-@runtime_checkable
-class SuppliedData(Protocol):
-    """Data that are drawn from several sources."""
 
     def supplies(self) -> list[Supply]: ...
 
 
 def item_order(data: TrainingData, seed: int) -> Order:
     """The data's own order where they have one; else one without replacement."""
-    if isinstance(data, OrderedData):
+    if isinstance(data, MixedData):
         return data.item_order(seed)
     return SeededOrder(data.n_items, seed)
 
 
 def supplies(data: TrainingData) -> list[Supply]:
     """The sources that the data are drawn from: one, except for mixtures."""
-    if isinstance(data, SuppliedData):
+    if isinstance(data, MixedData):
         return data.supplies()
     return [Supply("the data", data.n_items, 1.0)]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class TrainingData(Protocol):
     """A training set with a fixed validation set; see `token_dataset` and `scenes`."""
 
-    unit: str  # what D counts: tokens, samples, or the word of a family of one's own
+    unit: str  # what D counts: tokens, samples, or a word of your own family
     val_batch_size: int  # items per validation batch; only a contrastive loss depends on it
 
     @property
@@ -89,7 +89,7 @@ class KnowsFloor(Protocol):
 
 @runtime_checkable
 class AugmentedData(Protocol):
-    """A training set whose items are altered at random, anew at each step."""
+    """A training set whose items are altered at random at each step."""
 
     def augmented_batch(self, indices: np.ndarray, seed: int, step: int) -> dict[str, Tensor]:
         """As `train_batch`; what is altered depends on (seed, item, step) alone."""

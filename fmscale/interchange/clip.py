@@ -6,6 +6,8 @@ a convolution. Its CLIPModel has a Vision Transformer and a text Transformer, no
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,22 +51,19 @@ PATCH = "image.patch.weight", "vision_model.embeddings.patch_embedding.weight"
 
 def to_transformers(model: CLIP) -> dict[str, Tensor]:
     """The weights under transformers' names, float32."""
-    image, text = transformer_towers(model.shape)
+    image, _ = transformer_towers(model.shape)
     state = {name: tensor.detach().cpu().float() for name, tensor in model.state_dict().items()}
     ours, theirs = PATCH
     tensors = {
         theirs: state[ours].view(-1, image.n_channels, image.patch_size, image.patch_size),
         **{theirs: state[ours] for ours, theirs in ENDS.items()},
     }
-    for tower, shape, prefix in (("image", image, "vision_model"), ("text", text, "text_model")):
-        for i in range(shape.n_layer):
-            block, layer = f"{tower}.blocks.{i}", f"{prefix}.encoder.layers.{i}"
-            for kind in ("weight", "bias"):
-                for ours, theirs in BLOCK.items():
-                    tensors[f"{layer}.{theirs}.{kind}"] = state[f"{block}.{ours}.{kind}"]
-                parts = state[f"{block}.attention.qkv.{kind}"].chunk(3)
-                for name, part in zip("qkv", parts, strict=True):
-                    tensors[f"{layer}.self_attn.{name}_proj.{kind}"] = part
+    for block, layer, kind in _layers(model.shape):
+        for ours, theirs in BLOCK.items():
+            tensors[f"{layer}.{theirs}.{kind}"] = state[f"{block}.{ours}.{kind}"]
+        parts = state[f"{block}.attention.qkv.{kind}"].chunk(3)
+        for name, part in zip("qkv", parts, strict=True):
+            tensors[f"{layer}.self_attn.{name}_proj.{kind}"] = part
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
@@ -76,18 +75,22 @@ def from_transformers(tensors: dict[str, Tensor], shape: CLIPShape) -> dict[str,
             raise ValueError(f"the weights lack {name}")
         return tensors[name].float()
 
-    image, text = transformer_towers(shape)
     ours, theirs = PATCH
     state = {ours: find(theirs).flatten(1), **{o: find(t) for o, t in ENDS.items()}}
-    for tower, part, prefix in (("image", image, "vision_model"), ("text", text, "text_model")):
-        for i in range(part.n_layer):
-            block, layer = f"{tower}.blocks.{i}", f"{prefix}.encoder.layers.{i}"
-            for kind in ("weight", "bias"):
-                for ours, theirs in BLOCK.items():
-                    state[f"{block}.{ours}.{kind}"] = find(f"{layer}.{theirs}.{kind}")
-                qkv = [find(f"{layer}.self_attn.{name}_proj.{kind}") for name in "qkv"]
-                state[f"{block}.attention.qkv.{kind}"] = torch.cat(qkv)
+    for block, layer, kind in _layers(shape):
+        for ours, theirs in BLOCK.items():
+            state[f"{block}.{ours}.{kind}"] = find(f"{layer}.{theirs}.{kind}")
+        qkv = [find(f"{layer}.self_attn.{name}_proj.{kind}") for name in "qkv"]
+        state[f"{block}.attention.qkv.{kind}"] = torch.cat(qkv)
     return state
+
+
+def _layers(shape: CLIPShape) -> Iterator[tuple[str, str, str]]:
+    """Our name of each block, theirs, and the kind of parameter."""
+    image, text = transformer_towers(shape)
+    for ours, tower, theirs in (("image", image, "vision_model"), ("text", text, "text_model")):
+        for i, kind in itertools.product(range(tower.n_layer), ("weight", "bias")):
+            yield f"{ours}.blocks.{i}", f"{theirs}.encoder.layers.{i}", kind
 
 
 def transformer_towers(shape: CLIPShape) -> tuple[VisionShape, TextShape]:

@@ -35,11 +35,7 @@ POOL = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
 
 
 def to_open_clip(model: CLIP) -> dict[str, Tensor]:
-    """The weights under open_clip's names, float32; batch norms with their running statistics.
-
-    Raises:
-        ValueError: for a bag of words, or a residual network of another number of stages than 4.
-    """
+    """The weights under open_clip's names, float32; batch norms with their running statistics."""
     shape, state = model.shape, {n: t.detach().cpu() for n, t in model.state_dict().items()}
     if not isinstance(shape.text, TextShape):
         raise ValueError(
@@ -109,11 +105,7 @@ def _resnet(state: dict[str, Tensor], shape: ResNetShape) -> dict[str, Tensor]:
 
 
 def open_clip_config(model: CLIP) -> dict[str, Any]:
-    """The model's configuration in open_clip's words.
-
-    Raises:
-        ValueError: for towers of different activations, or a tower that open_clip cannot have.
-    """
+    """The model's configuration in open_clip's words."""
     image, text = model.shape.image, model.shape.text
     assert isinstance(text, TextShape)  # to_open_clip has checked it
     if isinstance(image, VisionShape):

@@ -66,6 +66,6 @@ class Captioner(CaptionModel):
         }
 
     def init_weights(self) -> None:
-        """Draw all weights anew from torch's global generator, by the rules of `CLIP`."""
+        """Draw all weights again from torch's global generator, by the rules of `CLIP`."""
         initialize_tower(self.image, self.image_projection)
         initialize_tower(self.text, self.text_projection)

@@ -81,7 +81,7 @@ class CLIP(nn.Module):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """Draw all weights anew from torch's global generator; the temperature starts at 0.07."""
+        """Draw all weights again from torch's global generator; the temperature starts at 0.07."""
         initialize_tower(self.image, self.image_projection)
         initialize_tower(self.text, self.text_projection)
         self.log_scale.fill_(math.log(1 / INITIAL_TEMPERATURE))

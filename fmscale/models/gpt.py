@@ -116,7 +116,7 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """Draw all weights anew from torch's global generator."""
+        """Draw all weights again from torch's global generator."""
         stds = gpt_stds(self.shape.n_layer, self.shape.recipe.residual)
         if self.parametrization is not None:
             stds = self.parametrization.stds(stds, self.shape.d_model)

@@ -35,7 +35,7 @@ class TextEncoder(nn.Module):
         return self.norm(read_at(self.blocks, x, end))  # (B, d_model)
 
     def states(self, x: Tensor) -> Tensor:
-        """What the blocks make of embedded tokens (B, T, d_model), before the last norm."""
+        """The blocks' output (B, T, d_model) for embedded tokens, before the last norm."""
         x = x + self.position_embedding.weight[: x.shape[1]]
         for block in self.blocks:
             x = block(x)

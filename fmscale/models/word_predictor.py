@@ -56,7 +56,7 @@ class WordPredictor(CaptionModel):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """Draw all weights anew from torch's global generator.
+        """Draw all weights again from torch's global generator.
 
         Few words of a vocabulary are in a caption, so the biases start at the log-odds of that
         (Lin et al. 2017, Sec. 3.3): half as many words as positions, evenly among all.

@@ -1,7 +1,7 @@
 """Vectors of a batch of pairs, whole or in parts that are computed twice (gradient caching).
 
 A contrastive loss needs the vectors of all pairs at once, but not the activations behind them.
-In parts, each part's activations are dropped after its vectors are known and computed anew in the
+In parts, each part's activations are dropped after its vectors are known and recomputed in the
 backward pass (Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited
 setup"; Chen et al. 2016 for the recomputation). The loss still sees the full similarity matrix:
 the gradient is that of the whole batch, memory that of one part, time a third more.

@@ -31,7 +31,7 @@ class CLIPShape(PairShape):
         return {**self.image_met(), **self.text_met(), "temperature": self.n_scalars}
 
     def unread_flops(self) -> int:
-        """Forward FLOPs of a pair that `flops` counts and nobody computes, in both towers."""
+        """Forward FLOPs of a pair that `flops` counts but nothing computes, in both towers."""
         unread = super().unread_flops()
         if isinstance(self.text, TextShape):
             unread += self.text.unread_flops(self.text.seq_len)

@@ -32,8 +32,7 @@ PUBLISHED = {
 class PairShape(Shape, ABC):
     """Base of the shapes that see an image and a caption; a subclass counts its own parts.
 
-    A subclass is a dataclass with at least these three fields, and names its parameter groups
-    after the part and the role: `image_mlp`, `text_projection`.
+    It names its parameter groups after the part and the role: `image_mlp`, `text_projection`.
     """
 
     d_embed: int  # width of the space where image and text meet
@@ -76,7 +75,7 @@ class PairShape(Shape, ABC):
         return {"image": self.image_macs(), "text": self._text_flops(causal=False) // 2}
 
     def unread_flops(self) -> int:
-        """Forward FLOPs of a pair that `flops` counts and nobody computes, in the image tower."""
+        """Forward FLOPs of a pair that `flops` counts but nothing computes, in the image tower."""
         if not isinstance(self.image, VisionShape):
             return 0
         return self.image.unread_flops(self.image.n_positions)
@@ -124,7 +123,7 @@ class PairShape(Shape, ABC):
 
         In the 6ND columns a parameter counts once for each position it meets: a tower's weights
         for every patch or token, the projections once. Three times forward counts a gradient with
-        respect to the pixels which nobody computes; it is the patch matrix's forward cost, under
+        respect to the pixels that is not computed; it is the patch matrix's forward cost, under
         1 % even with one layer of width 16.
 
         Args:

@@ -18,12 +18,12 @@ SHARED = ("contrasts", "metrics", "units_per_item", "vocabulary")  # given to ev
 class Shape(Protocol):
     """Sizes of a model in plain integers; needs no torch.
 
-    A class of one's own inherits what has a body here, or answers it by itself. `label` and the
+    Your own class inherits what has a body here, or overrides it. `label` and the
     groups' names are free; a group that is a table ends with "embedding".
     """
 
     family: ClassVar[str]  # name of the kind of model, which an objective may ask for
-    unit: ClassVar[str]  # what D counts, in the plural: tokens, samples, or a word of one's own
+    unit: ClassVar[str]  # what D counts, in the plural: tokens, samples, or a word of your own
     contrasts: ClassVar[bool] = False  # items of a batch meet in the loss: it is never divided
     metrics: ClassVar[tuple[str, ...]] = ("val_loss",)  # columns to look at, the loss first
 
@@ -92,7 +92,7 @@ class TokenShape(Shape, Protocol):
 
 
 def counted_as(unit: str) -> str:
-    """The word for a unit in budgets, columns and logged rows: one's own is "units"."""
+    """The word for a unit in budgets, columns and logged rows: your own is "units"."""
     return unit if unit in COUNTED else "units"
 
 

@@ -92,18 +92,18 @@ def open_index(
         transform: keep the decoded pictures at its size; None keeps none.
         max_broken: share of pairs that may lack a part or hold an unreadable image.
         max_kept_bytes: refuse to keep more than this of decoded pictures.
-        report: entered while pairs are listed; gives what is told their number, now and then.
+        report: entered while pairs are listed; its value is called with their number so far.
 
     Raises:
         ValueError: if there are no pairs, or more are broken than allowed.
     """
 
     def build(building: Path) -> dict[str, Any]:
-        with report as told, _Writer(building, source, transform, max_kept_bytes) as writer:
+        with report as tell, _Writer(building, source, transform, max_kept_bytes) as writer:
             for n, listed in enumerate(source.pairs()):
                 writer.add(listed)
                 if n % 1000 == 999:
-                    told(n + 1)
+                    tell(n + 1)
         writer.check(max_broken)
         return {"format": FORMAT_VERSION, "kind": source.kind, **writer.summary()}
 

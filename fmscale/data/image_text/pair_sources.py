@@ -112,7 +112,7 @@ def _of_tar(tar: tarfile.TarFile, name: str) -> Iterator[Listed]:
         stem, _, suffix = base.partition(".")
         before, key, suffix = key, f"{folder}/{stem}", suffix.lower()
         if suffix in IMAGE_SUFFIXES and key != before and key in found and found[key].image:
-            yield found.pop(key).pair()  # two tars were joined, and the second counts anew
+            yield found.pop(key).pair()  # of two joined tars, both of which count from 0
         found.setdefault(key, _Members(name, key)).add(tar, member, suffix)
     yield from (members.pair() for members in found.values())
 
@@ -125,7 +125,7 @@ class _Members:
     key: str
     image: Place | None = None
     caption: str | None = None
-    told: str | None = None  # the caption in a .json
+    json_caption: str | None = None  # the caption in a .json
     problems: dict[str, str] = field(default_factory=dict)  # by ending
 
     def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> None:
@@ -137,7 +137,7 @@ class _Members:
             elif suffix == "txt":
                 self.caption = _text(tar, member, LONGEST_CAPTION)
             elif suffix == "json":
-                self.told = _caption_of_json(_text(tar, member, LONGEST_JSON))
+                self.json_caption = _caption_of_json(_text(tar, member, LONGEST_JSON))
         except MalformedRecord as error:
             self.problems[suffix] = f".{suffix}: {error}"
 
@@ -145,7 +145,8 @@ class _Members:
         if self.caption:
             self.problems.pop("json", None)  # its caption is not needed
         problem = next(iter(self.problems.values()), None)
-        return Listed(f"{self.file}:{self.key}", self.image, self.caption or self.told, problem)
+        caption = self.caption or self.json_caption
+        return Listed(f"{self.file}:{self.key}", self.image, caption, problem)
 
 
 def _check_end(tar: tarfile.TarFile, path: Path) -> None:

@@ -1,8 +1,8 @@
 """From raw text to a folder of shards: planned once, in steps that are finished or not begun.
 
-A preparation keeps its state in `.building/`: the plan, what each piece's survey found, and a note
-for each finished shard. The same command after a crash does what is missing. `manifest.json` comes
-last: a folder without it is not finished.
+A preparation keeps its state in `.building/`: the plan, what the first pass found in each piece,
+and a note for each finished shard. The same command after a crash does what is missing.
+`manifest.json` comes last: a folder without it is not finished.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from fmscale.data.preparation.document import Piece
-from fmscale.data.preparation.first_pass import decide, survey_piece
+from fmscale.data.preparation.first_pass import decide, first_pass
 from fmscale.data.preparation.keep_or_drop import is_held_out
 from fmscale.data.preparation.leakage import LeakageIndex
 from fmscale.data.preparation.parts import left_out, list_pieces
 from fmscale.data.preparation.pool import run_all
-from fmscale.data.preparation.quality_classifier import Likeness, learn_likeness, reference_pieces
+from fmscale.data.preparation.quality_classifier import (
+    QualityClassifier,
+    reference_pieces,
+    train_classifier,
+)
 from fmscale.data.preparation.readers import kept_documents
 from fmscale.data.preparation.settings import Recipe
 from fmscale.data.preparation.writer import write_shard
@@ -68,14 +72,14 @@ def build_shards(recipe: Recipe, out: Path, n_workers: int, display: Display) ->
     with _alone(building):
         began = time.monotonic()
         tokenizer = _tokenizer(recipe, pieces, building)
-        likeness = _likeness(recipe, pieces, building)
-        verdicts, leakage = _surveyed(recipe, pieces, building, likeness, n_workers, display)
+        classifier = _classifier(recipe, pieces, building)
+        codes, leakage = _first_pass(recipe, pieces, building, classifier, n_workers, display)
         dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
         spec = str(building / TOKENIZER) if isinstance(tokenizer, FileTokenizer) else "bytes"
         notes = [building / f"shard-{i:05d}.json" for i in range(len(pieces))]
         _run(
             "tokens", write_shard,
-            [(piece, i, recipe, spec, dtype, verdicts[i] if verdicts else None, out, notes[i])
+            [(piece, i, recipe, spec, dtype, codes[i] if codes else None, out, notes[i])
              for i, piece in enumerate(pieces)],
             [piece.size for piece in pieces], notes, n_workers, display,
         )  # fmt: skip
@@ -83,7 +87,7 @@ def build_shards(recipe: Recipe, out: Path, n_workers: int, display: Display) ->
         manifest |= {
             "left_out": left_out(recipe),
             "leakage": leakage,
-            "likeness": likeness.report if likeness is not None else None,
+            "likeness": classifier.report if classifier is not None else None,
             "plan_sha256": plan["sha256"],
             "seconds": round(time.monotonic() - began, 3),  # of the last start
         }
@@ -169,34 +173,34 @@ def _sample(recipe: Recipe, pieces: list[Piece]) -> Iterator[str]:
                 break
 
 
-def _likeness(recipe: Recipe, pieces: list[Piece], building: Path) -> Likeness | None:
+def _classifier(recipe: Recipe, pieces: list[Piece], building: Path) -> QualityClassifier | None:
     """The learned filter, trained once."""
     if not recipe.reference:
         return None
-    path = building / "likeness.npz"
+    path = building / "quality_classifier.npz"
     if not path.exists():
-        temporary = building / f".likeness.{os.getpid()}.npz"
-        learn_likeness(recipe, pieces).save(temporary)
+        temporary = building / f".classifier.{os.getpid()}.npz"
+        train_classifier(recipe, pieces).save(temporary)
         os.replace(temporary, path)
-    return Likeness.load(path)
+    return QualityClassifier.load(path)
 
 
-def _surveyed(
+def _first_pass(
     recipe: Recipe,
     pieces: list[Piece],
     building: Path,
-    likeness: Likeness | None,
+    classifier: QualityClassifier | None,
     n_workers: int,
     display: Display,
 ) -> tuple[list[np.ndarray] | None, dict[str, Any] | None]:
-    if not recipe.needs_survey:
+    if not recipe.needs_first_pass:
         return None, None
     index = LeakageIndex.read(recipe)
-    files = [building / f"survey-{i:05d}.npz" for i in range(len(pieces))]
+    files = [building / f"first-pass-{i:05d}.npz" for i in range(len(pieces))]
     tasks = [
-        (piece, recipe, index, likeness, file) for piece, file in zip(pieces, files, strict=True)
+        (piece, recipe, index, classifier, file) for piece, file in zip(pieces, files, strict=True)
     ]
-    _run("survey", survey_piece, tasks, [p.size for p in pieces], files, n_workers, display)
+    _run("first pass", first_pass, tasks, [p.size for p in pieces], files, n_workers, display)
     return decide(files, recipe, index)
 
 

@@ -22,33 +22,33 @@ from fmscale.data.preparation.duplicates import (
 )
 from fmscale.data.preparation.keep_or_drop import CODES, KEPT, fingerprint, judge
 from fmscale.data.preparation.leakage import LeakageIndex
-from fmscale.data.preparation.quality_classifier import Likeness
+from fmscale.data.preparation.quality_classifier import QualityClassifier
 from fmscale.data.preparation.readers import read_piece
 from fmscale.data.preparation.settings import Recipe
 
 
-def survey_piece(
+def first_pass(
     piece: Piece,
     recipe: Recipe,
     index: LeakageIndex,
-    likeness: Likeness | None,
+    classifier: QualityClassifier | None,
     file: Path,
     report: Callable[[int], None],
 ) -> None:
     """Write reason, fingerprint and, where asked for, signature of each document; leaks of all.
 
     Args:
-        likeness: the learned filter, if there is one; validation text of one's own passes it.
+        classifier: the learned filter, if there is one; separate validation text passes it.
         file: .npz that is written.
         report: called with the characters of text read since the last call.
     """
-    verdicts, prints, signatures, leaks = [], [], [], []
+    codes, prints, signatures, leaks = [], [], [], []
     found_grams = np.zeros(len(index.grams), dtype=bool)
     for found in read_piece(piece, recipe):
         reason = judge(found, recipe)
-        if reason == KEPT and likeness is not None and piece.split != "validation":
+        if reason == KEPT and classifier is not None and piece.split != "validation":
             assert isinstance(found, Document)
-            reason = KEPT if likeness.keeps(found.text) else "unlike_reference"
+            reason = KEPT if classifier.keeps(found.text) else "unlike_reference"
         hits = np.empty(0, dtype=np.int64)
         if reason == KEPT:
             assert isinstance(found, Document)
@@ -57,13 +57,13 @@ def survey_piece(
             if recipe.duplicates == "near":
                 signatures.append(signature(found.text))
             found_grams[hits] = True
-        verdicts.append(CODES[reason])
+        codes.append(CODES[reason])
         leaks.append(len(hits) > 0)
         report(len(found.text) if isinstance(found, Document) else 0)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.npz")
     np.savez(
         temporary,
-        verdicts=np.array(verdicts, dtype=np.uint8),  # (n_documents,)
+        codes=np.array(codes, dtype=np.uint8),  # (n_documents,)
         leaks=np.array(leaks, dtype=bool),  # (n_documents,)
         found_grams=found_grams,
         # Of documents without a reason to drop them, in order:
@@ -74,47 +74,47 @@ def survey_piece(
 
 
 def decide(
-    surveys: Sequence[Path], recipe: Recipe, index: LeakageIndex
+    files: Sequence[Path], recipe: Recipe, index: LeakageIndex
 ) -> tuple[list[np.ndarray], dict[str, Any] | None]:
     """Final reasons of each piece's documents, and the leakage report if there is one.
 
     Args:
-        surveys: the files that `survey_piece` wrote, in the order of the pieces.
+        files: the files that `first_pass` wrote, in the order of the pieces.
     """
-    verdicts, all_prints = [], []
+    codes, all_prints = [], []
     found_grams, n_leaking = np.zeros(len(index.grams), dtype=bool), 0
-    for path in surveys:
-        with np.load(path) as survey:
-            verdict = survey["verdicts"].copy()
-            n_leaking += int(survey["leaks"].sum())
-            found_grams |= survey["found_grams"]
-            all_prints.append(survey["fingerprints"])
+    for path in files:
+        with np.load(path) as found:
+            own_codes = found["codes"].copy()
+            n_leaking += int(found["leaks"].sum())
+            found_grams |= found["found_grams"]
+            all_prints.append(found["fingerprints"])
             if recipe.drop_leaks:
-                verdict[(verdict == CODES[KEPT]) & survey["leaks"]] = CODES["leak"]
-        verdicts.append(verdict)
+                own_codes[(own_codes == CODES[KEPT]) & found["leaks"]] = CODES["leak"]
+        codes.append(own_codes)
     if recipe.duplicates != "keep":
-        _drop_duplicates(surveys, verdicts, all_prints, recipe)
+        _drop_duplicates(files, codes, all_prints, recipe)
     leakage = index.report(found_grams, n_leaking) if recipe.evaluations else None
-    return verdicts, leakage
+    return codes, leakage
 
 
 def _drop_duplicates(
-    surveys: Sequence[Path],
-    verdicts: list[np.ndarray],
+    files: Sequence[Path],
+    codes: list[np.ndarray],
     all_prints: list[np.ndarray],
     recipe: Recipe,
 ) -> None:
     copies = exact_duplicates(np.concatenate(all_prints))
     near = NearDuplicates(recipe.similarity)
     begin = 0
-    for path, verdict, prints in zip(surveys, verdicts, all_prints, strict=True):
-        rows = np.flatnonzero((verdict == CODES[KEPT]) | (verdict == CODES["leak"]))
+    for path, own_codes, prints in zip(files, codes, all_prints, strict=True):
+        rows = np.flatnonzero((own_codes == CODES[KEPT]) | (own_codes == CODES["leak"]))
         own = copies[begin : begin + len(prints)]
         begin += len(prints)
-        alive = verdict[rows] == CODES[KEPT]
-        verdict[rows[alive & own]] = CODES["exact_duplicate"]
+        alive = own_codes[rows] == CODES[KEPT]
+        own_codes[rows[alive & own]] = CODES["exact_duplicate"]
         if recipe.duplicates == "near":
-            with np.load(path) as survey:
-                candidates = survey["signatures"][alive & ~own]
+            with np.load(path) as found:
+                candidates = found["signatures"][alive & ~own]
             similar = np.array(near.flag(candidates), dtype=bool)
-            verdict[rows[alive & ~own][similar]] = CODES["near_duplicate"]
+            own_codes[rows[alive & ~own][similar]] = CODES["near_duplicate"]

@@ -1,4 +1,4 @@
-"""What format a file is in: told by its name and by how it begins, never by its name alone.
+"""What format a file is in, judged by its name and by how it begins, never by its name alone.
 
 Only text, JSON lines and columns are read. Whatever else is known is refused by its name: read as
 text, it would train a model on braces, markup or compressed bytes.

@@ -31,7 +31,7 @@ PENALTIES = (1.0, 10.0, 100.0)  # tried: inverse strengths
 
 
 @dataclass(frozen=True)
-class Likeness:
+class QualityClassifier:
     """The trained filter: two of them, each for the documents that the other has learned from.
 
     One filter alone would tell the raw documents it has seen from all others.
@@ -68,10 +68,10 @@ class Likeness:
                  report=json.dumps(self.report))  # fmt: skip
 
     @staticmethod
-    def load(path: Path) -> Likeness:
+    def load(path: Path) -> QualityClassifier:
         """Read back what `save` wrote."""
         with np.load(path) as file:
-            return Likeness(file["weights"], file["biases"], float(file["alpha"]),
+            return QualityClassifier(file["weights"], file["biases"], float(file["alpha"]),
                             json.loads(str(file["report"])))  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def reference_pieces(recipe: Recipe) -> list[Piece]:
     return list_pieces(recipe.plain(*recipe.reference))
 
 
-def learn_likeness(recipe: Recipe, pieces: Sequence[Piece]) -> Likeness:
+def train_classifier(recipe: Recipe, pieces: Sequence[Piece]) -> QualityClassifier:
     """Train on the reference against the raw text, an equal share of every piece of either.
 
     Raises:
@@ -132,7 +132,7 @@ def learn_likeness(recipe: Recipe, pieces: Sequence[Piece]) -> Likeness:
         "held_out_auc": float(roc_auc_score(y, margins)),
         "alpha": recipe.pareto,
     }
-    return Likeness(weights, biases, recipe.pareto, report)
+    return QualityClassifier(weights, biases, recipe.pareto, report)
 
 
 def _sample(recipe: Recipe, pieces: Sequence[Piece]) -> Iterator[str]:

@@ -17,7 +17,7 @@ CHOICES = {
     "duplicates": ("keep", "exact", "near"),
 }
 # What Radford et al. 2019, section 2.1, say of WebText: duplicates removed, heuristics for quality,
-# no Wikipedia. The karma of the links is a field of one's own data: see `min_score`.
+# no Wikipedia. The karma of the links is a field of your own data: see `min_score`.
 WEBTEXT: dict[str, Any] = {"duplicates": "near", "quality": True, "exclude": ("*wikipedia*",)}
 
 
@@ -41,12 +41,10 @@ class Recipe:
     min_score: float | None = None  # documents whose score is lower are dropped
     exclude: tuple[str, ...] = ()  # patterns (fnmatch) of origins that are dropped
     quality: bool = False  # rules of Rae et al. 2021
-    reference: tuple[str, ...] = ()  # good text; documents unlike it are dropped: see `likeness`
+    reference: tuple[str, ...] = ()  # good text: documents unlike it are dropped
     pareto: float = 9.0  # how strictly (Brown et al. 2020, appendix A)
     duplicates: str = "keep"  # "exact" also drops copies, "near" also near-duplicates
-    similarity: float = (
-        0.8  # Jaccard index of word 5-grams from which documents are near-duplicates
-    )
+    similarity: float = 0.8  # Jaccard index of word 5-grams from which on "near" drops
     evaluations: tuple[str, ...] = ()  # sets whose leakage into the text is reported
     drop_leaks: bool = False
     on_bad: str = "stop"  # what to do with a document that cannot be read
@@ -96,15 +94,12 @@ class Recipe:
             )
 
     @property
-    def needs_survey(self) -> bool:
+    def needs_first_pass(self) -> bool:
         """Whether documents are compared with one another, a reference or evaluation sets."""
         return self.duplicates != "keep" or bool(self.evaluations or self.reference)
 
     def plain(self, *inputs: str) -> Recipe:
-        """How text beside the corpus is read: without origins, scores and second thoughts.
-
-        A line that cannot be read stops the reading: it would be missing in what is reported.
-        """
+        """How text beside the corpus is read: no origins, scores or filters, and no bad line."""
         return Recipe(inputs=inputs, suffixes=self.suffixes, field=self.field,
                       hub_split=self.hub_split, shard_bytes=self.shard_bytes)  # fmt: skip
 

@@ -122,7 +122,7 @@ def write_shard(
     recipe: Recipe,
     spec: str,
     dtype: str,
-    verdicts: np.ndarray | None,
+    codes: np.ndarray | None,
     folder: Path,
     note: Path,
     report: Callable[[int], None],
@@ -131,7 +131,7 @@ def write_shard(
 
     Args:
         spec: of the tokenizer, as `open_tokenizer` takes it.
-        verdicts: codes of all documents from the first pass; None: each is judged by itself.
+        codes: codes of all documents from the first pass; None: each is judged by itself.
         note: JSON file; its presence says that the shard is complete.
         report: called with the characters of text read since the last call.
     """
@@ -141,7 +141,7 @@ def write_shard(
     writers = {s: SplitWriter(folder, f"{s}-{number:05d}", tokenizer, dtype) for s in SPLITS}
     try:
         for row, found in enumerate(read_piece(piece, recipe)):
-            reason = judge(found, recipe) if verdicts is None else REASONS[verdicts[row]]
+            reason = judge(found, recipe) if codes is None else REASONS[codes[row]]
             report(len(found.text) if isinstance(found, Document) else 0)
             if reason != KEPT:
                 dropped[reason] += 1

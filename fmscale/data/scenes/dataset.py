@@ -71,11 +71,11 @@ class Scenes:
         name: str = "scenes",
     ) -> None:
         self.tokenizer = CaptionTokenizer()
-        if vocab_size is not None and vocab_size != self.tokenizer.vocab_size:
+        n_words = self.tokenizer.vocab_size
+        if vocab_size not in (None, n_words):
             raise ValueError(
-                f"data.vocab_size = {vocab_size}, but scene captions use "
-                f"{self.tokenizer.vocab_size} tokens. Set data.vocab_size="
-                f"{self.tokenizer.vocab_size}."
+                f"data.vocab_size = {vocab_size}, but scene captions use {n_words} tokens. Set "
+                f"data.vocab_size={n_words}."
             )
         if not 1 <= n_unique_samples <= _FIRST_VALIDATION_INDEX:
             raise ValueError(
@@ -89,7 +89,7 @@ class Scenes:
         self.name = name
         self.image_size = image_size
         self.seq_len = seq_len
-        self.vocab_size = self.tokenizer.vocab_size
+        self.vocab_size = n_words
         self.seed = seed
         self.n_unique_samples = n_unique_samples
         # A short last batch would have a lower loss than the others; it is dropped.

@@ -64,9 +64,8 @@ class ByteText(SequenceData):
         self.tokenizer = ByteTokenizer()
         if vocab_size != self.tokenizer.vocab_size:
             raise ValueError(
-                f"data.vocab_size = {vocab_size}, but the {self.tokenizer.name} tokenizer has "
-                f"{self.tokenizer.vocab_size} tokens. Set data.vocab_size="
-                f"{self.tokenizer.vocab_size}."
+                f"data.vocab_size = {vocab_size}, but the bytes tokenizer has 256 tokens. Set "
+                "data.vocab_size=256."
             )
         if split not in SPLITS:
             raise ValueError(f"data.split = {split!r}: choose one of {sorted(SPLITS)}.")

@@ -64,8 +64,8 @@ class TokenShards(SequenceData):
         if content is not None and content != self.manifest.content:
             raise ValueError(
                 f"data.content = {content}, but the tokens in {root} are {self.manifest.content}: "
-                "the run was begun on other text. Give its folder, or leave data.content out for a "
-                "new run."
+                "the run started on other text. Give its folder, or omit data.content for a new "
+                "run."
             )
         sha256 = self.manifest.tokenizer_sha256
         known = self.manifest.tokenizer or f"unknown tokenizer of {root}"

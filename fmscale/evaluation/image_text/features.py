@@ -1,8 +1,8 @@
-"""What a CLIP makes of images and captions, computed once and shared by all its evaluators.
+"""A CLIP's features of images and captions, computed once and shared by all its evaluators.
 
 Zero-shot, probe, neighbours and few-shot look at the same images, and loss and retrieval at the
 same pairs. `shared_features` opens a scope in which each is encoded once; outside of it every call
-encodes anew, so that nothing outlives a change of the weights.
+encodes again, so that nothing outlives a change of the weights.
 """
 
 from __future__ import annotations

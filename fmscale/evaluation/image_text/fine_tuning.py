@@ -67,7 +67,6 @@ class ImageFineTuning:
         n_epochs: passes over the task's fitting images.
         learning_rate: peak of AdamW's, after a linear warm-up and before a cosine to 0.
         batch_size: images of one step.
-        seed: of the order of the images.
     """
 
     def __init__(
@@ -84,8 +83,7 @@ class ImageFineTuning:
         if n_epochs < 1 or batch_size < 1 or not learning_rate > 0:
             raise ValueError(
                 f"n_epochs = {n_epochs}, batch_size = {batch_size}, learning_rate = "
-                f"{learning_rate}: give at least one epoch and one image a step, and a positive "
-                "rate."
+                f"{learning_rate}: give at least 1 epoch and 1 image, and a positive rate."
             )
         self.tasks = None if tasks is None else tuple(tasks)
         self.alphas = sorted({0.0, *map(float, alphas), 1.0})

@@ -37,7 +37,6 @@ class MachineDetector:
         n_tokens: tokens that are judged.
         temperature, top_k, top_p: how the model samples; see `generate`.
         n_gram: longest run of tokens that the classifier sees.
-        seed: of the samples and of the split.
     """
 
     def __init__(

@@ -75,7 +75,7 @@ class FineTuning:
         train: JSONL file with the fields of the form and a label, or "toy".
         test: the same, for the accuracy.
         name: of the task, in the metrics; None: the form.
-        lm_coef: lambda; 0 gives up the language model's loss.
+        lm_coef: lambda; 0 drops the language model's loss.
         baselines: of `BASELINES`, to be measured as well.
         n_toy: training examples made of templates where `train` is "toy".
         seed: of the order, of dropout and of new weights.

@@ -60,8 +60,7 @@ class InContext:
         descriptions: whether the task is described in words first; both are measured by default.
         n_problems: held-out problems of each task, for each seed.
         seeds: choices of problems and examples; more of them narrow the standard error.
-        rendering: of the arithmetic tasks, as in training.
-        words_file: text whose words are scrambled, as in training.
+        rendering, words_file: as in training; see `build_tasks`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Perplexity of a text of one's own that no run was trained for (Radford et al. 2019, Table 3)."""
+"""Perplexity of any text of your own (Radford et al. 2019, Table 3)."""
 
 from __future__ import annotations
 

@@ -36,7 +36,6 @@ class Samples:
         prompts: texts to continue; None: `PROMPTS`.
         n_tokens: how many to add.
         temperature, top_k, top_p: see `generate`; top-k 40 is what GPT-2's samples were drawn by.
-        seed: of the samples.
     """
 
     def __init__(
@@ -55,10 +54,9 @@ class Samples:
             raise ValueError(f"n_tokens = {n_tokens}: give at least 1.")
         self.prompts = tuple(prompts)
         self.n_tokens = n_tokens
-        self.temperature = temperature
-        self.top_k = top_k
-        self.top_p = top_p
-        self.seed = seed
+        self.sampling: dict[str, Any] = {
+            "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed
+        }  # fmt: skip
 
     def check(self, data: Any) -> None:
         """Refuse data that is no text."""
@@ -72,13 +70,11 @@ class Samples:
                 "model": model.shape.label,
                 "n_params_total": model.shape.n_params_total,
                 "text": continuation(
-                    model, text_tokenizer(data), prompt, self.n_tokens,
-                    temperature=self.temperature, top_k=self.top_k, top_p=self.top_p,
-                    seed=self.seed,
+                    model, text_tokenizer(data), prompt, self.n_tokens, **self.sampling
                 ),
             }
             for prompt in self.prompts
-        ]  # fmt: skip
+        ]
         trigrams = [
             [text[i : i + 3] for i in range(len(row["prompt"]), len(text) - 2)]
             for row in rows

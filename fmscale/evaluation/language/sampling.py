@@ -22,8 +22,8 @@ def generate(
 ) -> Tensor:
     """Continue each row of a prompt.
 
-    When the context is full, its older half is forgotten: positions are absolute, so the rest is
-    read anew.
+    When the context is full, its older half is dropped and the rest read again, as positions are
+    absolute.
 
     Args:
         prompt: (B, T) int64, T at least 1; only the last shape.seq_len tokens are read.

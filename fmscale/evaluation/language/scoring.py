@@ -33,7 +33,7 @@ class Prompt(NamedTuple):
 
 @dataclass(frozen=True)
 class Scored:
-    """What a model makes of one answer."""
+    """A model's probability of one answer."""
 
     nats: float  # -log p(answer | context), all tokens together
     likeliest: np.ndarray  # (m + 1,): argmax at every position of the answer and after it

@@ -287,7 +287,7 @@ def test_progress_ends_at_the_whole_and_never_goes_back(tmp_path, corpus):
     display = Silent()
     recipe = Recipe(inputs=(str(corpus),), shard_bytes=4000, val_fraction=0.1, duplicates="exact")
     build_shards(recipe, tmp_path / "out", 1, display)
-    assert [what for what, _, _ in display.told] == ["survey", "tokens"]
+    assert [what for what, _, _ in display.told] == ["first pass", "tokens"]
     for _, total, done in display.told:
         assert done == sorted(done)
         assert done[-1] == total

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fmscale.data.preparation.keep_or_drop import is_held_out
-from fmscale.data.preparation.quality_classifier import N_FEATURES, Likeness
+from fmscale.data.preparation.quality_classifier import N_FEATURES, QualityClassifier
 from tests.helpers.texts import build, tokens
 
 GOOD, BAD = range(0, 400), range(300, 700)  # ranks of words; a quarter is common to both
@@ -34,9 +34,11 @@ def reference(tmp_path) -> str:
     return str(write(tmp_path / "good.jsonl", [document(s, GOOD) for s in range(1000, 1200)]))
 
 
-def filter_of(bias: float, alpha: float = 9.0) -> Likeness:
+def filter_of(bias: float, alpha: float = 9.0) -> QualityClassifier:
     """One that gives every text the same score."""
-    return Likeness(np.zeros((2, N_FEATURES), dtype=np.float32), np.full(2, bias), alpha, {})
+    return QualityClassifier(
+        np.zeros((2, N_FEATURES), dtype=np.float32), np.full(2, bias), alpha, {}
+    )
 
 
 @pytest.mark.parametrize("score", [0.02, 0.9])

@@ -348,7 +348,7 @@ def test_shards_of_another_tokenizer_are_refused_before_compute(tmp_path, folder
         job(tmp_path)
     content = job(tmp_path, f"data.root={folders['small']}").config["data"]["content"]
     exchanged = job(tmp_path, f"data.root={folders['large']}", f"data.content={content}")
-    with pytest.raises(ConfigError, match="the run was begun on other text"):
+    with pytest.raises(ConfigError, match="the run started on other text"):
         check(exchanged)
 
 
