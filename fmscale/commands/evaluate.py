@@ -307,15 +307,8 @@ def _report(
     show: Sequence[str] | None,
 ) -> None:
     asked = {name for r in requests for name in r.config["evaluation"]["evaluators"]}
-    known = list(
-        dict.fromkeys(
-            metric
-            for record in records
-            for entry in _latest(record)
-            if entry.evaluator in asked
-            for metric in entry.metrics
-        )
-    )
+    latest = [e for record in records for e in _latest(record) if e.evaluator in asked]
+    known = list(dict.fromkeys(metric for entry in latest for metric in entry.metrics))
     everything = {name for record in records for name in record.metrics}
     unknown = [name for name in show or [] if name not in everything]
     if unknown:

@@ -73,75 +73,50 @@ class Bars:
 def make_parser() -> argparse.ArgumentParser:
     """All options; their names are those of `Recipe`."""
     parser = arguments.make_parser("prepare", __doc__, EXAMPLE, store=False)
-    parser.add_argument("inputs", nargs="*", help="files and folders of text")
-    parser.add_argument("--out", type=Path, help="folder of the shards")
-    parser.add_argument("--overwrite", action="store_true", help="replace the shards in --out")
-    parser.add_argument("--verify", type=Path, metavar="SHARDS", help="compare with the checksums")
-    parser.add_argument(
-        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (%(default)s)"
-    )
-    reading = parser.add_argument_group("reading")
-    reading.add_argument(
-        "--suffixes",
-        nargs="+",
-        default=SUFFIXES,
-        help=f"endings taken from folders ({' '.join(SUFFIXES)})",
-    )
-    reading.add_argument("--field", default="text", help="of JSONL and tables (%(default)s)")
-    reading.add_argument("--source-field", help="names each document's origin; default: its file")
-    reading.add_argument("--hub", metavar="OWNER/NAME", help="a data set of the Hugging Face Hub")
-    reading.add_argument("--hub-config")
-    reading.add_argument("--hub-split", default="train", help="also of saved folders (%(default)s)")
-    reading.add_argument(
-        "--on-bad", choices=CHOICES["on_bad"], default="stop",
-        help="with documents that cannot be read (%(default)s)",
-    )  # fmt: skip
-    splitting = parser.add_argument_group("validation")
-    splitting.add_argument(
-        "--val-fraction", type=float, default=0.01, help="share held out (%(default)s)"
-    )
-    splitting.add_argument(
-        "--split", choices=CHOICES["split"], default="document",
-        help="hold out whole documents, or the tail of each (%(default)s)",
-    )  # fmt: skip
-    splitting.add_argument("--validation", nargs="+", default=(), help="held-out text of one's own")
-    tokens = parser.add_argument_group("tokens")
-    tokens.add_argument(
-        "--tokenizer", default="bytes", help="bytes, bpe (trained here), or a tokenizer.json"
-    )
-    tokens.add_argument("--vocab-size", type=int, help="of bpe, the separator included")
-    tokens.add_argument(
-        "--tokenizer-bytes", type=float, default=1e8, help="text bpe is trained on (%(default)g)"
-    )
-    tokens.add_argument("--separator", help="token after each document; default: the usual ones")
-    tokens.add_argument(
-        "--shard-bytes", type=float, default=6.4e7, help="input of one shard (%(default)g)"
-    )
-    cleaning = parser.add_argument_group("cleaning")
-    cleaning.add_argument(
-        "--recipe", choices=("webtext",),
-        help="as WebText: --duplicates near --quality --exclude '*wikipedia*'",
-    )  # fmt: skip
-    cleaning.add_argument("--duplicates", choices=CHOICES["duplicates"], default="keep")
-    cleaning.add_argument(
-        "--similarity", type=float, default=0.8,
-        help="Jaccard index of word 5-grams of near-duplicates (%(default)s)",
-    )  # fmt: skip
-    cleaning.add_argument("--quality", action="store_true", help="rules of Rae et al. 2021")
-    cleaning.add_argument(
+    add = parser.add_argument
+    add("inputs", nargs="*", help="files and folders of text")
+    add("--out", type=Path, help="folder of the shards")
+    add("--overwrite", action="store_true", help="replace the shards in --out")
+    add("--verify", type=Path, metavar="SHARDS", help="compare with the checksums")
+    add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (%(default)s)")
+    add = parser.add_argument_group("reading").add_argument
+    add("--suffixes", nargs="+", default=SUFFIXES,
+        help=f"endings taken from folders ({' '.join(SUFFIXES)})")  # fmt: skip
+    add("--field", default="text", help="of JSONL and tables (%(default)s)")
+    add("--source-field", help="names each document's origin; default: its file")
+    add("--hub", metavar="OWNER/NAME", help="a data set of the Hugging Face Hub")
+    add("--hub-config")
+    add("--hub-split", default="train", help="also of saved folders (%(default)s)")
+    add("--on-bad", choices=CHOICES["on_bad"], default="stop",
+        help="with documents that cannot be read (%(default)s)")  # fmt: skip
+    add = parser.add_argument_group("validation").add_argument
+    add("--val-fraction", type=float, default=0.01, help="share held out (%(default)s)")
+    add("--split", choices=CHOICES["split"], default="document",
+        help="hold out whole documents, or the tail of each (%(default)s)")  # fmt: skip
+    add("--validation", nargs="+", default=(), help="held-out text of one's own")
+    add = parser.add_argument_group("tokens").add_argument
+    add("--tokenizer", default="bytes", help="bytes, bpe (trained here), or a tokenizer.json")
+    add("--vocab-size", type=int, help="of bpe, the separator included")
+    add("--tokenizer-bytes", type=float, default=1e8, help="text bpe is trained on (%(default)g)")
+    add("--separator", help="token after each document; default: the usual ones")
+    add("--shard-bytes", type=float, default=6.4e7, help="input of one shard (%(default)g)")
+    add = parser.add_argument_group("cleaning").add_argument
+    add("--recipe", choices=("webtext",),
+        help="as WebText: --duplicates near --quality --exclude '*wikipedia*'")  # fmt: skip
+    add("--duplicates", choices=CHOICES["duplicates"], default="keep")
+    add("--similarity", type=float, default=0.8,
+        help="Jaccard index of word 5-grams of near-duplicates (%(default)s)")  # fmt: skip
+    add("--quality", action="store_true", help="rules of Rae et al. 2021")
+    add(
         "--reference", nargs="+", default=(), metavar="GOOD",
         help="text known to be good; what a classifier finds unlike it is dropped, as for GPT-3",
     )  # fmt: skip
-    cleaning.add_argument(
-        "--pareto", type=float, default=9.0, help="how strictly: GPT-3's alpha (%(default)s)"
-    )
-    cleaning.add_argument("--exclude", nargs="+", default=(), help="patterns of origins to drop")
-    cleaning.add_argument("--score-field", help="drop documents with less than --min-score of it")
-    cleaning.add_argument("--min-score", type=float)
-    cleaning.add_argument(
-        "--evaluations", nargs="+", default=(), help="sets looked for in the text, by 13-grams"
-    )
-    cleaning.add_argument("--drop-leaks", action="store_true", help="drop documents they are in")
+    add("--pareto", type=float, default=9.0, help="how strictly: GPT-3's alpha (%(default)s)")
+    add("--exclude", nargs="+", default=(), help="patterns of origins to drop")
+    add("--score-field", help="drop documents with less than --min-score of it")
+    add("--min-score", type=float)
+    add("--evaluations", nargs="+", default=(), help="sets looked for in the text, by 13-grams")
+    add("--drop-leaks", action="store_true", help="drop documents they are in")
     return parser
 
 

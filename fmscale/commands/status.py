@@ -81,22 +81,15 @@ def state_of(
         state = record["status"]  # it may have been killed after it had written its record
         note = f"diverged: {reason}".removesuffix(": ") if state == "diverged" else course
         return RunState(folder.run_id, "done", progress, note)
-    match state:
-        case "running" if folder.is_at_work():
-            return RunState(
-                folder.run_id, "running", progress, course or str(holder_of(folder.path))
-            )
-        case "running":
-            gone = "its process is gone; the same sweep command resumes it"
-            return RunState(folder.run_id, "missing", progress, gone)
-        case "queued":
-            return RunState(folder.run_id, "missing", progress, "queued")
-        case "failed":
-            return RunState(folder.run_id, "failed", progress, reason)
-        case "oom":
-            return RunState(folder.run_id, "failed", progress, f"out of memory: {reason}")
-        case _:
-            return RunState(folder.run_id, "missing", progress, f"{state}: {reason}")
+    if state == "running" and folder.is_at_work():
+        return RunState(folder.run_id, "running", progress, course or str(holder_of(folder.path)))
+    group, why = {
+        "running": ("missing", "its process is gone; the same sweep command resumes it"),
+        "queued": ("missing", "queued"),
+        "failed": ("failed", reason),
+        "oom": ("failed", f"out of memory: {reason}"),
+    }.get(state, ("missing", f"{state}: {reason}"))
+    return RunState(folder.run_id, group, progress, why)
 
 
 class StudyView:

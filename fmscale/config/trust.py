@@ -41,7 +41,8 @@ def stored_config(folder: RunFolder, replaced: Collection[str] = ()) -> dict[str
         problem = f"lacks {', '.join(missing)}" if missing else "has sections that are none"
         raise Broken(path, problem, config_file.REMEDY)
     check_names(config)
-    reference = next((pair for pair in _texts(config) if "${" in pair[1]), None)
+    texts = (pair for pair in _values(config) if isinstance(pair[1], str))
+    reference = next((pair for pair in texts if "${" in pair[1]), None)
     if reference is not None:
         raise ConfigError(
             f"{path}: {reference[0]}={reference[1]!r} is a reference, and a stored configuration "
@@ -50,7 +51,8 @@ def stored_config(folder: RunFolder, replaced: Collection[str] = ()) -> dict[str
     # The marks of `content` stand under the keys they mark, and are never run.
     used = {key: value for key, value in config.items() if key not in {*replaced, "content"}}
     trusted = [name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip()]
-    for where, target in _targets(used):
+    targets = (pair for pair in _values(used) if pair[0].endswith("._target_"))
+    for where, target in targets:
         if target in own_targets() or any(f"{target}.".startswith(f"{t}.") for t in trusted):
             continue
         raise ConfigError(
@@ -70,16 +72,6 @@ def own_targets() -> frozenset[str]:
     return frozenset(
         target for file in files for target in re.findall(r"_target_:\s*([\w.]+)", file.read_text())
     )
-
-
-def _targets(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every `_target_` in a configuration, with its dotted place."""
-    return (pair for pair in _values(config) if pair[0].endswith("._target_"))
-
-
-def _texts(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every text in a configuration, with its dotted place."""
-    return ((where, value) for where, value in _values(config) if isinstance(value, str))
 
 
 def _values(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

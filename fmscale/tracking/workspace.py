@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fmscale.errors import ConfigError
 from fmscale.tracking.panels import Panel, PanelSection
 
 MAX_RUNS = 100  # lines in one panel; W&B shows 10 unless told
@@ -19,7 +18,7 @@ def build_workspace(
         `wandb_workspaces.workspaces.Workspace`; its `save()` needs a W&B server.
 
     Raises:
-        ConfigError: if wandb-workspaces is not installed.
+        ValueError: if wandb-workspaces is not installed.
     """
     workspaces, reports = _libraries()
     return workspaces.Workspace(
@@ -27,11 +26,7 @@ def build_workspace(
         project=project,
         name=f"fmscale: {study}",
         sections=[
-            workspaces.Section(
-                name=section.name,
-                panels=[_panel(reports, panel) for panel in section.panels],
-                is_open=True,
-            )
+            workspaces.Section(name=section.name, panels=_panels(reports, section), is_open=True)
             for section in sections
         ],
         runset_settings=workspaces.RunsetSettings(
@@ -50,7 +45,7 @@ def build_report(
         `wandb_workspaces.reports.v2.Report`; its `save()` needs a W&B server.
 
     Raises:
-        ConfigError: if wandb-workspaces is not installed.
+        ValueError: if wandb-workspaces is not installed.
     """
     _, reports = _libraries()
     blocks: list[Any] = [reports.TableOfContents()]
@@ -63,9 +58,7 @@ def build_report(
         )
         blocks += [
             reports.H2(text=section.name),
-            reports.PanelGrid(
-                runsets=[runset], panels=[_panel(reports, panel) for panel in section.panels]
-            ),
+            reports.PanelGrid(runsets=[runset], panels=_panels(reports, section)),
         ]
     return reports.Report(
         entity=entity,
@@ -76,25 +69,17 @@ def build_report(
     )
 
 
+def _panels(reports: Any, section: PanelSection) -> list[Any]:
+    return [_panel(reports, panel) for panel in section.panels]
+
+
 def _panel(reports: Any, panel: Panel) -> Any:
-    if panel.kind == "line":
-        return reports.LinePlot(
-            title=panel.title,
-            x=panel.x,
-            y=[panel.y],
-            log_x=panel.log_x,
-            log_y=panel.log_y,
-            title_x=panel.x_label,
-            title_y=panel.y_label,
-            max_runs_to_show=MAX_RUNS,
-        )
-    return reports.ScatterPlot(
-        title=panel.title,
-        x=reports.SummaryMetric(panel.x),
-        y=reports.SummaryMetric(panel.y),
-        log_x=panel.log_x,
-        log_y=panel.log_y,
-    )
+    shown = {"title": panel.title, "log_x": panel.log_x, "log_y": panel.log_y}
+    if panel.kind == "scatter":
+        x, y = map(reports.SummaryMetric, (panel.x, panel.y))
+        return reports.ScatterPlot(x=x, y=y, **shown)
+    labels = {"title_x": panel.x_label, "title_y": panel.y_label}
+    return reports.LinePlot(x=panel.x, y=[panel.y], max_runs_to_show=MAX_RUNS, **labels, **shown)
 
 
 def _libraries() -> tuple[Any, Any]:
@@ -102,7 +87,7 @@ def _libraries() -> tuple[Any, Any]:
         import wandb_workspaces.reports.v2 as reports
         import wandb_workspaces.workspaces as workspaces
     except ImportError as error:
-        raise ConfigError(
+        raise ValueError(
             "W&B workspaces need the extra 'workspace': pip install 'fmscale[workspace]'"
         ) from error
     return workspaces, reports

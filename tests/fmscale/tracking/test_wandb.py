@@ -15,6 +15,8 @@ import wandb
 from fmscale.errors import ConfigError
 from fmscale.launching.trackers import reach_trackers
 from fmscale.planning.store_plan import study_of
+from fmscale.runs.reuse import adopt_run
+from fmscale.runs.store import Study
 from fmscale.tracking import wandb as wandb_tracker
 from fmscale.tracking.panels import study_sections
 from fmscale.tracking.wandb import WandbTracker
@@ -86,6 +88,28 @@ def test_group_tags_config_and_summary_are_filled(job):
     assert summary["summary"]["val/loss"] == record.metrics["val_loss"]
     (started,) = records(offline_file(folder.path), "run")
     assert started["run_group"] == "default"
+
+
+def test_a_run_taken_over_is_logged_under_the_study_that_uses_it(job, monkeypatch):
+    from fmscale.commands import evaluate
+
+    run.train_trunk(job)
+    run.train_branch(job, job.branches[0])
+    home = study_of(job)
+    other = Study.open(home.path.parent, "other")
+    other.path.mkdir()
+    adopt_run(home.run(job.branches[0].run_id), other)
+    chosen = ["evaluation=position", "logger=wandb", "--runs-dir", str(other.path.parent)]
+    monkeypatch.setattr(sys, "argv", ["fmscale evaluate", "other", *chosen])
+    evaluate.main()
+    file = offline_file(other.path / job.branches[0].run_id)
+    summary = json.loads(inspect(file, "--summary"))
+    assert summary["run_id"] == f"{job.branches[0].run_id}-other"
+    assert summary["tags"] == ["other", "gpt", "gpt_1x16"]
+    assert summary["summary"]["study"] == "other"
+    (started,) = records(file, "run")
+    assert (started["run_group"], started["job_type"]) == ("other", "run")
+    assert exit_code(other.path / job.branches[0].run_id) == 0
 
 
 @pytest.mark.parametrize("family", ["gpt", "clip"])
