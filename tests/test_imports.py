@@ -150,7 +150,8 @@ ORDER = {
     "fmscale": (
         "public signals sizing",
         "models objectives optim runs",
-        "data errors forecast tracking",
+        "errors forecast",
+        "data tracking",
         "evaluation interchange planning",
         "config",
         "training",
