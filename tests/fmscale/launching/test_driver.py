@@ -22,7 +22,9 @@ from tests.helpers.sweeps import (
     EXPLODING,
     HUNGRY,
     check_every_feature,
+    fmscale,
     needs_ray,
+    statuses,
 )
 
 WARM = "schedule.warmup_units=256"  # the same trunk whatever the budgets
