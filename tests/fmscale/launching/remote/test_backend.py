@@ -146,7 +146,7 @@ def test_slurm_where_there_is_none_is_an_error_that_says_so(tiny, tmp_path, monk
 def test_a_parent_told_to_stop_has_its_processes_save_their_step_and_leave(
     tiny, tmp_path, launcher, signum, code
 ):
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     grid = [*tiny, *launcher, "model=gpt/2x24", "seed=1,2,3",
             "budget.tokens=4e6", "budget.max_epochs=1e6"]  # fmt: skip
     with (tmp_path / "said.txt").open("w") as said:
