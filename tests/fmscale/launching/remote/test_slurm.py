@@ -103,6 +103,11 @@ def preempt(folder: Path, job_id: str) -> str:
     return pushing
 
 
+def is_queued(job_id: str) -> bool:
+    asked = ["squeue", "--noheader", "--format=%T", f"--jobs={job_id}"]
+    return subprocess.run(asked, capture_output=True, text=True).stdout.strip() == "PENDING"
+
+
 def cancel(*job_ids: str) -> None:
     subprocess.run(["scancel", *job_ids], check=True)
 
@@ -120,7 +125,9 @@ def test_an_array_survives_preemption_and_a_cancelled_job(slurm, tiny, tmp_path,
     # It was saved where it was told to go, and not only where runs branch off (1200, 2400).
     assert set(steps_saved(there, 2)) - {1200, 2400}
 
-    # One job is cancelled: it is noticed, and nobody waits for it for ever.
+    # One job is cancelled: it is noticed, and nobody waits for it for ever. Slurm forgets to cancel
+    # what it is just about to queue again.
+    wait_until(lambda: is_queued(jobs[0]), "the other job goes back into the queue, too")
     cancel(jobs[0], pushing)
     for seed in (2, 3):  # meanwhile, the same runs by themselves
         train_job(plan_one([*in_folder(tiny, calm), *RUNS, f"seed={seed}"]), World())
