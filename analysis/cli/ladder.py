@@ -298,8 +298,7 @@ def row_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
         line |= numbers
         if "value" in row:
             line |= {"": "hit" if row["covered"] else "miss",
-                     "error": f"{row['relative_error']:+.1%}",
-                     "score": f"{row['interval_score']:.3g}"}  # fmt: skip
+                     "error": f"{row['relative_error']:+.1%}"}  # fmt: skip
         shown.append(line)
     lines = table_text(pd.DataFrame(shown), indent=2).split("\n")
     return [*lines, *([f"  and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else [])]

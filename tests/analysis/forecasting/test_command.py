@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
+from analysis.cli.ladder import row_lines
 from tests.helpers.planted import GPT_LAW, joint_loss, write_study
 
 ROW = {"id", "value", "predicted", "low", "high", "low50", "high50", "distance"}
@@ -182,3 +183,12 @@ def test_serving_is_paid_from_the_budget(tmp_path, capsys):
     assert sizes[1] < sizes[0]
     assert main(["forecast", str(table), "--target-loss", "2.2", "--serve-tokens", "1e11"]) == 2
     assert "--serve-tokens divides a budget" in capsys.readouterr().err
+
+
+def test_rows_of_a_study_are_one_block_of_80_columns():
+    row = {"id": "clip_2x72-4.19M-s1-fade3e2335", "value": 1.4512, "predicted": 1.4321, "low": 1.38,
+           "high": 1.4834, "distance": 123.4, "covered": True, "relative_error": -0.0123,
+           "interval_score": 0.0701}  # fmt: skip
+    lines = row_lines([row, row])
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
