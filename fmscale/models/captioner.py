@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.models.clip import CaptionModel, image_tower, initialize_tower, tower_groups
+from fmscale.models.caption_model import CaptionModel
+from fmscale.models.clip import image_tower, initialize_tower, tower_groups
 from fmscale.models.text_encoder import TextEncoder
 from fmscale.sizing import CaptionerShape, TextShape
 

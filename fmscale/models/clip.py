@@ -90,30 +90,6 @@ class CLIP(nn.Module):
             self.logit_bias.fill_(SIGMOID_BIAS)
 
 
-class CaptionModel(nn.Module):
-    """A model that predicts the caption from one vector of the image, not of unit length."""
-
-    image: VisionTransformer | ResNet
-    image_projection: nn.Linear
-
-    def encode_image(self, image: Tensor) -> Tensor:
-        """The image's vector (B, d_embed)."""
-        return self.image_projection(self.image(image))
-
-    def log_likelihood(self, vector: Tensor, text: Tensor) -> Tensor:
-        """Log-likelihood (B,) in nats of captions (B, T) given the vectors of their images."""
-        raise NotImplementedError
-
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Log-likelihood of each caption given its image, (B,) in nats.
-
-        Args:
-            image: (B, 3, H, W) uint8, or float already in -1..1.
-            text: (B, T) int64 with padding id 0 at the end.
-        """
-        return self.log_likelihood(self.encode_image(image), text)
-
-
 def image_tower(shape: ImageShape, pixels: Pixels = UNIT) -> VisionTransformer | ResNet:
     if isinstance(shape, ResNetShape):
         return ResNet(shape, pixels)

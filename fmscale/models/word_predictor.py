@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmscale.models.clip import CaptionModel, image_tower, initialize_tower, tower_groups
+from fmscale.models.caption_model import CaptionModel
+from fmscale.models.clip import image_tower, initialize_tower, tower_groups
 from fmscale.models.initialization import initialize
 from fmscale.sizing import WordPredictorShape
 
